@@ -1,0 +1,66 @@
+"""What every command of the project shares: absl flags in, one clear line per error out."""
+
+import difflib
+import errno
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from alterrec_jax.errors import UserError
+
+EXIT_ERROR = 1
+EXIT_RESUME = 75  # EX_TEMPFAIL: stopped by SIGTERM with its work saved; the same command continues.
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Parses the flags, runs `main()` and exits with its status (None counts as 0).
+
+    A `UserError` or an error of the file system becomes one line on standard error and status 1.
+    """
+    try:
+        app.run(lambda _: _guarded(main), flags_parser=_parse)
+    except UserError as error:  # raised while the flags were parsed
+        _fail(str(error))
+
+
+def _guarded(main: Callable[[], int | None]) -> int | None:
+    try:
+        return main()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"the disk is full while writing {error.filename or 'a file'}; free some space and run again")
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues from the last checkpoint")
+    return EXIT_ERROR
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        remaining = list(flags.FLAGS(argv))
+    except flags.Error as error:
+        _fail(" ".join(str(error).split()))
+        raise
+    except (AttributeError, KeyError) as error:  # ml_collections, for an unknown field of the configuration
+        raise UserError(f"configuration override: {' '.join(str(error.args[0]).split())}") from None
+    except (FileNotFoundError, ImportError, SyntaxError) as error:
+        raise UserError(f"--config cannot be loaded: {error}") from None
+    if len(remaining) > 1:
+        raise UserError(f"unexpected argument '{remaining[1]}'; every setting is a flag, see --help")
+    return remaining
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A clause that suggests the known name nearest to a misspelt one, or lists them all."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _fail(message: str) -> None:
+    message = re.sub(r"\s+", " ", message).strip()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_ERROR)

@@ -1,0 +1,101 @@
+"""The ranking protocol, and the views of a model that it compares."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from alterrec_jax.data.dataset import Dataset, Sessions
+from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.metrics import KS, summarise
+from alterrec_jax.evaluation.ranking import Ranks, View, rank_targets
+from alterrec_jax.evaluation.targets import TargetRule, Targets, select_targets
+
+QueryProvider = Callable[[Sessions, Targets], Iterable[Mapping[str, Any]]]
+"""Given sessions and some of their targets, in order: batches of component -> float32 [b, dim] queries, each the
+session embedding of the items before a target, divided by the component's temperature."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is ranked against what: one choice for validation, test and recommendation alike.
+
+    Attributes:
+      targets: "last": the last item of each session; "all_prefixes": every item after the first.
+      exclude_session_items: whether what a session holds before the target is no candidate. In shopping sessions people
+        return to items, so it is by default; the literature on reviews leaves out what a user has.
+      ks: the cut-offs of the metrics.
+    """
+
+    targets: TargetRule = "all_prefixes"
+    exclude_session_items: bool = False
+    ks: tuple[int, ...] = KS
+
+    def select(self, dataset: Dataset, split: str) -> Targets:
+        """The targets of a split; a UserError if there is none."""
+        targets = select_targets(dataset.splits[split], self.targets)
+        if not len(targets):
+            raise UserError(f"the {split} split of {dataset.path} has no session of two items or more to rank")
+        return targets
+
+
+def fusion_views(alpha: float) -> dict[str, View]:
+    """The views of an ID and a text network: fused = alpha * id + (1 - alpha) * text, and each alone.
+
+    Raises:
+      UserError: alpha is outside [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise UserError(f"alpha is {alpha}, but it weighs ID scores against text scores and must lie in [0, 1]")
+    return {"fused": {"id": alpha, "text": 1 - alpha}, "id": {"id": 1.0}, "text": {"text": 1.0}}
+
+
+def rank_split(
+    dataset: Dataset,
+    split: str,
+    targets: Targets,
+    provider: QueryProvider,
+    tables: Mapping[str, Any],
+    views: Mapping[str, View],
+    protocol: Protocol,
+    *,
+    batch_size: int | None = None,
+) -> dict[str, Ranks]:
+    """Ranks targets of a split under every view; see `ranking.rank_targets`."""
+    if sizes := {name: len(table) for name, table in tables.items() if len(table) != dataset.catalogue_size}:
+        raise ValueError(f"tables must hold the {dataset.catalogue_size} items of the catalogue, these do not: {sizes}")
+    sessions = dataset.splits[split]
+    exclude = sessions if protocol.exclude_session_items else None
+    queries = provider(sessions, targets)
+    return rank_targets(queries, tables, views, targets, exclude=exclude, batch_size=batch_size)
+
+
+def validate(
+    dataset: Dataset,
+    provider: QueryProvider,
+    tables: Mapping[str, Any],
+    views: Mapping[str, View],
+    protocol: Protocol,
+    *,
+    split: str = "validation",
+    batch_size: int | None = None,
+) -> dict[str, dict[str, float]]:
+    """The metrics of each view on the validation split, as a trainer wants them after an epoch.
+
+    Args:
+      dataset: what the model was trained on.
+      provider: encodes prefixes; see `QueryProvider`.
+      tables: of each component, float32 [catalogue, dim].
+      views: of each view, the weights of its components; see `fusion_views`.
+      protocol: what is ranked against what.
+      split: another split, should one want it.
+      batch_size: targets scored at a time; None chooses by the catalogue's size.
+
+    Returns:
+      of each view, "hits@10" and so on.
+
+    Raises:
+      UserError: the split has no target, or a score is not finite.
+    """
+    targets = protocol.select(dataset, split)
+    ranks = rank_split(dataset, split, targets, provider, tables, views, protocol, batch_size=batch_size)
+    return {view: summarise(rank.above, rank.equal, protocol.ks) for view, rank in ranks.items()}

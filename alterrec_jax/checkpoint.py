@@ -1,0 +1,163 @@
+"""Checkpoints by orbax: the whole run in each, verified on the way back.
+
+A checkpoint holds three items: `state` (both networks' parameters, optimizer states and sums of the epoch),
+`best` (both networks' parameters at the best validation so far) and `meta` (JSON: the place in the schedule and in the
+epoch, the history of the epochs, the best so far, the configuration, the dataset, and digests of the arrays). Orbax
+writes beside and renames, so a checkpoint that has its name is complete; the digests tell whether it is still intact.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from alterrec_jax.errors import UserError
+from alterrec_jax.progress import say
+
+FORMAT_VERSION = 1
+_KEPT = 2
+_FOLDER = "checkpoints"
+
+
+class Checkpoint(NamedTuple):
+    """One checkpoint. Attributes: state and best, trees of arrays; meta, plain JSON values."""
+
+    state: Any
+    best: Any
+    meta: dict[str, Any]
+
+
+class CheckpointStore:
+    """The checkpoints of a workdir, the newest two of them."""
+
+    def __init__(self, workdir: str | os.PathLike[str]):
+        self._folder = pathlib.Path(workdir).absolute() / _FOLDER
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, number: int, checkpoint: Checkpoint) -> None:
+        """Writes a checkpoint; `number` grows through the run."""
+        meta = {**checkpoint.meta, "format_version": FORMAT_VERSION}
+        meta["digests"] = {"state": tree_digest(checkpoint.state), "best": tree_digest(checkpoint.best)}
+        meta["digests"]["meta"] = _json_digest(meta)
+        self._manager.save(
+            number,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(checkpoint.state),
+                best=ocp.args.StandardSave(checkpoint.best),
+                meta=ocp.args.JsonSave(meta),
+            ),
+        )
+        self._manager.wait_until_finished()
+
+    def restore_newest(self, state: Any, best: Any) -> Checkpoint | None:
+        """The newest intact checkpoint, with a word on any newer one that is not; None if there is none at all.
+
+        Args:
+          state, best: trees of arrays of the shapes to restore; None for a tree that is not needed.
+
+        Raises:
+          UserError: there are checkpoints, and none of them is intact.
+        """
+        numbers = sorted(self._manager.all_steps(), reverse=True)
+        for number in numbers:
+            try:
+                return self._restore(number, state, best)
+            except UserError:
+                raise
+            except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+                say(f"checkpoint {self._folder / str(number)} is damaged and is passed over: {reason}")
+        if numbers:
+            raise UserError(f"no checkpoint in {self._folder} is intact; remove that folder to train from the start")
+        return None
+
+    def forget_after(self, number: int) -> None:
+        """Removes checkpoints newer than `number`: the damaged ones that were passed over."""
+        for newer in [n for n in self._manager.all_steps() if n > number]:
+            self._manager.delete(newer)
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self._manager.close()
+
+    def _restore(self, number: int, state: Any, best: Any) -> Checkpoint:
+        meta = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        if not isinstance(meta, dict) or "digests" not in meta:
+            raise ValueError("its record cannot be read")
+        expected = meta["digests"].pop("meta", None)
+        if _json_digest(meta) != expected:
+            raise ValueError("its record differs from its digest")
+        if meta["format_version"] != FORMAT_VERSION:
+            raise UserError(
+                f"checkpoint {self._folder / str(number)} has format version {meta['format_version']}, this program reads "
+                f"{FORMAT_VERSION}; train again in another workdir"
+            )
+        wanted = {name: tree for name, tree in (("state", state), ("best", best)) if tree is not None}
+        args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in wanted.items()}
+        trees = self._manager.restore(number, args=ocp.args.Composite(**args)) if args else {}
+        for name in wanted:
+            if tree_digest(trees[name]) != meta["digests"][name]:
+                raise ValueError(f"its {name} differs from its digest")
+        return Checkpoint(trees["state"] if state is not None else None, trees["best"] if best is not None else None, meta)
+
+
+def read_meta(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record of the newest checkpoint whose record is intact.
+
+    Raises:
+      UserError: the workdir holds no checkpoint.
+    """
+    if not (pathlib.Path(workdir) / _FOLDER).is_dir():
+        raise UserError(f"{workdir} holds no checkpoint; train one with experiments.train --workdir={workdir}")
+    store = CheckpointStore(workdir)
+    try:
+        found = store.restore_newest(None, None)
+    finally:
+        store.close()
+    if found is None:
+        raise UserError(f"{workdir} holds no checkpoint yet; train one with experiments.train --workdir={workdir}")
+    return found.meta
+
+
+def read_best(workdir: str | os.PathLike[str], best: Any) -> Checkpoint:
+    """The best parameters so far, from the newest intact checkpoint.
+
+    Args:
+      workdir: where a run was trained.
+      best: a tree of arrays of their shapes.
+    """
+    store = CheckpointStore(workdir)
+    try:
+        found = store.restore_newest(None, best)
+    finally:
+        store.close()
+    if found is None:
+        raise UserError(f"{workdir} holds no checkpoint yet; train one with experiments.train --workdir={workdir}")
+    return found
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 over the paths, types, shapes and bytes of a tree's arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _json_digest(meta: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)

@@ -1,0 +1,53 @@
+"""The batches of an epoch: the same for the same key, starting from any of them."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from alterrec_jax.data.dataset import Sessions
+from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, shuffle_plan
+from alterrec_jax.models.network import PackedRows
+
+
+class TrainBatches:
+    """All prefixes of the training sessions, packed into batches of [rows, max_length].
+
+    A training prefix longer than max_length sees between half of that and max_length of its last items.
+
+    Attributes:
+      rows: rows of a batch, as many as hold `batch_prefixes` positions.
+      steps_per_epoch: batches of an epoch; the last one is filled up with empty rows.
+      prefixes: prefixes of an epoch.
+      fill: the share of an epoch's positions that hold an item.
+    """
+
+    def __init__(self, sessions: Sessions, batch_prefixes: int, max_length: int):
+        self._sessions, self._max_length = sessions, max_length
+        self._windows = cut_windows(
+            sessions.first_target - 1, sessions.lengths - 1, max_length, stride=max(max_length // 2, 1)
+        )
+        self._lengths = self._windows.stop - self._windows.start
+        self._plan = plan_rows(self._lengths, max_length)
+        self.rows = max(round(batch_prefixes / max_length), 1)
+        self.steps_per_epoch = -(-self._plan.rows // self.rows)
+        self.prefixes = int(np.sum(self._windows.stop - self._windows.scored))
+        self.fill = float(self._lengths.sum() / max(self.steps_per_epoch * self.rows * max_length, 1))
+
+    def epoch(self, key: jax.Array, start: int = 0) -> Iterator[PackedRows]:
+        """Yields the batches of one epoch from number `start` on; their content depends on the key alone."""
+        seed = np.asarray(jax.random.key_data(key)).tolist()
+        plan = shuffle_plan(self._plan, self._lengths, np.random.default_rng(seed))
+        order = np.argsort(plan.row, kind="stable")  # so that a batch is a slice
+        windows = Windows(*(column[order] for column in self._windows))
+        row, offset = plan.row[order], plan.offset[order]
+        borders = np.searchsorted(row, np.arange(self.steps_per_epoch + 1) * self.rows)
+        for step in range(start, self.steps_per_epoch):
+            part = slice(borders[step], borders[step + 1])
+            yield fill_rows(
+                self._sessions.items,
+                self._sessions.offsets,
+                Windows(*(column[part] for column in windows)),
+                Plan(row[part] - step * self.rows, offset[part], self.rows),
+                self._max_length,
+            )[0]

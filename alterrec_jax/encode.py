@@ -1,0 +1,104 @@
+"""Session embeddings for evaluation and recommendation: every wanted prefix, encoded as training encodes it.
+
+A prefix is encoded from its last max_length items, exactly. Items outside the catalogue have no row in the ID
+table: they are left out of the prefix, for both networks alike. A prefix of which nothing is left gets a zero
+embedding, so that all items tie.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from alterrec_jax.data.dataset import Sessions
+from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, take_rows
+from alterrec_jax.evaluation.targets import Targets
+from alterrec_jax.models.network import Network, Params
+
+_SESSIONS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 32
+
+
+class Prefixes(NamedTuple):
+    """Sessions, and the prefixes of them that are wanted.
+
+    Attributes:
+      items: int32 [interactions], the sessions' items one after another.
+      offsets: int64 [session + 1], where each begins.
+      session: int64 [prefix], ascending.
+      length: int64 [prefix], how many of the session's first items the prefix holds.
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+    session: np.ndarray
+    length: np.ndarray
+
+
+class Encoder:
+    """Encodes prefixes with several networks of one catalogue at once.
+
+    Attributes:
+      tables: float [item, dim] by network, made once, without dropout.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, Network],
+        params: Mapping[str, Params],
+        features: Mapping[str, jax.Array | None],
+        max_length: int,
+    ):
+        self._params, self._max_length = dict(params), max_length
+        self._encode = {name: jax.jit(network.session_embeddings) for name, network in networks.items()}
+        self.tables = {name: jax.jit(n.item_embeddings)(params[name], features[name]) for name, n in networks.items()}
+        self._catalogue = len(next(iter(self.tables.values())))
+
+    def __call__(self, sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:
+        """Yields float32 [some targets, dim] by network: of what stands before each target, in their order."""
+        return self.encode(Prefixes(sessions.items, sessions.offsets, targets.session, targets.position.astype(np.int64)))
+
+    def encode(self, prefixes: Prefixes) -> Iterator[dict[str, np.ndarray]]:
+        """Yields float32 [some prefixes, dim] by network, in the order of `prefixes`."""
+        known = drop_unknown(prefixes, self._catalogue)
+        for first in range(0, len(known.offsets) - 1, _SESSIONS_AT_ONCE):
+            last = min(first + _SESSIONS_AT_ONCE, len(known.offsets) - 1)
+            low, high = np.searchsorted(known.session, [first, last])
+            if low < high:
+                yield self._encode_sessions(known, first, last, slice(low, high))
+
+    def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, np.ndarray]:
+        """float32 [prefix, dim] by network: the `wanted` prefixes, which belong to sessions first .. last-1."""
+        session, length = prefixes.session[wanted] - first, prefixes.length[wanted]
+        offsets = prefixes.offsets[first : last + 1]
+        shortest = np.full(last - first, np.iinfo(np.int64).max)
+        longest = np.zeros(last - first, np.int64)
+        np.minimum.at(shortest, session, np.maximum(length, 1))
+        np.maximum.at(longest, session, length)
+        windows = cut_windows(shortest - 1, longest, self._max_length, stride=1)
+        plan = plan_rows(windows.stop - windows.start, self._max_length)
+        # One embedding for each item of the sessions, that of the prefix which ends there; the last one stays zero.
+        count = int(offsets[-1] - offsets[0])
+        out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
+        for row in range(0, plan.rows, _ROWS_AT_ONCE):
+            part, place = take_rows(windows, plan, row, _ROWS_AT_ONCE)
+            rows, source = fill_rows(prefixes.items, offsets, part, place, self._max_length)
+            for name, encode in self._encode.items():
+                embeddings = np.asarray(encode(self._params[name], self.tables[name], rows))
+                out[name][source[rows.where] - offsets[0]] = embeddings[rows.where]
+        pick = np.where(length > 0, offsets[session] - offsets[0] + length - 1, count)
+        return {name: embeddings[pick] for name, embeddings in out.items()}
+
+
+def drop_unknown(prefixes: Prefixes, catalogue: int) -> Prefixes:
+    """The same prefixes without the items that are not in the catalogue (item numbers from `catalogue` on)."""
+    known = prefixes.items < catalogue
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])
+    start = prefixes.offsets[prefixes.session]
+    return Prefixes(
+        items=prefixes.items[known],
+        offsets=before[prefixes.offsets],
+        session=prefixes.session,
+        length=before[start + prefixes.length] - before[start],
+    )

@@ -1,0 +1,68 @@
+"""AlterRec's two networks: one shape of session encoder, on an ID table and on a text table."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.config import AlterRecConfig, NetworkConfig
+from alterrec_jax.models.encoders import MeanEncoder, TransformerEncoder
+from alterrec_jax.models.item_tables import IdTable, TextTable
+from alterrec_jax.models.network import Network, PackedRows, Params
+
+
+def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
+    """The ID and the text network of a configuration, for a catalogue of so many items."""
+    text = config.text
+    id_table = IdTable(items, config.id.dim, config.id.item_norm)
+    text_table = TextTable(text.dim, text.mlp_hidden, text.mlp_output_relu, text.item_dropout, text.item_norm)
+    return {
+        "id": build_network(config.id, id_table, config.max_length),
+        "text": build_network(text, text_table, config.max_length),
+    }
+
+
+def build_network(config: NetworkConfig, item_table: nn.Module, max_length: int) -> Network:
+    """Joins an item table and a session encoder into a `Network`.
+
+    The table is called with the features, where there are any, and told whether dropout is off.
+    """
+    encoder = (
+        MeanEncoder(config.dropout)
+        if config.encoder == "mean"
+        else TransformerEncoder(config.layers, config.heads, config.dropout, max_length)
+    )
+
+    def item_embeddings(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
+        inputs: tuple[Any, ...] = () if features is None else (features, key is None)
+        return item_table.apply({"params": params["items"]}, *inputs, rngs={} if key is None else {"dropout": key})
+
+    def session_embeddings(
+        params: Params, table: jax.Array, rows: PackedRows, key: jax.Array | None = None
+    ) -> jax.Array:
+        rngs = {} if key is None else {"dropout": key}
+        hidden = encoder.apply({"params": params["encoder"]}, table[rows.items], rows, key is None, rngs=rngs)
+        return hidden / config.temperature
+
+    def init(key: jax.Array, features: jax.Array | None) -> Params:
+        table_key, encoder_key, uniform_key = jax.random.split(key, 3)
+        inputs: tuple[Any, ...] = () if features is None else (features, True)
+        one = jnp.zeros((1, max_length), jnp.int32)
+        rows = PackedRows(one, one, one, one, one.astype(bool))
+        params = {
+            "items": item_table.init(table_key, *inputs)["params"],
+            "encoder": encoder.init(encoder_key, jnp.zeros((1, max_length, config.dim)), rows, True).get("params", {}),
+        }
+        return _uniform(uniform_key, params, config.dim) if config.init == "uniform" else params
+
+    return Network(init, item_embeddings, session_embeddings)
+
+
+def _uniform(key: jax.Array, params: Params, dim: int) -> Params:
+    """Every parameter, gains and biases included, uniform in +-1/sqrt(dim) (released code)."""
+    leaves, tree = jax.tree.flatten(params)
+    bound = dim**-0.5
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.uniform(k, leaf.shape, leaf.dtype, -bound, bound) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, drawn)

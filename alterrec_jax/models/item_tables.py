@@ -1,0 +1,46 @@
+"""Item encoders (section 4.1.1): the learned ID table X, and the table H made from frozen sentence vectors."""
+
+import flax.linen as nn
+import jax
+
+_EPSILON = 1e-5
+
+
+class IdTable(nn.Module):
+    """X: one learned row an item, optionally normalised (released code)."""
+
+    items: int
+    dim: int
+    norm: bool
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        """float [item, dim]."""
+        table = self.param("table", nn.initializers.normal(0.02), (self.items, self.dim))
+        return nn.LayerNorm(_EPSILON, name="norm")(table) if self.norm else table
+
+
+class TextTable(nn.Module):
+    """H = MLP(sentence vectors), eq. 1.
+
+    Hidden layers are linear maps with ReLU; dropout on the finished table gives inputs and candidates the same mask.
+    """
+
+    dim: int
+    hidden: tuple[int, ...]
+    output_relu: bool
+    dropout: float
+    norm: bool
+
+    @nn.compact
+    def __call__(self, vectors: jax.Array, deterministic: bool) -> jax.Array:
+        """float [item, d_text] -> float [item, dim]."""
+        # Sentence vectors have unit length; entries of unit variance are what initialisers and Adam expect.
+        table = vectors * vectors.shape[-1] ** 0.5
+        for layer, width in enumerate(self.hidden):
+            table = nn.relu(nn.Dense(width, name=f"hidden_{layer}")(table))
+        table = nn.Dense(self.dim, name="output")(table)
+        if self.output_relu:
+            table = nn.relu(table)
+        table = nn.Dropout(self.dropout)(table, deterministic=deterministic)
+        return nn.LayerNorm(_EPSILON, name="norm")(table) if self.norm else table

@@ -1,0 +1,73 @@
+"""What every model is: three pure functions over a parameter tree.
+
+Whatever ranks by a dot product of a session vector with an item vector fits, and scoring, mining, losses,
+evaluation and recommendation are written once, for all of them.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+Params = Any
+
+
+class PackedRows(NamedTuple):
+    """Several sessions a row, of static shape (`alterrec_jax.data.packing`).
+
+    Attributes:
+      items: int32 [row, position], item numbers; 0 where there is none.
+      targets: int32 [row, position], the item that follows; 0 where `where` is False.
+      positions: int32 [row, position], the place of an item in its session, from 0.
+      segments: int32 [row, position], numbers the sessions of a row from 0; -1 where there is no item.
+      where: bool [row, position], which positions are prefixes to learn from (or to score).
+    """
+
+    items: jax.Array
+    targets: jax.Array
+    positions: jax.Array
+    segments: jax.Array
+    where: jax.Array
+
+
+class InitFn(Protocol):
+    """init(key, features) -> params."""
+
+    def __call__(self, key: jax.Array, features: jax.Array | None) -> Params: ...
+
+
+class ItemFn(Protocol):
+    """item_embeddings(params, features, key=None) -> float [item, dim]; a key turns dropout on."""
+
+    def __call__(self, params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array: ...
+
+
+class SessionFn(Protocol):
+    """session_embeddings(params, table, rows, key=None) -> float [row, position, dim]; causal.
+
+    Position j is the embedding of the prefix that ends there. `table` is the item table of the same parameters,
+    made once and used for inputs and candidates alike.
+    """
+
+    def __call__(
+        self, params: Params, table: jax.Array, rows: PackedRows, key: jax.Array | None = None
+    ) -> jax.Array: ...
+
+
+class Network(NamedTuple):
+    """A model. `features` are what it knows of the items and does not learn (text vectors), or None.
+
+    `session_embeddings` are divided by the temperature: scores are plain dot products.
+    """
+
+    init: InitFn
+    item_embeddings: ItemFn
+    session_embeddings: SessionFn
+
+
+def same_segment(rows: PackedRows) -> jax.Array:
+    """bool [row, query position, key position]: both are items of one session, the key not after the query."""
+    length = rows.segments.shape[1]
+    together = rows.segments[:, :, None] == rows.segments[:, None, :]
+    causal = jnp.tril(jnp.ones((length, length), dtype=bool))
+    return together & (rows.segments >= 0)[:, :, None] & causal[None]

@@ -1,0 +1,86 @@
+"""What a run leaves to read: config.json, history.csv, TensorBoard events and curves.png.
+
+All of it is written from the history that the checkpoint holds, so an interrupted run neither loses an epoch nor
+tells one twice.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import polars as pl
+import tensorboardX
+
+from alterrec_jax import files
+from alterrec_jax.config import AlterRecConfig
+
+matplotlib.use("Agg")
+
+_EVENTS = "tensorboard"
+_TEXT = ("network", "phase")
+
+
+class RunLog:
+    """The logs of one workdir."""
+
+    def __init__(self, workdir: pathlib.Path, config: AlterRecConfig, history: Sequence[Mapping[str, Any]]):
+        self._workdir, self._written = workdir, 0
+        files.write_json(workdir / "config.json", dataclasses.asdict(config))
+        shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # told anew from the history
+        self._writer = tensorboardX.SummaryWriter(str(workdir / _EVENTS), write_to_disk=True)
+        if history:
+            self.write(history)
+
+    def write(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Brings the logs up to the history, one record an epoch."""
+        for record in history[self._written :]:
+            group = f"{record['network']}_network"
+            for name, value in record.items():
+                if name not in (*_TEXT, "epoch", "finished_at"):
+                    view, _, metric = name.partition("_")
+                    tag = f"validation_{metric}/{view}" if "@" in name else f"{group}/{name}"
+                    self._writer.add_scalar(tag, value, record["epoch"] + 1, walltime=record["finished_at"])
+        self._written = len(history)
+        self._writer.flush()
+        with files.replacing(self._workdir / "history.csv") as partial:
+            pl.DataFrame(list(history)).write_csv(partial)
+        with files.replacing(self._workdir / "curves.png") as partial:
+            _draw(history, partial)
+
+
+def _draw(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+    """Losses on the left, validation on the right, turns as shades behind both."""
+    from matplotlib import pyplot
+
+    colours = {"id": "tab:blue", "text": "tab:orange", "fused": "tab:green"}
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for network in ("id", "text"):
+        own = [record for record in history if record["network"] == network]
+        for phase, style in (("random", ":"), ("window", "-")):
+            part = [record for record in own if record["phase"] == phase]
+            if part:
+                left.plot(
+                    [record["epoch"] + 1 for record in part],
+                    [record["loss"] for record in part],
+                    style,
+                    marker="o",
+                    markersize=3,
+                    color=colours[network],
+                    label=f"{network}, {phase} negatives",
+                )
+    for view, colour in colours.items():
+        epochs = [record["epoch"] + 1 for record in history]
+        right.plot(
+            epochs, [record[f"{view}_hits@20"] for record in history], marker="o", markersize=3, color=colour, label=view
+        )
+    for axes, title in ((left, "training loss of the network that trains"), (right, "validation Hits@20")):
+        for record in history:
+            axes.axvspan(record["epoch"] + 0.5, record["epoch"] + 1.5, color=colours[record["network"]], alpha=0.07, lw=0)
+        axes.set(title=title, xlabel="epoch (shade: the network that trains)", xlim=(0.5, len(history) + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120, format="png")
+    pyplot.close(figure)

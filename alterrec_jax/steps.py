@@ -1,0 +1,190 @@
+"""The train steps: pure functions, one per network and phase, jitted apart.
+
+A step sees both parameter sets by name: the state of the network that trains, which it returns changed, and the
+frozen peer, which it only reads.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from alterrec_jax import mining
+from alterrec_jax.config import MiningConfig, NetworkConfig
+from alterrec_jax.losses import sampled_softmax_loss
+from alterrec_jax.models.network import Network, PackedRows, Params
+
+
+class Totals(NamedTuple):
+    """Sums over the steps of an epoch, so that it can be interrupted anywhere.
+
+    Attributes:
+      loss: sum of the losses of all prefixes.
+      prefixes: how many there were.
+      gradient_norm: sum of the steps' global gradient norms.
+      steps: how many there were.
+    """
+
+    loss: jax.Array
+    prefixes: jax.Array
+    gradient_norm: jax.Array
+    steps: jax.Array
+
+    @classmethod
+    def zero(cls) -> "Totals":
+        """Nothing summed yet."""
+        return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+
+
+@flax.struct.dataclass
+class NetworkState:
+    """What training changes of one network.
+
+    Attributes:
+      params: its parameters.
+      opt_state: its optimizer's state.
+      totals: the sums of the epoch it is in.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    totals: Totals
+
+
+class FrozenPeer(NamedTuple):
+    """The network that does not train: its parameters and its item table, made once a turn without dropout."""
+
+    params: Params
+    table: jax.Array
+
+
+TrainStep = Callable[[NetworkState, FrozenPeer | None, jax.Array | None, PackedRows, jax.Array], NetworkState]
+
+
+def make_optimizer(config: NetworkConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam or AdamW, its learning rate constant or multiplied by a factor every few epochs of the network's own."""
+    return optax.adamw(learning_rate_schedule(config, steps_per_epoch), weight_decay=config.weight_decay)
+
+
+def learning_rate_schedule(config: NetworkConfig, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate by the number of steps that this network has made."""
+    if not config.decay_every:
+        return optax.constant_schedule(config.learning_rate)
+    period = config.decay_every * steps_per_epoch
+    return optax.exponential_decay(config.learning_rate, period, config.decay_factor, staircase=True)
+
+
+def init_state(
+    network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None, key: jax.Array
+) -> NetworkState:
+    """A fresh network."""
+    params = network.init(key, features)
+    return NetworkState(params, optimizer.init(params), Totals.zero())
+
+
+@jax.jit
+def start_epoch(state: NetworkState) -> NetworkState:
+    """Sets the sums to zero."""
+    return state.replace(totals=jax.tree.map(jnp.zeros_like, state.totals))
+
+
+def make_random_step(
+    network: Network, optimizer: optax.GradientTransformation, config: MiningConfig, window: tuple[int, int]
+) -> TrainStep:
+    """The step of the warm-up: as many uniform negatives as the window (k1, k2) holds, no peer, no augmentation."""
+    count = window[1] - window[0]
+
+    def loss_fn(params: Params, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
+        sample_key, dropout_key = jax.random.split(key)
+        table, queries = _embed(network, params, features, rows, dropout_key)
+        targets = rows.targets.reshape(-1)
+        negatives = mining.random_negatives(sample_key, len(table), count)
+        losses = sampled_softmax_loss(
+            target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
+            negative_scores=queries @ table[negatives].T,
+            negative_counts=negatives[None, :] != targets[:, None],
+        )
+        return jnp.sum(losses, where=rows.where.reshape(-1))
+
+    def random_step(
+        state: NetworkState, peer: FrozenPeer | None, features: Any, rows: PackedRows, key: jax.Array
+    ) -> NetworkState:
+        del peer
+        return _update(state, optimizer, rows, lambda params: loss_fn(params, features, rows, key))
+
+    return jax.jit(random_step, donate_argnames="state")
+
+
+def make_window_step(
+    network: Network,
+    peer_network: Network,
+    optimizer: optax.GradientTransformation,
+    config: MiningConfig,
+    window: tuple[int, int],
+) -> TrainStep:
+    """The step of the alternation: hard negatives, and augmented positives, from the frozen peer's ranking."""
+    k1, k2 = window
+
+    def mine(peer: FrozenPeer, rows: PackedRows, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        queries = peer_network.session_embeddings(peer.params, peer.table, rows)
+        scores = queries.reshape(-1, queries.shape[-1]) @ peer.table.T
+        found = mining.rank_window(scores, k1, k2, config.p if config.augment else 0)
+        if config.hard_fraction < 1:
+            return mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction), found.top
+        return mining.in_window(scores, found), found.top
+
+    def loss_fn(params: Params, peer: FrozenPeer, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
+        sample_key, dropout_key = jax.random.split(key)
+        negatives, positives = mine(peer, rows, sample_key)
+        table, queries = _embed(network, params, features, rows, dropout_key)
+        targets = rows.targets.reshape(-1)
+        item = jnp.arange(len(table), dtype=jnp.int32)
+        losses = sampled_softmax_loss(
+            target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
+            negative_scores=queries @ table.T,
+            negative_counts=jnp.where(item[None, :] == targets[:, None], 0, negatives),
+            positive_scores=jnp.einsum("pd,pad->pa", queries, table[positives]) if config.augment else None,
+            positive_where=positives != targets[:, None] if config.augment else None,
+            beta=config.beta,
+        )
+        return jnp.sum(losses, where=rows.where.reshape(-1))
+
+    def window_step(
+        state: NetworkState, peer: FrozenPeer | None, features: Any, rows: PackedRows, key: jax.Array
+    ) -> NetworkState:
+        assert peer is not None, "a window step needs the frozen peer"
+        return _update(state, optimizer, rows, lambda params: loss_fn(params, peer, features, rows, key))
+
+    return jax.jit(window_step, donate_argnames="state")
+
+
+def _embed(
+    network: Network, params: Params, features: Any, rows: PackedRows, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The item table, and an embedding for each of the row * position prefixes."""
+    table_key, session_key = jax.random.split(key)
+    table = network.item_embeddings(params, features, table_key)
+    queries = network.session_embeddings(params, table, rows, session_key)
+    return table, queries.reshape(-1, queries.shape[-1])
+
+
+def _update(
+    state: NetworkState,
+    optimizer: optax.GradientTransformation,
+    rows: PackedRows,
+    loss_fn: Callable[[Params], jax.Array],
+) -> NetworkState:
+    """One optimizer step on the mean loss of the batch's prefixes."""
+    prefixes = jnp.sum(rows.where, dtype=jnp.float32)
+    count = jnp.maximum(prefixes, 1.0)
+    mean_loss, gradients = jax.value_and_grad(lambda params: loss_fn(params) / count)(state.params)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    measured = Totals(mean_loss * count, prefixes, optax.global_norm(gradients), jnp.ones(()))
+    return NetworkState(
+        params=optax.apply_updates(state.params, updates),
+        opt_state=opt_state,
+        totals=jax.tree.map(jnp.add, state.totals, measured),
+    )

@@ -1,0 +1,313 @@
+"""The driver: alternates the two train steps by the schedule, validates, checkpoints, and continues where it stopped.
+
+Everything that decides the numbers is in the configuration, the dataset and the checkpoint. Keys are folded from
+one base key by what they are for and when, so a run that is killed and continued makes the same steps.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alterrec_jax import steps
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
+from alterrec_jax.config import AlterRecConfig, MiningConfig
+from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.encode import Encoder
+from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import Protocol, fusion_views, validate
+from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.progress import progress, say
+from alterrec_jax.run_log import RunLog
+from alterrec_jax.schedule import RANDOM, Turn, turn_of_epoch
+
+_INIT, _ORDER, _STEP = range(3)  # what a key is folded for
+_STEPS_IN_FLIGHT = 16  # the driver waits for the device so often, to tell true times and hear signals
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has saved its place."""
+
+
+@dataclasses.dataclass
+class Place:
+    """Where a run is, and what it has seen: the part of a checkpoint that is not arrays.
+
+    Attributes:
+      epoch: the epoch it is in, from 0.
+      step: steps of that epoch that are done.
+      seconds: time spent on them.
+      history: one flat record for each epoch that is done.
+      best: the record of the best of them, or None.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
+    """The rank window (k1, k2) within a catalogue; says so if k2 had to be clipped.
+
+    Raises:
+      UserError: k1 is not below the catalogue's size, so that no item is left.
+    """
+    if mining.k1 >= items:
+        raise UserError(f"mining.k1 is {mining.k1}, but the catalogue has {items} items; choose a smaller one")
+    if mining.k2 > items:
+        say(f"mining.k2 ({mining.k2}) exceeds the catalogue ({items} items): clipped to {items}")
+    return mining.k1, min(mining.k2, items)
+
+
+def text_features(dataset: Dataset) -> dict[str, jax.Array | None]:
+    """What each network knows of the catalogue's items: nothing, and their text vectors."""
+    return {"id": None, "text": jnp.asarray(dataset.text_vectors[: dataset.catalogue_size])}
+
+
+class Trainer:
+    """One run in one workdir: `Trainer(...).run()` starts it or continues it."""
+
+    def __init__(self, config: AlterRecConfig, dataset: Dataset, workdir: pathlib.Path):
+        self._config, self._dataset, self._workdir = config.check(), dataset, workdir
+        items = dataset.catalogue_size
+        self._window = clip_window(config.mining, items)
+        self._networks = build_networks(config, items)
+        self._features = text_features(dataset)
+        self._batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
+        if not self._batches.prefixes:
+            raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
+        self._configs = {"id": config.id, "text": config.text}
+        spe = self._batches.steps_per_epoch
+        self._optimizers = {name: steps.make_optimizer(part, spe) for name, part in self._configs.items()}
+        self._base = jax.random.key(config.seed)
+        self._protocol = Protocol(config.protocol.targets, config.protocol.exclude_session_items)
+        self._stop = threading.Event()
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the end and returns the record of the best epoch.
+
+        Raises:
+          Interrupted: a signal asked it to stop; its place is saved.
+          UserError: the workdir holds another run, a loss is not finite, or the disk is full.
+        """
+        self._store = CheckpointStore(self._workdir)
+        try:
+            self._begin_or_continue()
+            with _signals(self._stop):
+                while not self._finished():
+                    self._epoch()
+        finally:
+            self._store.close()
+        assert self._place.best is not None
+        return self._place.best
+
+    def _begin_or_continue(self) -> None:
+        self._states = {
+            name: steps.init_state(
+                network, self._optimizers[name], self._features[name], self._key(_INIT, 0 if name == "id" else 1)
+            )
+            for name, network in self._networks.items()
+        }
+        self._best = {name: _on_host(state.params) for name, state in self._states.items()}
+        self._place = Place()
+        found = self._store.restore_newest(self._states, self._best)
+        if found is not None:
+            self._check_same_run(found.meta)
+            self._states = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), found.state)
+            self._best = _on_host(found.best)
+            self._place = Place(**found.meta["place"])
+            self._store.forget_after(self._number())
+            say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
+        self._log = RunLog(self._workdir, self._config, self._place.history)
+        self._saved_at = time.monotonic()
+
+    def _check_same_run(self, meta: Mapping[str, Any]) -> None:
+        there, here = _flat(meta["config"]), _flat(_plain(self._config))
+        for name in sorted(there.keys() | here.keys()):
+            if there.get(name) != here.get(name):
+                raise UserError(
+                    f"{self._workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
+                    "use another --workdir, or remove that one"
+                )
+        if meta["dataset"]["fingerprint"] != self._dataset.fingerprint:
+            raise UserError(
+                f"{self._workdir} holds a run on another dataset ({meta['dataset']['path']}, {meta['dataset']['fingerprint']}) than "
+                f"{self._dataset.path} ({self._dataset.fingerprint}); use another --workdir"
+            )
+
+    def _finished(self) -> bool:
+        schedule, place = self._config.schedule, self._place
+        if place.epoch >= schedule.m_max:
+            return True
+        waited = place.epoch - 1 - place.best["epoch"] if place.best else 0
+        return bool(schedule.patience) and waited >= schedule.patience
+
+    def _epoch(self) -> None:
+        """One epoch, or what is left of it: train, validate, record, save."""
+        place = self._place
+        turn = turn_of_epoch(place.epoch, self._config.schedule)
+        if place.step == 0:
+            self._states[turn.network] = steps.start_epoch(self._states[turn.network])
+        self._train(turn)
+        metrics = self._validate()
+        self._record(turn, metrics)
+        place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
+        self._save()
+        self._log.write(place.history)
+        if self._stop.is_set():
+            raise Interrupted
+
+    def _train(self, turn: Turn) -> None:
+        place, total = self._place, self._batches.steps_per_epoch
+        step_fn, peer = self._step_fn(turn), self._peer(turn)
+        features, state = self._features[turn.network], self._states[turn.network]
+        rows_left = self._batches.epoch(self._key(_ORDER, place.epoch), place.step)
+        what = f"epoch {place.epoch + 1}/{self._config.schedule.m_max} {turn}"
+        started = time.monotonic() - place.seconds
+        for rows in progress(rows_left, what, total=total, unit="steps", initial=place.step):
+            key = self._key(_STEP, place.epoch * total + place.step)
+            state = self._states[turn.network] = step_fn(state, peer, features, rows, key)
+            place.step += 1
+            if place.step % _STEPS_IN_FLIGHT == 0 or place.step == total:
+                jax.block_until_ready(state.totals)
+            place.seconds = time.monotonic() - started
+            due = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
+            if self._stop.is_set() or (due and place.step < total):
+                self._save()
+                started = time.monotonic() - place.seconds
+                if self._stop.is_set():
+                    raise Interrupted
+
+    def _step_fn(self, turn: Turn) -> steps.TrainStep:
+        return self._step_fns[turn.network, turn.phase]
+
+    @functools.cached_property
+    def _step_fns(self) -> dict[tuple[str, str], steps.TrainStep]:
+        mining, window = self._config.mining, self._window
+        made: dict[tuple[str, str], steps.TrainStep] = {}
+        for name, peer in (("id", "text"), ("text", "id")):
+            network, optimizer = self._networks[name], self._optimizers[name]
+            made[name, "random"] = steps.make_random_step(network, optimizer, mining, window)
+            made[name, "window"] = steps.make_window_step(network, self._networks[peer], optimizer, mining, window)
+        return made
+
+    def _peer(self, turn: Turn) -> steps.FrozenPeer | None:
+        if turn.phase == RANDOM:
+            return None
+        params = self._states[turn.peer].params
+        table = jax.jit(self._networks[turn.peer].item_embeddings)(params, self._features[turn.peer])
+        return steps.FrozenPeer(params, table)
+
+    def _validate(self) -> dict[str, dict[str, float]]:
+        params = {name: state.params for name, state in self._states.items()}
+        encoder = Encoder(self._networks, params, self._features, self._config.max_length)
+        views = fusion_views(self._config.protocol.alpha)
+        return validate(self._dataset, encoder, encoder.tables, views, self._protocol)
+
+    def _record(self, turn: Turn, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        place, total = self._place, self._batches.steps_per_epoch
+        totals = jax.tree.map(float, self._states[turn.network].totals)
+        own = sum(record["network"] == turn.network for record in place.history)
+        record: dict[str, Any] = {
+            "epoch": place.epoch,
+            "network": turn.network,
+            "phase": turn.phase,
+            "loss": totals.loss / max(totals.prefixes, 1.0),
+            "gradient_norm": totals.gradient_norm / max(totals.steps, 1.0),
+            "learning_rate": float(steps.learning_rate_schedule(self._configs[turn.network], total)(own * total)),
+            "prefixes_per_second": totals.prefixes / max(place.seconds, 1e-9),
+            "seconds": place.seconds,
+            "finished_at": time.time(),
+        }
+        record |= {f"{view}_{metric}": value for view, values in metrics.items() for metric, value in values.items()}
+        place.history.append(record)
+        score = record[f"fused_{self._config.protocol.select_on}"]
+        if place.best is None or score > place.best[f"fused_{self._config.protocol.select_on}"]:
+            place.best = record
+            self._best = {name: _on_host(state.params) for name, state in self._states.items()}
+        say(
+            f"epoch {place.epoch + 1:3d} {str(turn):15s} loss {record['loss']:.4f}  validation hits@20 "
+            + "  ".join(f"{view} {values['hits@20']:.4f}" for view, values in metrics.items())
+            + f"  {record['prefixes_per_second']:,.0f} prefixes/s"
+            + ("  *" if place.best is record else "")
+        )
+
+    def _save(self) -> None:
+        """Saves the run's place; refuses to save a network that has diverged."""
+        for name, state in self._states.items():
+            if not math.isfinite(float(state.totals.loss)) or not math.isfinite(float(state.totals.gradient_norm)):
+                raise UserError(
+                    f"the loss of the {name} network stopped being finite in epoch {self._place.epoch + 1}; lower "
+                    f"{name}.learning_rate or raise {name}.temperature, and train in another workdir"
+                )
+        meta = {
+            "place": dataclasses.asdict(self._place),
+            "config": _plain(self._config),
+            "dataset": {
+                "path": str(self._dataset.path.absolute()),
+                "fingerprint": self._dataset.fingerprint,
+                "items_fingerprint": self._dataset.items_fingerprint,
+                "catalogue": self._dataset.catalogue_size,
+            },
+        }
+        self._store.save(self._number(), Checkpoint(self._states, self._best, meta))
+        self._saved_at = time.monotonic()
+
+    def _number(self) -> int:
+        """Grows through the run: the steps done, and one more for each epoch's validation."""
+        return self._place.epoch * (self._batches.steps_per_epoch + 1) + self._place.step
+
+    def _key(self, purpose: int, count: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(self._base, purpose), count)
+
+
+class _signals:
+    """Within it, SIGTERM and SIGINT set an event instead of ending the process; a second SIGINT ends it."""
+
+    def __init__(self, stop: threading.Event):
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        say(f"{signal.Signals(number).name}: saving a checkpoint, then stopping")
+        self._stop.set()
+
+
+def _on_host(tree: Any) -> Any:
+    """A copy in host memory that no donated buffer can reach."""
+    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
+
+
+def _plain(config: AlterRecConfig) -> dict[str, Any]:
+    """The configuration as JSON holds it: tuples are lists."""
+    return jax.tree.map(
+        lambda v: list(v) if isinstance(v, tuple) else v, dataclasses.asdict(config), is_leaf=lambda v: isinstance(v, tuple)
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat

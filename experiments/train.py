@@ -1,0 +1,47 @@
+"""Trains AlterRec on a prepared dataset, or continues a run that was interrupted.
+
+    python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=DIR --workdir=DIR
+
+Any field of the configuration can be overridden: --config.seed=1 --config.text.dropout=0.3
+"""
+
+import pathlib
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from alterrec_jax import cli
+from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.progress import say
+from alterrec_jax.trainer import Interrupted, Trainer
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of experiments/configs; --config.FIELD=VALUE overrides its fields.", lock_config=True
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run: checkpoints, logs, curves. One that exists is continued.", required=True
+)
+flags.mark_flag_as_required("config")
+
+
+def main() -> int:
+    """Trains, and tells the best epoch."""
+    logging.set_verbosity(logging.WARNING)
+    config = from_mapping(AlterRecConfig, _CONFIG.value.to_dict(), "--config").check()
+    dataset = load_dataset(_DATA_DIR.value)
+    try:
+        best = Trainer(config, dataset, pathlib.Path(_WORKDIR.value)).run()
+    except Interrupted:
+        say("saved; the same command continues from here")
+        return cli.EXIT_RESUME
+    say(
+        f"best epoch {best['epoch'] + 1} by validation {config.protocol.select_on}: "
+        + "  ".join(f"{view} {best[f'{view}_{config.protocol.select_on}']:.4f}" for view in ("fused", "id", "text"))
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,105 @@
+"""Which items can be recommended, and the numbers that items get. Only training is ever counted here."""
+
+import numpy as np
+import polars as pl
+
+from alterrec_jax.data.dataset import SPLITS
+from alterrec_jax.errors import UserError
+from data_tools.tally import Tally
+
+
+def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str, shortest: int) -> pl.DataFrame:
+    """Takes rare items out of the training sessions, by their counts in training alone.
+
+    Items with fewer than `least` training interactions are removed from training sessions. With held_out="drop" they,
+    and items that training lacks, are removed from validation and test sessions too; with "keep" they stay there, and
+    as targets they count as misses. Sessions that are then too short are dropped. Counted once: an item may have
+    fewer than `least` interactions left after those sessions went.
+
+    Args:
+      parts: columns split, session, item, first_target.
+      tally: takes what was dropped.
+      least: of interactions in training.
+      held_out: "keep" or "drop".
+      shortest: session length, where rare items were removed. Never below 2, for a target needs an item before it.
+
+    Returns:
+      The rows that remain, in their order.
+    """
+    counts = parts.filter(pl.col("split") == "train").group_by("item").len()
+    common = counts.filter(pl.col("len") >= least)["item"]
+    kept = []
+    for split in SPLITS:
+        part = parts.filter(pl.col("split") == split)
+        tally.total(f"{split}: after the split", len(part), part["session"].n_unique())
+        if split == "train" or held_out == "drop":
+            part = _without_rare(part, common, f"{split}: item with fewer than {least} training interactions", tally)
+            part = _long_enough(part, split, shortest, tally)
+        kept.append(part)
+    return pl.concat(kept)
+
+
+def _without_rare(part: pl.DataFrame, common: pl.Series, reason: str, tally: Tally) -> pl.DataFrame:
+    is_common = part["item"].is_in(common.implode())
+    # first_target counts places of the session, and moves with the items removed before it.
+    place = pl.int_range(pl.len(), dtype=pl.Int32).over("session")
+    removed_before = ((place < pl.col("first_target")) & ~pl.col("common")).cast(pl.Int32).sum().over("session")
+    target_is_common = pl.col("common").last().over("session") | (pl.col("first_target") == 1)
+    marked = part.with_columns(is_common.alias("common"))
+    kept = (
+        marked.with_columns((pl.col("first_target") - removed_before).clip(lower_bound=1), target_is_common.alias("target"))
+        .filter(pl.col("common") & pl.col("target"))
+        .select(part.columns)
+    )
+    tally.dropped(reason, len(part) - len(kept), part["session"].n_unique() - kept["session"].n_unique())
+    return kept
+
+
+def _long_enough(part: pl.DataFrame, split: str, shortest: int, tally: Tally) -> pl.DataFrame:
+    kept = part.filter(pl.len().over("session") >= max(shortest, 2))
+    sessions = part["session"].n_unique() - kept["session"].n_unique()
+    tally.dropped(f"{split}: session with fewer than {max(shortest, 2)} items left", len(part) - len(kept), sessions)
+    return kept
+
+
+def require_sessions(parts: pl.DataFrame) -> None:
+    """Stops where a split has no session left.
+
+    Raises:
+      UserError: names the split.
+    """
+    present = set(parts["split"].unique())
+    for split in SPLITS:
+        if split not in present:
+            raise UserError(
+                f"no {split} session is left after splitting and filtering; lower --min_item_count or "
+                "--min_session_length, give a larger share, or choose another --split"
+            )
+
+
+def number_items(parts: pl.DataFrame, item_ids: pl.Series, *, catalogue: str) -> tuple[np.ndarray, int]:
+    """Chooses and orders the items of the dataset: first those of training, then the others, each by their ids.
+
+    Args:
+      parts: column split and item; item is a row of `item_ids`.
+      item_ids: str [rows].
+      catalogue: "train" keeps items that occur in some split, and only those of training can be recommended; "all"
+        keeps every row, and all can be.
+
+    Returns:
+      int64 [items], the row of `item_ids` that each item number stands for; and the size of the catalogue.
+    """
+    in_training = np.zeros(len(item_ids), bool)
+    in_training[parts.filter(pl.col("split") == "train")["item"].to_numpy()] = True
+    used = np.ones(len(item_ids), bool) if catalogue == "all" else np.zeros(len(item_ids), bool)
+    used[parts["item"].to_numpy()] = True
+    by_id = item_ids.arg_sort().to_numpy().astype(np.int64)
+    rows = np.concatenate([by_id[in_training[by_id]], by_id[(used & ~in_training)[by_id]]])
+    return rows, len(rows) if catalogue == "all" else int(in_training.sum())
+
+
+def renumber(parts: pl.DataFrame, rows: np.ndarray, item_rows: int) -> pl.DataFrame:
+    """Replaces each item (a row of the source's items) by its number in the dataset."""
+    numbers = np.full(item_rows, -1, np.int32)
+    numbers[rows] = np.arange(len(rows), dtype=np.int32)
+    return parts.with_columns(pl.Series("item", numbers[parts["item"].to_numpy()]))

@@ -1,0 +1,122 @@
+"""From texts to frozen sentence vectors: each distinct text once, kept in a cache, continued after an interruption."""
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from alterrec_jax.errors import UserError
+from alterrec_jax.progress import progress
+from data_tools.options import DEFAULT_CACHE_DIR
+from data_tools.text_cache import TextCache
+from data_tools.text_model import SentenceModel
+
+_TEXTS_A_CHUNK = 256  # encoded and committed together: a killed run loses less than this
+
+
+class Encoder(Protocol):
+    """What turns texts into vectors.
+
+    Attributes:
+      name: what a person calls it.
+      sha256: of its weights.
+      key: names everything its vectors depend on; the cache files them under it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def dim(self) -> int:
+        """The length of its vectors."""
+        ...
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """float32 [texts, dim]."""
+        ...
+
+
+def load_encoder(model: str = "") -> Encoder:
+    """The sentence-transformers model of that folder or hub name; the packaged all-MiniLM-L6-v2 for "".
+
+    Its weights are read only when a text is not in the cache.
+
+    Raises:
+      UserError: there is no such model, or it is damaged or pickled.
+    """
+    return SentenceModel(model)
+
+
+def encode_texts(
+    texts: Sequence[str],
+    model: str = "",
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    *,
+    encoder: Encoder | None = None,
+) -> np.ndarray:
+    """Encodes texts, each distinct one at most once in the life of the cache.
+
+    Args:
+      texts: any strings, repeated or empty ones among them.
+      model: folder or hub name; "" for the packaged model.
+      cache_dir: folder of the cache.
+      encoder: used instead of `model`.
+
+    Returns:
+      float32 [texts, dim]; zeros for an empty text.
+
+    Raises:
+      UserError: the model or the cache cannot be used, or the model gives a NaN or an infinity.
+    """
+    encoder = encoder or load_encoder(model)
+    distinct = sorted({text for text in texts if text}, key=lambda text: (-len(text), text))
+    number = {text: row for row, text in enumerate(distinct)}
+    with TextCache(cache_dir) as cache:
+        known = cache.get(encoder.key, distinct)
+        # Longest first: texts of a chunk have like lengths, so little is padded, and memory peaks at once.
+        missing = [text for text in distinct if text not in known]
+        chunks = [missing[start : start + _TEXTS_A_CHUNK] for start in range(0, len(missing), _TEXTS_A_CHUNK)]
+        for chunk in progress(chunks, f"encoding {len(missing):,} texts", unit=f"x{_TEXTS_A_CHUNK} texts"):
+            vectors = np.asarray(encoder.encode(chunk), np.float32)
+            if not np.isfinite(vectors).all():
+                raise UserError(f"text model {encoder.name} gives a NaN or an infinity; choose another --text_model")
+            fresh = dict(zip(chunk, vectors, strict=True))
+            cache.put(encoder.key, fresh)
+            known.update(fresh)
+    dim = len(next(iter(known.values()))) if known else encoder.dim
+    table = np.zeros((len(distinct) + 1, dim), np.float32)  # the last row is the empty text's
+    for text, vector in known.items():
+        table[number[text]] = vector
+    return table[np.fromiter((number.get(text, len(distinct)) for text in texts), np.int64, len(texts))]
+
+
+def encode_items(
+    items: pl.DataFrame, text_columns: Sequence[str], fusion: str, encoder: Encoder, cache_dir: str | os.PathLike[str]
+) -> np.ndarray:
+    """The text vectors of items.
+
+    Args:
+      items: column text and the text columns (str, "" where empty).
+      text_columns: read by the fusion "mean".
+      fusion: "concat" encodes the column text; "mean" is the mean of the vectors of the non-empty text columns.
+      encoder: makes the vectors.
+      cache_dir: folder of the cache.
+
+    Returns:
+      float32 [items, dim]; zeros for an item without text.
+    """
+    if fusion == "concat":
+        return encode_texts(items["text"].to_list(), cache_dir=cache_dir, encoder=encoder)
+    columns = [items[column].to_list() for column in text_columns]
+    vectors = encode_texts([text for column in columns for text in column], cache_dir=cache_dir, encoder=encoder)
+    present = np.array([[bool(text) for text in column] for column in columns])
+    total = vectors.reshape(len(columns), len(items), vectors.shape[1]).sum(axis=0)
+    return (total / np.maximum(present.sum(axis=0), 1)[:, None]).astype(np.float32)

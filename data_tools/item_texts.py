@@ -1,0 +1,84 @@
+"""Cleans what people typed about items, and makes the items table that a source hands on."""
+
+import html
+from collections.abc import Sequence
+
+import polars as pl
+
+from alterrec_jax.errors import UserError
+from data_tools import tables
+
+SEPARATOR = ", "
+
+
+def clean(text: pl.Expr) -> pl.Expr:
+    """Text without HTML entities and runs of white space; "" where there is none."""
+    text = text.cast(pl.String).fill_null("")
+    entities = text.str.contains("&", literal=True)
+    # The loop over Python strings touches only the texts that hold an entity, and items, never interactions.
+    unescaped = pl.when(entities).then(text.map_elements(_unescape, return_dtype=pl.String)).otherwise(text)
+    return unescaped.str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def joined(columns: Sequence[str]) -> pl.Expr:
+    """The non-empty ones of the text columns in one text."""
+    present = [pl.when(pl.col(column) != "").then(pl.col(column)) for column in columns]
+    return pl.concat_str(present, separator=SEPARATOR, ignore_nulls=True).fill_null("")
+
+
+def read_items(
+    path: str,
+    *,
+    id_column: str,
+    text_columns: Sequence[str],
+    name_column: str,
+    where: tuple[str, str] | None = None,
+) -> pl.DataFrame:
+    """Reads the items of a file.
+
+    Args:
+      path: CSV, CSV.gz or Parquet.
+      id_column, text_columns, name_column: its columns.
+      where: a column and the value of it that rows must have.
+
+    Returns:
+      Columns item_id, name and the text columns, as `Logs.items` has them. An item without a name shows its id.
+
+    Raises:
+      UserError: a file or column is missing, an id is empty, or an id stands in two rows.
+    """
+    wanted = list(dict.fromkeys([*text_columns, name_column]))
+    scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
+    if where:
+        scanned = scanned.filter(pl.col(where[0]) == where[1])
+    # The prefix keeps a text column that is called item_id or name apart from ours.
+    table = scanned.select(tables.ids(id_column).alias("item_id"), *(pl.col(c).alias(f"field {c}") for c in wanted))
+    raw = tables.collect(table, path, "items")
+    tables.require_no_nulls(raw, "item_id", id_column, path, "items")
+    require_unique(raw, path)
+    cleaned = raw.with_columns(clean(pl.col(f"field {column}")) for column in wanted)
+    name = pl.col(f"field {name_column}")
+    return cleaned.select(
+        "item_id",
+        pl.when(name != "").then(name).otherwise(pl.col("item_id")).alias("name"),
+        *(pl.col(f"field {column}") for column in text_columns),
+    )
+
+
+def require_unique(items: pl.DataFrame, path: str) -> None:
+    """Stops where an item id stands in two rows.
+
+    Raises:
+      UserError: names the first such id and how many there are.
+    """
+    twice = items.filter(pl.col("item_id").is_duplicated())
+    if len(twice):
+        raise UserError(
+            f"items file {path} has {twice['item_id'].n_unique()} item ids in more than one row, first "
+            f"'{twice['item_id'][0]}'; keep one row for each"
+        )
+
+
+def _unescape(text: str) -> str:
+    # Shop exports are often escaped twice ("&amp;amp;"); a third time has not been seen.
+    return html.unescape(html.unescape(text))

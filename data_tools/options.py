@@ -1,0 +1,125 @@
+"""Everything `data_tools.prepare` can be told, in one place: a field here is a flag there."""
+
+import dataclasses
+from typing import Any
+
+SOURCES = ("complete_journey", "tabular", "amazon_m2")
+SPLIT_RULES = ("leave_one_out", "temporal", "ratio", "column")
+LOCALES = ("ES", "FR", "IT", "DE", "JP", "UK")
+DEFAULT_CACHE_DIR = "~/.cache/alterrec_jax"
+
+_LOGS = ("tabular",)
+_FILES = ("tabular", "amazon_m2")
+_SPLIT = ("complete_journey", "tabular")
+
+
+def _flag(default: Any, help: str, *, choices: tuple[str, ...] = (), sources: tuple[str, ...] = SOURCES) -> Any:
+    """A field with the text of its flag and the sources that read it."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "sources": sources})
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The settings of one preparation. An empty string or None means the default of the source."""
+
+    source: str = _flag("", "Where the sessions come from.", choices=SOURCES)
+    out: str = _flag("", "The dataset folder to write; one that stands there is replaced when the new one is whole.")
+
+    interactions: str = _flag(
+        "", "File of interactions, one a row: CSV, CSV.gz or Parquet. amazon_m2: sessions_train.csv.", sources=_FILES
+    )
+    items: str = _flag("", "File of items, one a row, of the same kinds. amazon_m2: products_train.csv.", sources=_FILES)
+    session_column: str = _flag("session_id", "Column of --interactions that names the session.", sources=_LOGS)
+    item_column: str = _flag("item_id", "Column that names the item, in --interactions and --items.", sources=_LOGS)
+    items_id_column: str = _flag(
+        "", "Column of --items that names the item, where it differs from --item_column.", sources=_LOGS
+    )
+    order_column: str = _flag(
+        "",
+        "Column of --interactions that orders a session: numbers, or dates in ISO form. Without it the order of the "
+        "file counts. For --split=temporal it must be a time that holds across sessions.",
+        sources=_LOGS,
+    )
+    ties: str = _flag(
+        "file",
+        "How interactions of a session with equal order follow each other: as in the file, or in a seeded random order.",
+        choices=("file", "random"),
+        sources=_LOGS,
+    )
+    user_column: str = _flag("", "Column of --interactions that names the user; optional.", sources=_LOGS)
+    text_columns: str = _flag(
+        "",
+        "Columns of --items that hold text, with commas between, the most telling first. Defaults: tabular title; "
+        "amazon_m2 title,desc.",
+        sources=_FILES,
+    )
+    name_column: str = _flag(
+        "", "Column of --items that is shown to people; the first of --text_columns by default.", sources=_LOGS
+    )
+    drop_unknown_items: bool = _flag(
+        False, "Drop interactions whose item has no row in --items, and count them, instead of stopping.", sources=_LOGS
+    )
+    weeks: int = _flag(0, "Take the baskets of the last so many weeks of the data; 0 takes all 53.", sources=SOURCES[:1])
+    locale: str = _flag("", "The market whose sessions are taken.", choices=LOCALES, sources=SOURCES[2:])
+    test_sessions: str = _flag(
+        "",
+        "File of official test sessions (CSV or Parquet with prev_items and locale). Without it, a seeded share of the "
+        "training sessions is the test split.",
+        sources=SOURCES[2:],
+    )
+    test_truth: str = _flag(
+        "",
+        "File with a column next_item for each row of --test_sessions, in the same order; not needed where "
+        "--test_sessions has that column itself.",
+        sources=SOURCES[2:],
+    )
+
+    split: str = _flag(
+        "",
+        "leave_one_out: last item of a session is test, the one before validation. temporal: the latest sessions by "
+        "their last interaction. ratio: random sessions. column: --split_column says. Defaults: complete_journey "
+        "temporal, tabular leave_one_out.",
+        choices=SPLIT_RULES,
+        sources=_SPLIT,
+    )
+    split_column: str = _flag(
+        "", "Column of --interactions that holds train, validation or test, for --split=column.", sources=_LOGS
+    )
+    validation_fraction: float | None = _flag(
+        None,
+        "Share of the sessions that is validation, in (0, 1), for temporal and ratio. Defaults: complete_journey 0.05, "
+        "else 0.1.",
+    )
+    test_fraction: float | None = _flag(
+        None, "Share of the sessions that is test, in (0, 1), for temporal and ratio; defaults as for validation."
+    )
+
+    min_item_count: int = _flag(
+        1, "Items that occur less often in the training sessions are taken out of them and of the catalogue."
+    )
+    held_out_rare_items: str = _flag(
+        "keep",
+        "What happens in validation and test sessions to items below --min_item_count: they stay, and are misses as "
+        "targets, or are taken out there too (as if the shop did not sell them; items new to training likewise).",
+        choices=("keep", "drop"),
+    )
+    min_session_length: int = _flag(2, "Sessions with fewer items are dropped; at least 2.")
+    max_session_length: int = _flag(0, "Of longer sessions only the last so many items are taken; 0 takes all.")
+    catalogue: str = _flag(
+        "train",
+        "What can be recommended: the items that occur in training, or all that have a row in the items.",
+        choices=("train", "all"),
+    )
+    seed: int = _flag(0, "Seed of every random choice: ratio split, random order.")
+
+    text_model: str = _flag(
+        "",
+        "Folder or hub name of a sentence-transformers model; the packaged all-MiniLM-L6-v2 by default. The paper takes "
+        "distiluse-base-multilingual-cased-v1 for amazon_m2: name it here.",
+    )
+    text_fusion: str = _flag(
+        "concat",
+        "concat: the text columns of an item joined into one text. mean: the mean of their vectors, each encoded alone.",
+        choices=("concat", "mean"),
+    )
+    cache_dir: str = _flag(DEFAULT_CACHE_DIR, "Folder where the vectors of texts are kept from run to run.")

@@ -1,0 +1,67 @@
+"""Turns raw logs and item texts into a dataset folder.
+
+  python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 --out=data/complete_journey
+  python -m data_tools.prepare --source=tabular --interactions=log.csv.gz --items=items.csv --session_column=user_id \
+    --order_column=time --text_columns=title,brand --split=leave_one_out --out=data/mine
+  python -m data_tools.prepare --source=amazon_m2 --interactions=sessions_train.csv --items=products_train.csv \
+    --locale=ES --text_model=distiluse-base-multilingual-cased-v1 --out=data/amazon_es
+"""
+
+import dataclasses
+
+from absl import flags
+
+from alterrec_jax import cli
+from alterrec_jax.errors import UserError
+from data_tools.options import SOURCES, Options
+from data_tools.pipeline import prepare
+
+FLAGS = flags.FLAGS
+
+
+def _define_flags() -> None:
+    """One flag for each field of `Options`."""
+    for field in dataclasses.fields(Options):
+        text, choices = field.metadata["help"], field.metadata["choices"]
+        if field.metadata["sources"] != SOURCES:
+            text += f" (read by {', '.join(field.metadata['sources'])})"
+        if choices:
+            flags.DEFINE_enum(field.name, field.default or None, list(choices), text)
+        elif isinstance(field.default, bool):
+            flags.DEFINE_boolean(field.name, field.default, text)
+        elif isinstance(field.default, int):
+            flags.DEFINE_integer(field.name, field.default, text)
+        elif isinstance(field.default, str):
+            flags.DEFINE_string(field.name, field.default, text)
+        else:
+            flags.DEFINE_float(field.name, field.default, text)
+
+
+_define_flags()
+
+
+def options_from_flags() -> Options:
+    """The options that the command line gives.
+
+    Raises:
+      UserError: --source is missing, or a flag was given that the source does not read.
+    """
+    source = FLAGS["source"].value
+    if source is None:
+        raise UserError(f"--source is missing; choose one of {', '.join(SOURCES)}")
+    values = {}
+    for field in dataclasses.fields(Options):
+        flag = FLAGS[field.name]
+        if flag.present and source not in field.metadata["sources"]:
+            raise UserError(f"--{field.name} is read by --source={' or '.join(field.metadata['sources'])} only; leave it out")
+        values[field.name] = field.default if flag.value is None else flag.value
+    return Options(**values)
+
+
+def main() -> None:
+    """Prepares what the flags say and prints what was read, kept and dropped."""
+    print(prepare(options_from_flags()))
+
+
+if __name__ == "__main__":
+    cli.run(main)

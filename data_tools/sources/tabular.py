@@ -1,0 +1,109 @@
+"""A user's own logs: one file of interactions, one of items, each CSV, CSV.gz or Parquet."""
+
+import pathlib
+
+import polars as pl
+
+from alterrec_jax import files
+from alterrec_jax.errors import UserError
+from data_tools import item_texts, tables
+from data_tools.logs import Logs, number_sessions, order_sessions
+from data_tools.options import Options
+from data_tools.tally import Tally
+
+
+def read(options: Options, tally: Tally) -> Logs:
+    """Reads the interactions and items that the flags name.
+
+    Raises:
+      UserError: a file or column is missing or cannot be read, an id or order is empty, an item id stands twice, an
+        interaction's item has no row, or a session has two users or splits.
+    """
+    for name in ("interactions", "items"):
+        if not getattr(options, name):
+            raise UserError(f"--{name} is missing; name the file (CSV, CSV.gz or Parquet)")
+    text_columns = tuple(column.strip() for column in (options.text_columns or "title").split(",") if column.strip())
+    items = item_texts.read_items(
+        options.items,
+        id_column=options.items_id_column or options.item_column,
+        text_columns=text_columns,
+        name_column=options.name_column or text_columns[0],
+    )
+    raw = _known(_read_interactions(options), items, options, tally)
+    numbered, sessions = number_sessions(raw)
+    for name, flag in (("user", "user_column"), ("split", "split_column")):
+        if name in raw.columns:
+            _require_one(raw, name, getattr(options, flag))
+    del raw
+    interactions, ties = order_sessions(numbered, ties=options.ties, seed=options.seed)
+    return Logs(
+        interactions=interactions,
+        sessions=sessions,
+        items=items,
+        text_columns=tuple(items.columns[2:]),
+        order={"rule": _order_rule(options), **ties},
+        provenance={
+            "source_files": {pathlib.Path(p).name: files.sha256_file(p) for p in (options.interactions, options.items)}
+        },
+    )
+
+
+def _read_interactions(options: Options) -> pl.DataFrame:
+    """Columns session, item, and where named user, order and split, checked."""
+    names = {"session": options.session_column, "item": options.item_column}
+    if options.user_column:
+        names["user"] = options.user_column
+    if options.split == "column":
+        if not options.split_column:
+            raise UserError("--split=column needs --split_column, a column with train, validation or test")
+        names["split"] = options.split_column
+    path, what = options.interactions, "interactions"
+    wanted = [*names.values()] + ([options.order_column] if options.order_column else [])
+    expressions = [tables.ids(shown).alias(name) for name, shown in names.items()]
+    if options.order_column:
+        expressions.append(pl.col(options.order_column).alias("order"))
+    table = tables.collect(tables.scan(path, what, wanted).select(expressions), path, what)
+    if table.is_empty():
+        raise UserError(f"interactions file {path} has no rows")
+    for name, shown in names.items():
+        if name != "user":
+            tables.require_no_nulls(table, name, shown, path, what)
+    if options.order_column:
+        tables.require_no_nulls(table, "order", options.order_column, path, what)
+        table = table.with_columns(tables.order_values(table["order"], options.order_column, path).alias("order"))
+    return table
+
+
+def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Tally) -> pl.DataFrame:
+    """Replaces each item id by its row in the items, or stops (or drops) where there is none."""
+    numbers = items.select(pl.col("item_id").alias("item")).with_row_index("number")
+    joined = table.join(numbers, on="item", how="left", maintain_order="left")
+    tally.total("read", len(joined), joined["session"].n_unique())
+    unknown = joined.filter(pl.col("number").is_null())
+    if len(unknown) and not options.drop_unknown_items:
+        raise UserError(
+            f"item '{unknown['item'][0]}' of {options.interactions} has no row in {options.items} (in all "
+            f"{unknown['item'].n_unique()} such items in {len(unknown)} interactions); add their rows, or drop the "
+            "interactions with --drop_unknown_items"
+        )
+    known = joined.filter(pl.col("number").is_not_null()).drop("item").rename({"number": "item"})
+    if known.is_empty():
+        raise UserError(f"no interaction of {options.interactions} has an item of {options.items}; do the id columns fit?")
+    gone = joined["session"].n_unique() - known["session"].n_unique() if len(unknown) else 0
+    tally.dropped("item without a row in the items", len(unknown), gone)
+    return known
+
+
+def _require_one(raw: pl.DataFrame, name: str, shown: str) -> None:
+    pairs = raw.select("session", name).unique()
+    twice = pairs.filter(pl.col("session").is_duplicated())
+    if len(twice):
+        raise UserError(
+            f"column '{shown}' has more than one value in {twice['session'].n_unique()} sessions, first in session "
+            f"'{twice['session'].min()}'; a session has one {name}"
+        )
+
+
+def _order_rule(options: Options) -> str:
+    tie = "the order of the file" if options.ties == "file" else f"a random order (seed {options.seed})"
+    return f"by column '{options.order_column}', ties by {tie}" if options.order_column else f"{tie}, for no --order_column is given"

@@ -1,0 +1,116 @@
+"""Reads CSV, CSV.gz and Parquet with Polars, and turns what is wrong with a file into one clear line."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from alterrec_jax.cli import nearest
+from alterrec_jax.errors import UserError
+
+
+def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
+    """A lazy table of `path`; the kind of the file is told by its first bytes, not its name.
+
+    CSV columns are all strings, so that an id keeps its leading zeros.
+
+    Args:
+      path: the file.
+      what: names it in errors, say "interactions".
+      columns: columns that must be there.
+
+    Raises:
+      UserError: the file or a column is missing, or the file cannot be read.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"{what} file not found: {path or '(none named)'}")
+    with readable(path, what):
+        with open(path, "rb") as file:
+            parquet = file.read(4) == b"PAR1"
+        table = pl.scan_parquet(path, glob=False) if parquet else pl.scan_csv(path, infer_schema=False, glob=False)
+        names = table.collect_schema().names()
+    for column in columns:
+        if column not in names:
+            raise UserError(f"{what} file {path} has no column '{column}'; {nearest(column, names)}")
+    return table
+
+
+def collect(table: pl.LazyFrame, path: str, what: str) -> pl.DataFrame:
+    """Reads a lazy table in a streaming way.
+
+    Raises:
+      UserError: the file is truncated, not UTF-8, or otherwise damaged.
+    """
+    with readable(path, what):
+        return table.collect(engine="streaming")
+
+
+@contextlib.contextmanager
+def readable(path: str, what: str) -> Iterator[None]:
+    """Turns an error of Polars in the block into a line that names the file."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
+        detail = str(error).strip().splitlines()[0].rstrip(".,;: ") if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{what} file {path} cannot be read ({detail}); it must be whole, and CSV, CSV.gz (UTF-8) or Parquet"
+        ) from None
+
+
+def ids(column: str) -> pl.Expr:
+    """A column of names as strings, empty ones as null."""
+    text = pl.col(column).cast(pl.String)
+    return pl.when(text != "").then(text)
+
+
+def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, what: str) -> None:
+    """Stops where `column` (called `shown` in the file) has an empty value.
+
+    Raises:
+      UserError: names the first such row and how many there are.
+    """
+    if missing := table[column].null_count():
+        row = int(table[column].is_null().arg_max() or 0) + 1
+        raise UserError(
+            f"{what} file {path}: column '{shown}' is empty in {missing} of {len(table)} rows, first in data row {row}; "
+            "fill or remove them (a file cut off in its last row looks like this too)"
+        )
+
+
+def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
+    """The order column as integers, floats or times, whichever holds all of its values.
+
+    Raises:
+      UserError: a value is empty, not finite, or neither a number nor an ISO date.
+    """
+    if values.dtype == pl.String:
+        parsed = _parse(values)
+        if parsed is None:
+            raise UserError(
+                f"interactions file {path}: column '{shown}' is neither all numbers nor all ISO dates, "
+                f"for example '{_first_bad(values)}'; mend it or choose another --order_column"
+            )
+        values = parsed
+    elif not (values.dtype.is_numeric() or values.dtype.is_temporal()):
+        raise UserError(f"interactions file {path}: column '{shown}' is {values.dtype}, not a number or a time")
+    if values.dtype.is_float() and not values.is_finite().all():
+        raise UserError(f"interactions file {path}: column '{shown}' holds a NaN or an infinity; remove these rows")
+    return values
+
+
+def _parse(values: pl.Series) -> pl.Series | None:
+    for dtype in (pl.Int64, pl.Float64):
+        numbers = values.cast(dtype, strict=False)
+        if not numbers.has_nulls():
+            return numbers
+    try:
+        times = values.str.to_datetime(strict=False, time_unit="us")
+    except pl.exceptions.PolarsError:
+        return None
+    return None if times.has_nulls() else times
+
+
+def _first_bad(values: pl.Series) -> str:
+    bad = values.filter(values.cast(pl.Float64, strict=False).is_null())
+    return bad[0]

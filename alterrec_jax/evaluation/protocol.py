@@ -49,6 +49,11 @@ def fusion_views(alpha: float) -> dict[str, View]:
     return {"fused": {"id": alpha, "text": 1 - alpha}, "id": {"id": 1.0}, "text": {"text": 1.0}}
 
 
+def alpha_sweep(alphas: Iterable[float]) -> dict[str, View]:
+    """The fused view under several alphas, named by them: {"0.1": ..., "0.2": ...}. Errors as `fusion_views`."""
+    return {f"{alpha:g}": fusion_views(alpha)["fused"] for alpha in alphas}
+
+
 def rank_split(
     dataset: Dataset,
     split: str,

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 
 _EPSILON = 1e-5
+_START = 0.02
 
 
 class IdTable(nn.Module):
@@ -16,7 +17,7 @@ class IdTable(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         """float [item, dim]."""
-        table = self.param("table", nn.initializers.normal(0.02), (self.items, self.dim))
+        table = self.param("table", nn.initializers.normal(_START), (self.items, self.dim))
         return nn.LayerNorm(_EPSILON, name="norm")(table) if self.norm else table
 
 
@@ -39,7 +40,9 @@ class TextTable(nn.Module):
         table = vectors * vectors.shape[-1] ** 0.5
         for layer, width in enumerate(self.hidden):
             table = nn.relu(nn.Dense(width, name=f"hidden_{layer}")(table))
-        table = nn.Dense(self.dim, name="output")(table)
+        # Rows start as small as those of the ID table, so that neither network drowns the other in the fused score.
+        small = nn.initializers.variance_scaling(_START**2, "fan_in", "normal")
+        table = nn.Dense(self.dim, kernel_init=small, name="output")(table)
         if self.output_relu:
             table = nn.relu(table)
         table = nn.Dropout(self.dropout)(table, deterministic=deterministic)

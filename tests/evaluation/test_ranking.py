@@ -157,4 +157,4 @@ def test_rebatch():
 
 
 def test_default_batch_size_bounds_memory():
-    assert [ranking.default_batch_size(n) for n in (1, 12_101, 46_000, 10**9)] == [1024, 1024, 256, 8]
+    assert [ranking.default_batch_size(n) for n in (1, 12_101, 46_000, 10**9)] == [1024, 256, 64, 8]

@@ -6,7 +6,7 @@ import pytest
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import ranking
 from alterrec_jax.evaluation.protocol import fusion_views
-from alterrec_jax.evaluation.ranking import MISS, rank_rows, rank_targets, rebatch
+from alterrec_jax.evaluation.ranking import MISS, rank_rows, rank_targets
 from alterrec_jax.evaluation.targets import select_targets
 from tests.evaluation.examples import make_sessions, random_sessions
 from tests.oracles.ranking import counts
@@ -147,14 +147,3 @@ def test_mistakes_of_the_caller_are_named(case):
         rank_targets(batches(queries), tables, {"x": {"id": 0.0}}, targets)
     with pytest.raises(ValueError, match="differ in length"):
         rank_targets(batches(queries), {"id": tables["id"], "text": tables["text"][1:]}, fusion_views(0.5), targets)
-
-
-def test_rebatch():
-    pieces = [{"x": np.full((n, 2), i)} for i, n in enumerate([3, 0, 4, 1])]
-    out = list(rebatch(pieces, ["x"], 5))
-    assert [count for count, _ in out] == [5, 3]
-    assert [batch["x"][:, 0].tolist() for _, batch in out] == [[0, 0, 0, 2, 2], [2, 2, 3, 0, 0]]
-
-
-def test_default_batch_size_bounds_memory():
-    assert [ranking.default_batch_size(n) for n in (1, 12_101, 46_000, 10**9)] == [1024, 256, 64, 8]

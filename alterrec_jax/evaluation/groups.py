@@ -1,0 +1,72 @@
+"""Metrics by kind of target: how popular it was in training, how much is known before it, whether it is a repeat."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alterrec_jax.data.dataset import Sessions
+from alterrec_jax.evaluation.metrics import KS, METRICS, summarise
+from alterrec_jax.evaluation.ranking import Ranks
+from alterrec_jax.evaluation.targets import Targets, target_in_history
+
+POPULARITY_EDGES = (0, 5, 10, 30, 100)
+SHORT = 5
+
+Masks = dict[str, dict[str, np.ndarray]]
+
+
+def group_masks(targets: Targets, sessions: Sessions, train_counts: np.ndarray) -> Masks:
+    """Which targets belong to which group.
+
+    Args:
+      targets: of a split.
+      sessions: the sessions of that split.
+      train_counts: int64 [items], how often each item occurs in training.
+
+    Returns:
+      of each grouping, label -> bool [targets]; the groups of one grouping are disjoint and cover all targets:
+      "popularity": half-open intervals of the target's occurrences in training, "[0, 5)" to "[100, inf)". A target
+        outside the catalogue is in the first.
+      "session_length": "<=5" and ">5" items before the target. The prefix is the session as the model sees it; the
+        length of the whole session would tell how many items are still to come.
+      "repeat": "repeat" if the target stands in its session before, else "new".
+    """
+    popularity = train_counts[targets.item]
+    edges = [*POPULARITY_EDGES, np.inf]
+    repeat = target_in_history(sessions, targets)
+    short = targets.position <= SHORT
+    return {
+        "popularity": {
+            f"[{low}, {high})": (low <= popularity) & (popularity < high)
+            for low, high in zip(edges, edges[1:], strict=False)
+        },
+        "session_length": {f"<={SHORT}": short, f">{SHORT}": ~short},
+        "repeat": {"repeat": repeat, "new": ~repeat},
+    }
+
+
+def group_metrics(ranks: Mapping[str, Ranks], masks: Masks, ks: Sequence[int] = KS) -> dict[str, dict[str, Any]]:
+    """The metrics of each view in each group.
+
+    Args:
+      ranks: of each view, where the targets stand.
+      masks: as from `group_masks`.
+      ks: the cut-offs.
+
+    Returns:
+      grouping -> label -> {"n": targets in the group, view: metrics}. The metrics of an empty group are None.
+    """
+    return {
+        grouping: {
+            label: {"n": int(mask.sum()), **{view: _summary(rank, mask, ks) for view, rank in ranks.items()}}
+            for label, mask in labels.items()
+        }
+        for grouping, labels in masks.items()
+    }
+
+
+def _summary(rank: Ranks, mask: np.ndarray, ks: Sequence[int]) -> dict[str, float | None]:
+    if not mask.any():
+        return {f"{metric}@{k}": None for k in ks for metric in METRICS}
+    return dict(summarise(rank.above[mask], rank.equal[mask], ks))

@@ -1,0 +1,187 @@
+"""The evaluation of a model on a split as one JSON-ready mapping, and as a table for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.evaluation.baselines import cooccurrence_rows, popularity_rows
+from alterrec_jax.evaluation.bootstrap import Bootstrap, percentile_interval, resampled_means
+from alterrec_jax.evaluation.groups import group_masks, group_metrics
+from alterrec_jax.evaluation.metrics import metric_values, summarise
+from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
+from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
+from alterrec_jax.evaluation.targets import Targets
+
+TIE_RULE = "expectation under a random order of tied candidates (McSherry and Najork, ECIR 2008)"
+RESERVED = ("baselines", "differences", "sweep", "groups", "protocol", "n")
+
+
+def evaluate_split(
+    dataset: Dataset,
+    split: str,
+    provider: QueryProvider,
+    tables: Mapping[str, Any],
+    views: Mapping[str, View],
+    protocol: Protocol,
+    *,
+    sweep: Mapping[str, View] | None = None,
+    bootstrap: Bootstrap | None = None,
+    baselines: bool = True,
+    notes: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """Evaluates the views of a model, and the baselines, on one split.
+
+    Args:
+      dataset: a prepared dataset.
+      split: "validation" or "test".
+      provider: encodes prefixes; see `protocol.QueryProvider`.
+      tables: of each component, float32 [catalogue, dim].
+      views: of each view, the weights of its components, the main one first; see `protocol.fusion_views`.
+      protocol: what is ranked against what.
+      sweep: further views that are only averaged; see `protocol.alpha_sweep`.
+      bootstrap: how intervals are made.
+      baselines: whether to rank popularity and co-occurrence too.
+      notes: added to the result's protocol: alpha, the checkpoint, and what else tells where the numbers come from.
+      batch_size: targets scored at a time; None chooses by the catalogue's size.
+
+    Returns:
+      a mapping that JSON can hold:
+        each view: "hits@10" and so on, and "intervals": {"hits@10": [low, high], ...};
+        "baselines": {"popularity": the same, "cooccurrence": the same}, if wanted;
+        "differences": {"fused - id": the same, ...}: the main view minus every other view and baseline, its
+          intervals paired, since all are resampled alike;
+        "sweep": {label: metrics}, if wanted;
+        "groups": {grouping: {label: {"n": targets, view or baseline: metrics}}}; see `groups.group_masks`;
+        "protocol": how this was measured, and on how much.
+
+    Raises:
+      UserError: the split has no target, or a score is not finite.
+    """
+    if clash := sorted(set(views) & set(RESERVED)):
+        raise ValueError(f"a view cannot be called '{clash[0]}'")
+    settings = bootstrap or Bootstrap()
+    targets = protocol.select(dataset, split)
+    swept = {f"sweep {label}": view for label, view in (sweep or {}).items()}
+    ranks = rank_split(dataset, split, targets, provider, tables, {**views, **swept}, protocol, batch_size=batch_size)
+    of_views = {view: ranks[view] for view in views}
+    of_baselines = _rank_baselines(dataset, split, targets, protocol, batch_size) if baselines else {}
+    measured, differences = _measure({**of_views, **of_baselines}, targets, protocol, settings)
+    result: dict[str, Any] = {view: measured[view] for view in of_views}
+    if baselines:
+        result["baselines"] = {name: measured[name] for name in of_baselines}
+    result["differences"] = differences
+    if swept:
+        result["sweep"] = {
+            name.removeprefix("sweep "): summarise(ranks[name].above, ranks[name].equal, protocol.ks) for name in swept
+        }
+    masks = group_masks(targets, dataset.splits[split], dataset.train_counts)
+    result["groups"] = group_metrics({**of_views, **of_baselines}, masks, protocol.ks)
+    result["protocol"] = {
+        **describe_protocol(dataset, split, targets, protocol),
+        "views": {view: dict(weights) for view, weights in views.items()},
+        "bootstrap": {
+            "resamples": settings.resamples,
+            "seed": settings.seed,
+            "level": settings.level,
+            "unit": "session",
+        },
+        **(notes or {}),
+    }
+    return result
+
+
+def describe_protocol(dataset: Dataset, split: str, targets: Targets, protocol: Protocol) -> dict[str, Any]:
+    """What was ranked against what, and how much of it."""
+    return {
+        "split": split,
+        "targets": protocol.targets,
+        "exclude_session_items": protocol.exclude_session_items,
+        "ties": TIE_RULE,
+        "ks": list(protocol.ks),
+        "catalogue": dataset.catalogue_size,
+        "n_targets": len(targets),
+        "n_targets_outside_catalogue": int((targets.item >= dataset.catalogue_size).sum()),
+        "n_sessions": len(np.unique(targets.session)),
+        "dataset": {"fingerprint": dataset.fingerprint, "items_fingerprint": dataset.items_fingerprint},
+    }
+
+
+def format_table(result: Mapping[str, Any]) -> str:
+    """The views, the baselines and the sweep of an `evaluate_split` as aligned text, with what was measured below."""
+    protocol, blocks = result["protocol"], []
+    views = {name: result[name] for name in protocol["views"]}
+    blocks.append({**views, **result.get("baselines", {})})
+    if "sweep" in result:
+        blocks.append({f"alpha {label}": metrics for label, metrics in result["sweep"].items()})
+    columns = [name for name in next(iter(views.values())) if name != "intervals"]
+    interval = next((name for name in reversed(columns) if name.startswith("hits@")), columns[-1])
+    level = f"{protocol['bootstrap']['level']:.0%}"
+    rows = [["", *columns, f"{interval}, {level} interval"]]
+    for block in blocks:
+        rows += [[name, *(f"{row[c]:.4f}" for c in columns), _range(row, interval)] for name, row in block.items()]
+    if all(not row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    return "\n".join([*lines, _caption(protocol)])
+
+
+def _rank_baselines(
+    dataset: Dataset, split: str, targets: Targets, protocol: Protocol, batch_size: int | None
+) -> dict[str, Ranks]:
+    sessions = dataset.splits[split]
+    rows = {"popularity": popularity_rows(dataset), "cooccurrence": cooccurrence_rows(dataset, sessions, targets)}
+    return {
+        name: rank_rows(
+            of_targets,
+            name,
+            targets,
+            catalogue=dataset.catalogue_size,
+            exclude=sessions if protocol.exclude_session_items else None,
+            batch_size=batch_size,
+        )
+        for name, of_targets in rows.items()
+    }
+
+
+def _measure(
+    ranks: Mapping[str, Ranks], targets: Targets, protocol: Protocol, settings: Bootstrap
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The metrics of each ranking, and those of the first one minus each other one, all with intervals."""
+    values = {name: metric_values(rank.above, rank.equal, protocol.ks) for name, rank in ranks.items()}
+    metrics = list(next(iter(values.values())))
+    # One column at a time, as `summarise` does: a mean over rows of a matrix rounds differently in the last digit.
+    means = np.array([[value[metric].mean() for metric in metrics] for value in values.values()])
+    columns = np.stack([value[metric] for value in values.values() for metric in metrics], axis=1)
+    drawn = resampled_means(columns, targets.session, settings).reshape(-1, len(ranks), len(metrics))
+
+    def entry(mean: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
+        found: dict[str, Any] = dict(zip(metrics, mean.tolist(), strict=True))
+        if settings.resamples:
+            low, high = percentile_interval(resampled, settings)
+            found["intervals"] = {m: [float(a), float(b)] for m, a, b in zip(metrics, low, high, strict=True)}
+        return found
+
+    main, *others = ranks
+    measured = {name: entry(means[i], drawn[:, i]) for i, name in enumerate(ranks)}
+    differences = {
+        f"{main} - {name}": entry(means[0] - means[i], drawn[:, 0] - drawn[:, i]) for i, name in enumerate(others, 1)
+    }
+    return measured, differences
+
+
+def _range(row: Mapping[str, Any], metric: str) -> str:
+    return "[{:.4f}, {:.4f}]".format(*row["intervals"][metric]) if "intervals" in row else ""
+
+
+def _caption(protocol: Mapping[str, Any]) -> str:
+    which = "every item after the first" if protocol["targets"] == "all_prefixes" else "the last item"
+    seen = "no candidates" if protocol["exclude_session_items"] else "candidates too"
+    return (
+        f"{protocol['split']}: {protocol['n_targets']:,} targets ({which} of {protocol['n_sessions']:,} sessions), "
+        f"{protocol['n_targets_outside_catalogue']:,} of them outside the catalogue (misses); all "
+        f"{protocol['catalogue']:,} items of the catalogue are ranked, those of the session are {seen}"
+    )

@@ -1,0 +1,38 @@
+"""The baselines against counting by hand."""
+
+import itertools
+
+import numpy as np
+
+from alterrec_jax.evaluation.baselines import cooccurrence_rows, popularity_rows
+from alterrec_jax.evaluation.targets import select_targets
+from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
+
+
+def test_by_hand():
+    train = make_sessions([[0, 1, 1], [1, 2], [0, 1], [3]])
+    test = make_sessions([[3, 1, 0], [4, 2]])  # item 4 never occurs in training
+    dataset = make_dataset(train, test, items=5, catalogue=4)
+    targets = select_targets(test, "all_prefixes")
+    assert popularity_rows(dataset)(1, 3).tolist() == [[2, 4, 1, 1], [2, 4, 1, 1]]
+    assert cooccurrence_rows(dataset, test, targets)(0, 3).tolist() == [
+        [0, 0, 0, 0],  # after 3, which is always alone
+        [2, 0, 1, 0],  # after 1: twice with 0, although three times in a pair of clicks; never with itself
+        [0, 0, 0, 0],  # after 4
+    ]
+
+
+def test_cooccurrence_equals_a_loop():
+    rng = np.random.default_rng(0)
+    items, catalogue = 19, 17
+    train, test = random_sessions(rng, 53, catalogue), random_sessions(rng, 13, items)
+    targets = select_targets(test, "all_prefixes")
+    together = np.zeros((items, catalogue))
+    for number in range(len(train)):
+        for one, other in itertools.permutations(set(train[number].tolist()), 2):
+            together[one, other] += 1
+    rows = cooccurrence_rows(make_dataset(train, test, items, catalogue), test, targets)
+    last = [test[session][position - 1] for session, position in zip(targets.session, targets.position, strict=True)]
+    found = np.concatenate([rows(0, 5), rows(5, len(targets))])
+    np.testing.assert_array_equal(found, together[last])
+    assert found.dtype == np.float32

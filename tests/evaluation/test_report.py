@@ -1,0 +1,132 @@
+"""The whole evaluation on a small dataset: what it reports, and how it reads."""
+
+import json
+
+import numpy as np
+import pytest
+
+from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.bootstrap import Bootstrap
+from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views, validate
+from alterrec_jax.evaluation.report import evaluate_split, format_table
+from alterrec_jax.evaluation.targets import select_targets
+from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
+
+ITEMS, CATALOGUE, DIM = 31, 29, 5
+METRICS = ["hits@10", "ndcg@10", "mrr@10", "hits@20", "ndcg@20", "mrr@20"]
+
+
+@pytest.fixture
+def model():
+    """A dataset and a model of it: tables, and queries that are the mean of the prefix's rows."""
+    rng = np.random.default_rng(11)
+    dataset = make_dataset(random_sessions(rng, 61, CATALOGUE), random_sessions(rng, 41, ITEMS), ITEMS, CATALOGUE)
+    tables = {name: rng.normal(size=(CATALOGUE, DIM)) for name in ("id", "text")}
+
+    def provider(sessions, targets):
+        for start in range(0, len(targets), 17):
+            part = targets[start : start + 17]
+            known = [sessions[s][:p] % CATALOGUE for s, p in zip(part.session, part.position, strict=True)]
+            yield {name: np.stack([table[ids].mean(axis=0) for ids in known]) for name, table in tables.items()}
+
+    return dataset, provider, tables
+
+
+def test_what_is_reported(model):
+    dataset, provider, tables = model
+    protocol = Protocol(targets="all_prefixes")
+    result = evaluate_split(
+        dataset, "test", provider, tables, fusion_views(0.5), protocol,
+        sweep=alpha_sweep([0, 0.5, 1]), notes={"alpha": 0.5},
+    )  # fmt: skip
+    assert list(result) == ["fused", "id", "text", "baselines", "differences", "sweep", "groups", "protocol"]
+    assert list(result["fused"]) == [*METRICS, "intervals"]
+    assert list(result["baselines"]) == ["popularity", "cooccurrence"]
+    assert list(result["groups"]["repeat"]["new"]) == ["n", "fused", "id", "text", "popularity", "cooccurrence"]
+    for found in (*(result[view] for view in ("fused", "id", "text")), *result["baselines"].values()):
+        for metric in METRICS:
+            low, high = found["intervals"][metric]
+            assert 0 <= low < found[metric] < high <= 1
+    sweep = {view: {metric: result[view][metric] for metric in METRICS} for view in ("fused", "id", "text")}
+    assert result["sweep"] == {"0": sweep["text"], "0.5": sweep["fused"], "1": sweep["id"]}
+    targets = select_targets(dataset.splits["test"], "all_prefixes")
+    told = result["protocol"]
+    assert (told["split"], told["targets"], told["exclude_session_items"], told["alpha"]) == (
+        "test", "all_prefixes", False, 0.5,
+    )  # fmt: skip
+    assert told["n_targets"] == len(targets)
+    assert told["n_targets_outside_catalogue"] == int((targets.item >= CATALOGUE).sum()) > 0
+    assert told["n_sessions"] == len(set(targets.session.tolist()))
+    assert told["views"]["fused"] == {"id": 0.5, "text": 0.5}
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_differences_are_paired(model):
+    dataset, provider, tables = model
+    result = evaluate_split(dataset, "test", provider, tables, fusion_views(1.0), Protocol(), baselines=False)
+    assert list(result["differences"]) == ["fused - id", "fused - text"]
+    same, other = result["differences"]["fused - id"], result["differences"]["fused - text"]
+    assert same["hits@20"] == 0 and same["intervals"]["hits@20"] == [0.0, 0.0]
+    assert other["hits@20"] == pytest.approx(result["fused"]["hits@20"] - result["text"]["hits@20"])
+    assert "baselines" not in result
+
+
+@pytest.mark.parametrize("protocol", [Protocol("last", True, (5,)), Protocol("all_prefixes", False)])
+def test_validation_gives_the_same_means(model, protocol):
+    dataset, provider, tables = model
+    quick = validate(dataset, provider, tables, fusion_views(0.3), protocol)
+    full = evaluate_split(
+        dataset, "validation", provider, tables, fusion_views(0.3), protocol, bootstrap=Bootstrap(resamples=0)
+    )
+    assert all("intervals" not in full[view] for view in quick)
+    for view, metrics in quick.items():
+        assert full[view] == metrics
+
+
+def test_excluding_session_items_reaches_models_and_baselines(model):
+    dataset, provider, tables = model
+    result = evaluate_split(
+        dataset, "test", provider, tables, fusion_views(0.5), Protocol(exclude_session_items=True, ks=(CATALOGUE,))
+    )
+    metric = f"hits@{CATALOGUE}"
+    repeats = result["groups"]["repeat"]["repeat"]
+    assert repeats["n"] > 0
+    assert [repeats[name][metric] for name in ("fused", "popularity", "cooccurrence")] == [0, 0, 0]
+    told = result["protocol"]
+    hit = told["n_targets"] - told["n_targets_outside_catalogue"] - repeats["n"]
+    assert result["groups"]["repeat"]["new"]["fused"][metric] > 0
+    assert result["fused"][metric] * told["n_targets"] >= hit - 1e-9  # some targets outside may be repeats too
+
+
+def test_table(model):
+    dataset, provider, tables = model
+    result = evaluate_split(
+        dataset, "test", provider, tables, fusion_views(0.5), Protocol("last"), sweep=alpha_sweep([0.25])
+    )
+    lines = format_table(result).splitlines()
+    assert [line.split("  ")[0].strip() for line in lines[:-1]] == [
+        "", "fused", "id", "text", "popularity", "cooccurrence", "alpha 0.25",
+    ]  # fmt: skip
+    assert lines[0].split() == [*METRICS, "hits@20,", "95%", "interval"]
+    low, high = result["fused"]["intervals"]["hits@20"]
+    assert lines[1].split()[1] == f"{result['fused']['hits@10']:.4f}"
+    assert lines[1].endswith(f"[{low:.4f}, {high:.4f}]")
+    assert len({len(line) for line in lines[:6]}) == 1
+    assert "outside the catalogue (misses)" in lines[-1] and "the last item of" in lines[-1]
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
+def test_alpha_outside_its_range(alpha):
+    with pytest.raises(UserError, match=r"alpha is .* \[0, 1\]"):
+        fusion_views(alpha)
+
+
+def test_bad_calls(model):
+    dataset, provider, tables = model
+    empty = make_dataset(dataset.splits["train"], make_sessions([[1], []]), ITEMS, CATALOGUE)
+    with pytest.raises(UserError, match="the test split of memory has no session"):
+        evaluate_split(empty, "test", provider, tables, fusion_views(0.5), Protocol())
+    with pytest.raises(ValueError, match="29 items of the catalogue"):
+        validate(dataset, provider, {**tables, "id": np.zeros((ITEMS, DIM))}, fusion_views(0.5), Protocol())
+    with pytest.raises(ValueError, match="cannot be called 'groups'"):
+        evaluate_split(dataset, "test", provider, tables, {"groups": {"id": 1.0}}, Protocol())

@@ -37,7 +37,8 @@ def rank_window(scores: jax.Array, k1: int, k2: int, p: int = 0) -> RankWindow:
     """
     items = scores.shape[1]
     whole = k2 == items  # then only the first border needs the ranking
-    values, indices = jax.lax.top_k(scores, k1 + 1 if whole else k2)
+    # Without the barrier XLA pushes the slices below into the selection and falls back to sorting whole rows.
+    values, indices = jax.lax.optimization_barrier(jax.lax.top_k(scores, k1 + 1 if whole else k2))
     return RankWindow(
         first_score=values[:, k1],
         first_item=indices[:, k1],

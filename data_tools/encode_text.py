@@ -1,7 +1,8 @@
 """From texts to frozen sentence vectors: each distinct text once, kept in a cache, continued after an interruption."""
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,10 @@ class Encoder(Protocol):
     @property
     def dim(self) -> int:
         """The length of its vectors."""
+        ...
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """How long each text is for the encoder; texts of like lengths are encoded together, which pads little."""
         ...
 
     def encode(self, texts: list[str]) -> np.ndarray:
@@ -77,14 +82,12 @@ def encode_texts(
       UserError: the model or the cache cannot be used, or the model gives a NaN or an infinity.
     """
     encoder = encoder or load_encoder(model)
-    distinct = sorted({text for text in texts if text}, key=lambda text: (-len(text), text))
+    distinct = sorted({text for text in texts if text})
     number = {text: row for row, text in enumerate(distinct)}
     with TextCache(cache_dir) as cache:
         known = cache.get(encoder.key, distinct)
-        # Longest first: texts of a chunk have like lengths, so little is padded, and memory peaks at once.
         missing = [text for text in distinct if text not in known]
-        chunks = [missing[start : start + _TEXTS_A_CHUNK] for start in range(0, len(missing), _TEXTS_A_CHUNK)]
-        for chunk in progress(chunks, f"encoding {len(missing):,} texts", unit=f"x{_TEXTS_A_CHUNK} texts"):
+        for chunk in _chunks(missing, encoder):
             vectors = np.asarray(encoder.encode(chunk), np.float32)
             if not np.isfinite(vectors).all():
                 raise UserError(f"text model {encoder.name} gives a NaN or an infinity; choose another --text_model")
@@ -120,3 +123,13 @@ def encode_items(
     present = np.array([[bool(text) for text in column] for column in columns])
     total = vectors.reshape(len(columns), len(items), vectors.shape[1]).sum(axis=0)
     return (total / np.maximum(present.sum(axis=0), 1)[:, None]).astype(np.float32)
+
+
+def _chunks(texts: list[str], encoder: Encoder) -> Iterator[list[str]]:
+    """The texts in chunks of like lengths, the longest first, so that memory peaks at once."""
+    if not texts:
+        return
+    by_length = [text for _, text in sorted(zip(encoder.lengths(texts), texts, strict=True), key=lambda pair: (-pair[0], pair[1]))]
+    shown = progress(by_length, "encoding texts", total=len(by_length), unit="texts")
+    while chunk := list(itertools.islice(shown, _TEXTS_A_CHUNK)):
+        yield chunk

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.util
+import logging
 import os
 import pathlib
 from typing import Any
@@ -60,14 +61,27 @@ class SentenceModel:
         """The length of a vector."""
         return int(self._network.get_embedding_dimension())
 
+    def lengths(self, texts: list[str]) -> list[int]:
+        """How many tokens each text has (of models that show no tokenizer: characters)."""
+        tokenizer = getattr(self._network, "tokenizer", None)
+        if not callable(tokenizer):
+            return [len(text) for text in texts]
+        longest = self._network.max_seq_length or None
+        tokens = tokenizer(texts, truncation=longest is not None, max_length=longest)["input_ids"]
+        return [len(row) for row in tokens]
+
     def encode(self, texts: list[str]) -> np.ndarray:
         """float32 [texts, dim]."""
         return self._network.encode(texts, batch_size=_TEXTS_A_BATCH, show_progress_bar=False, convert_to_numpy=True)
 
     @functools.cached_property
     def _network(self) -> Any:
-        import sentence_transformers  # takes seconds, and is not needed where the cache knows all texts
+        # Imported here, for it takes seconds and is not needed where the cache knows all texts.
+        import sentence_transformers
+        import transformers
 
+        logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+        transformers.utils.logging.disable_progress_bar()
         try:
             return sentence_transformers.SentenceTransformer(
                 str(self._folder),

@@ -59,7 +59,7 @@ def count_ranks(
     Args:
       scores: float32 [batch, item]; columns from `catalogue` on are padding.
       item: int32 [batch], the targets.
-      excluded: int32 [batch, position], items that are no candidates; may be of width 0.
+      excluded: int32 [batch, position], items that are no candidates, each once in a row; may be of width 0.
       where: bool [batch, position], True where `excluded` names an item.
       catalogue: how many items can be recommended.
 
@@ -67,16 +67,17 @@ def count_ranks(
       above, equal: int32 [batch], as in `Ranks`; a target that is excluded or outside the catalogue is a miss.
       finite: bool [], whether all scores are.
     """
-    batch, width = scores.shape
-    candidate = jnp.broadcast_to(jnp.arange(width) < catalogue, scores.shape)
-    if excluded.shape[1]:
-        row = jnp.arange(batch)[:, None]
-        candidate = candidate.at[row, jnp.where(where, excluded, width)].set(False, mode="drop")
-    column = jnp.where(item < catalogue, item, 0)[:, None]
-    target = jnp.take_along_axis(scores, column, axis=1)
-    ranked = jnp.take_along_axis(candidate, column, axis=1)[:, 0] & (item < catalogue)
-    above = jnp.sum(candidate & (scores > target), axis=1, dtype=jnp.int32)
-    equal = jnp.sum(candidate & (scores == target), axis=1, dtype=jnp.int32)
+    candidate = jnp.arange(scores.shape[1]) < catalogue
+    inside = item < catalogue
+    target = jnp.take_along_axis(scores, jnp.where(inside, item, 0)[:, None], axis=1)
+    above = jnp.sum(candidate[None] & (scores > target), axis=1, dtype=jnp.int32)
+    equal = jnp.sum(candidate[None] & (scores == target), axis=1, dtype=jnp.int32)
+    # Counting all and taking away the few that are excluded spares a mask of the size of the scores.
+    where = where & (excluded < catalogue)
+    gone = jnp.take_along_axis(scores, jnp.where(where, excluded, 0), axis=1)
+    above -= jnp.sum(where & (gone > target), axis=1, dtype=jnp.int32)
+    equal -= jnp.sum(where & (gone == target), axis=1, dtype=jnp.int32)
+    ranked = inside & ~jnp.any(where & (excluded == item[:, None]), axis=1)
     return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1), jnp.isfinite(scores).all()
 
 
@@ -220,10 +221,13 @@ def _count_all(
 
 
 def _excluded(exclude: Sessions | None, part: Targets, size: int) -> tuple[jax.Array, jax.Array]:
-    """The histories of a batch padded to `size` rows, and to a power of two in width so that few shapes occur."""
+    """The distinct items of each history, padded to `size` rows, and to a power of two in width: few shapes occur."""
     if exclude is None:
         return jnp.zeros((size, 0), jnp.int32), jnp.zeros((size, 0), bool)
     longest = int(part.position.max(initial=1))
-    ids, where = histories(exclude, part, width=1 << (longest - 1).bit_length())
+    ids, _ = histories(exclude, part, width=1 << (longest - 1).bit_length())
+    ids = np.sort(ids, axis=1)  # item numbers are not negative, so what is missing, -1, goes first
+    where = ids >= 0
+    where[:, 1:] &= ids[:, 1:] != ids[:, :-1]
     rows = ((0, size - len(part)), (0, 0))
     return jnp.asarray(np.pad(ids, rows)), jnp.asarray(np.pad(where, rows))

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from alterrec_jax.errors import UserError
 from alterrec_jax.progress import progress
 
 # Draw counts held at a time, in elements: 2**23 float64 are 64 MiB.
@@ -28,6 +29,12 @@ class Bootstrap:
     resamples: int = 1000
     seed: int = 0
     level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.resamples < 0 or not 0 < self.level < 1:
+            raise UserError(
+                f"bootstrap: {self.resamples} resamples at level {self.level}; wanted >= 0, and within (0, 1)"
+            )
 
 
 def resampled_means(values: np.ndarray, session: np.ndarray, settings: Bootstrap) -> np.ndarray:

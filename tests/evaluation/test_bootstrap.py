@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import bootstrap
 from alterrec_jax.evaluation.bootstrap import Bootstrap, percentile_interval, resampled_means
 
@@ -66,3 +67,9 @@ def test_one_session_has_no_width_and_none_is_an_error():
     assert interval(np.array([0.25, 0.75]), np.array([8, 8])).tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match="no targets"):
         resampled_means(np.zeros((0, 1)), np.zeros(0, np.int64), Bootstrap())
+
+
+@pytest.mark.parametrize("settings", [{"resamples": -1}, {"level": 1.0}, {"level": 95.0}])
+def test_settings_that_make_no_sense(settings):
+    with pytest.raises(UserError, match="bootstrap"):
+        Bootstrap(**settings)

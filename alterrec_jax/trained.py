@@ -1,0 +1,86 @@
+"""A trained model, put together from a workdir's checkpoint and the dataset folder alone."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from alterrec_jax.checkpoint import read_best, read_meta
+from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.encode import Encoder
+from alterrec_jax.errors import UserError
+from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.network import Network, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The best checkpoint of a run, and the dataset it is asked about.
+
+    Attributes:
+      config: of the run.
+      dataset: with the items that the run was trained on.
+      networks: the ID and the text network, by name.
+      params: their parameters at the best validation.
+      best: the record of that epoch.
+      finished: whether the run has come to its end.
+    """
+
+    config: AlterRecConfig
+    dataset: Dataset
+    networks: dict[str, Network]
+    params: dict[str, Params]
+    best: dict[str, Any]
+    finished: bool
+
+    def encoder(self, name: str, new_vectors: np.ndarray | None = None) -> Encoder:
+        """An encoder of one network; the text network's can hold further items behind the catalogue.
+
+        Args:
+          name: "id" or "text".
+          new_vectors: float32 [new item, d_text], text vectors of items that were not in training.
+        """
+        features = None
+        if name == "text":
+            known = self.dataset.text_vectors[: self.dataset.catalogue_size]
+            features = jax.numpy.asarray(known if new_vectors is None else np.concatenate([known, new_vectors]))
+        return Encoder(
+            {name: self.networks[name]}, {name: self.params[name]}, {name: features}, self.config.max_length
+        )
+
+
+def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Trained:
+    """Reads the best parameters of a run.
+
+    Args:
+      workdir: where it was trained.
+      data_dir: a dataset folder with the same items; None for the one it was trained on.
+
+    Raises:
+      UserError: no intact checkpoint, no epoch done yet, no dataset, or one with other items.
+    """
+    meta = read_meta(workdir)
+    config = from_mapping(AlterRecConfig, meta["config"], f"the configuration in {workdir}")
+    if meta["place"]["best"] is None:
+        raise UserError(f"{workdir} has not finished its first epoch yet; let experiments.train go on")
+    trained_on = pathlib.Path(meta["dataset"]["path"])
+    if data_dir is None and not trained_on.is_dir():
+        raise UserError(f"the dataset {trained_on} that {workdir} was trained on is gone; name it by --data_dir")
+    dataset = load_dataset(data_dir or trained_on)
+    if dataset.items_fingerprint != meta["dataset"]["items_fingerprint"]:
+        raise UserError(
+            f"{dataset.path} has other items or texts ({dataset.items_fingerprint}) than the run in {workdir} was trained on "
+            f"({meta['dataset']['items_fingerprint']}); give --data_dir a dataset prepared from the same items"
+        )
+    networks = build_networks(config, dataset.catalogue_size)
+    vectors = jax.ShapeDtypeStruct((dataset.catalogue_size, dataset.text_vectors.shape[1]), np.float32)
+    key = jax.random.key(0)
+    shapes = {name: jax.eval_shape(n.init, key, vectors if name == "text" else None) for name, n in networks.items()}
+    found = read_best(workdir, shapes)
+    place = found.meta["place"]
+    finished = place["epoch"] >= config.schedule.m_max or bool(config.schedule.patience)
+    return Trained(config, dataset, networks, found.best, place["best"], finished)

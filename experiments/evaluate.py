@@ -1,0 +1,87 @@
+"""Evaluates the best checkpoint of a run on a split: fused, ID and text, with the baselines beside them.
+
+    python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from absl import flags, logging
+
+from alterrec_jax import cli, files
+from alterrec_jax.data.dataset import Sessions
+from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.bootstrap import Bootstrap
+from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views
+from alterrec_jax.evaluation.report import evaluate_split, format_table
+from alterrec_jax.evaluation.targets import Targets
+from alterrec_jax.progress import say
+from alterrec_jax.trained import load_trained
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Which held-out sessions to rank.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Dataset folder with the same items as the run's own, which is the default."
+)
+_ALPHA = flags.DEFINE_list(
+    "alpha", None, "Weights of the ID score, 0 to 1, separated by commas: fuses anew with each, without training."
+)
+_TARGETS = flags.DEFINE_enum(
+    "targets", None, ["last", "all_prefixes"], "Items to predict in each session; the run's own choice by default."
+)
+_EXCLUDE = flags.DEFINE_bool(
+    "exclude_session_items", None, "Whether items of the session are no candidates; the run's own choice by default."
+)
+_RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples of the sessions for the 95% intervals.")
+
+
+def main() -> int:
+    """Ranks, prints the table and writes the JSON."""
+    logging.set_verbosity(logging.WARNING)
+    sweep = alpha_sweep(_alphas(_ALPHA.value)) if _ALPHA.value else None
+    trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
+    if not trained.finished:
+        say(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
+    settings = trained.config.protocol
+    protocol = Protocol(
+        _TARGETS.value or settings.targets,
+        settings.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value,
+    )
+    encoders = {name: trained.encoder(name) for name in trained.networks}
+
+    def provider(sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:
+        for batches in zip(*(encoder(sessions, targets) for encoder in encoders.values()), strict=True):
+            yield {name: array for batch in batches for name, array in batch.items()}
+
+    result = evaluate_split(
+        trained.dataset,
+        _SPLIT.value,
+        provider,
+        {name: encoder.tables[name] for name, encoder in encoders.items()},
+        fusion_views(settings.alpha),
+        protocol,
+        sweep=sweep,
+        bootstrap=Bootstrap(resamples=_RESAMPLES.value),
+        notes={
+            "alpha": settings.alpha,
+            "seed": trained.config.seed,
+            "selected_on": f"validation {settings.select_on}",
+            "best_epoch": trained.best["epoch"] + 1,
+        },
+    )
+    print(format_table(result))
+    if _OUTPUT.value:
+        files.write_json(_OUTPUT.value, result)
+    return 0
+
+
+def _alphas(words: list[str]) -> list[float]:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        raise UserError(f"--alpha={','.join(words)} is not a list of numbers like 0.1,0.5") from None
+
+
+if __name__ == "__main__":
+    cli.run(main)

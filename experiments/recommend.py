@@ -1,0 +1,127 @@
+"""Recommends items for sessions: JSON lines in, JSON lines out.
+
+    echo '{"session": ["item id", "item id"]}' | python -m experiments.recommend --workdir=DIR --k=20
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import flags, logging
+
+from alterrec_jax import cli, files
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.recommend import Recommender
+from alterrec_jax.trained import load_trained
+from data_tools.encode_text import DEFAULT_CACHE_DIR, encode_items, load_encoder
+from data_tools.item_texts import joined, read_items
+from data_tools.text_model import PACKAGED_NAME
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
+_K = flags.DEFINE_integer("k", 20, "How many items to recommend for each session.")
+_INPUT = flags.DEFINE_string("input", "-", 'File of JSON lines {"session": ["item id", ...]}; - is standard input.')
+_OUTPUT = flags.DEFINE_string("output", "-", "File for the JSON lines that come out; - is standard output.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
+_NEW_ITEMS = flags.DEFINE_string(
+    "new_items", None, "CSV or Parquet of items that were not in training: recommended by their text alone."
+)
+_ITEM_COLUMN = flags.DEFINE_string("item_column", "item_id", "Column of --new_items with the item's id.")
+_TEXT_COLUMNS = flags.DEFINE_list(
+    "text_columns", None, "Columns of --new_items with its text, in order; by default those the dataset was made from."
+)
+_NAME_COLUMN = flags.DEFINE_string("name_column", None, "Column of --new_items to show; by default the first text.")
+_TEXT_MODEL = flags.DEFINE_string(
+    "text_model", None, "Folder or name of the text model, where the dataset was prepared with one of your own."
+)
+_EXCLUDE = flags.DEFINE_bool(
+    "exclude_session_items", None, "Whether to leave out what the session holds; the run's own choice by default."
+)
+
+
+def main() -> int:
+    """Reads sessions, writes recommendations in the same order."""
+    logging.set_verbosity(logging.WARNING)
+    trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
+    dataset = trained.dataset
+    new_ids, new_names, vectors = _new_items(dataset)
+    catalogue = dataset.items.head(dataset.catalogue_size)
+    ids, names = [*catalogue["item_id"], *new_ids], [*catalogue["name"], *new_names]
+    number = {item: row for row, item in enumerate(ids)}
+    without_row = set(dataset.items["item_id"]) - number.keys()
+    exclude = trained.config.protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
+    sessions = list(_read_sessions(number.keys() | without_row))
+    recommender = Recommender(trained, vectors, exclude)
+    known = [[number[item] for item in session if item in number] for session in sessions]
+    lines = []
+    for session, found in zip(sessions, recommender(known, _K.value), strict=True):
+        best = [
+            {"id": ids[r.item], "score": r.score, "name": names[r.item], "network": "text" if r.new else "fused"}
+            for r in found
+        ]
+        lines.append(json.dumps({"session": session, "recommendations": best}, ensure_ascii=False))
+    text = "".join(line + "\n" for line in lines)
+    if _OUTPUT.value == "-":
+        sys.stdout.write(text)
+    else:
+        files.write_text(_OUTPUT.value, text)
+    return 0
+
+
+def _read_sessions(known: set[str]) -> Iterator[list[str]]:
+    name = "standard input" if _INPUT.value == "-" else _INPUT.value
+    try:
+        stream = sys.stdin if _INPUT.value == "-" else open(_INPUT.value, encoding="utf-8")
+        with stream:
+            lines = list(stream)
+    except FileNotFoundError:
+        raise UserError(f"--input file {name} does not exist") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not UTF-8 text; convert it first") from None
+    for count, line in enumerate(lines, 1):
+        if line.strip():
+            yield _session(line, f"{name}, line {count}", known)
+
+
+def _session(line: str, where: str, known: set[str]) -> list[str]:
+    try:
+        value: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f'{where}: not JSON ({error}); write {{"session": ["item id", ...]}}') from None
+    session = value.get("session") if isinstance(value, dict) else None
+    if not isinstance(session, list) or not all(isinstance(item, str) for item in session):
+        raise UserError(f'{where}: no list of item ids under "session"; write {{"session": ["item id", ...]}}')
+    if unknown := [item for item in session if item not in known]:
+        raise UserError(
+            f"{where}: item '{unknown[0]}' is not in the dataset; correct it, or give its text by --new_items"
+        )
+    return session
+
+
+def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
+    """Ids, names and float32 [new item, d_text] text vectors of --new_items, encoded as the dataset's items were."""
+    made_with = dataset.manifest["text_encoder"]
+    if not _NEW_ITEMS.value:
+        return [], [], np.zeros((0, dataset.text_vectors.shape[1]), np.float32)
+    columns = _TEXT_COLUMNS.value or made_with["columns"]
+    items = read_items(
+        _NEW_ITEMS.value, id_column=_ITEM_COLUMN.value, text_columns=columns, name_column=_NAME_COLUMN.value or columns[0]
+    )
+    items = items.with_columns(joined(columns).alias("text"))
+    known = set(dataset.items["item_id"].head(dataset.catalogue_size))
+    if again := [item for item in items["item_id"] if item in known]:
+        raise UserError(f"{_NEW_ITEMS.value}: item '{again[0]}' was in training and is not new; take its row out")
+    encoder = load_encoder(_TEXT_MODEL.value if made_with["model"] != PACKAGED_NAME else "")
+    if encoder.sha256 != made_with["sha256"]:
+        raise UserError(
+            f"text model {encoder.name} is not the one that the dataset was prepared with ({made_with['model']}, "
+            f"sha256 {made_with['sha256']}); name that one by --text_model"
+        )
+    vectors = encode_items(items, columns, made_with["fusion"], encoder, DEFAULT_CACHE_DIR)
+    return items["item_id"].to_list(), items["name"].to_list(), vectors
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -9,6 +9,7 @@ from alterrec_jax.errors import UserError
 from data_tools import tables
 
 SEPARATOR = ", "
+FIELD = "field "  # before the name of a text column: keeps one that is called item_id or name apart from ours
 
 
 def clean(text: pl.Expr) -> pl.Expr:
@@ -51,17 +52,16 @@ def read_items(
     scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])
-    # The prefix keeps a text column that is called item_id or name apart from ours.
-    table = scanned.select(tables.ids(id_column).alias("item_id"), *(pl.col(c).alias(f"field {c}") for c in wanted))
+    table = scanned.select(tables.ids(id_column).alias("item_id"), *(pl.col(c).alias(FIELD + c) for c in wanted))
     raw = tables.collect(table, path, "items")
     tables.require_no_nulls(raw, "item_id", id_column, path, "items")
     require_unique(raw, path)
-    cleaned = raw.with_columns(clean(pl.col(f"field {column}")) for column in wanted)
-    name = pl.col(f"field {name_column}")
+    cleaned = raw.with_columns(clean(pl.col(FIELD + column)) for column in wanted)
+    name = pl.col(FIELD + name_column)
     return cleaned.select(
         "item_id",
         pl.when(name != "").then(name).otherwise(pl.col("item_id")).alias("name"),
-        *(pl.col(f"field {column}") for column in text_columns),
+        *(pl.col(FIELD + column) for column in text_columns),
     )
 
 

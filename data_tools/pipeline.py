@@ -148,7 +148,7 @@ def _provenance(
             "sha256": encoder.sha256,
             "dim": int(vectors.shape[1]),
             "fusion": options.text_fusion,
-            "columns": list(logs.text_columns),
+            "columns": [column.removeprefix(item_texts.FIELD) for column in logs.text_columns],
         },
         "items_without_text": int((items["text"] == "").sum()),
         "steps": tally.as_records(),

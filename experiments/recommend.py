@@ -17,7 +17,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.recommend import Recommender
 from alterrec_jax.trained import load_trained
 from data_tools.encode_text import DEFAULT_CACHE_DIR, encode_items, load_encoder
-from data_tools.item_texts import joined, read_items
+from data_tools.item_texts import FIELD, joined, read_items
 from data_tools.text_model import PACKAGED_NAME
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
@@ -109,7 +109,8 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     items = read_items(
         _NEW_ITEMS.value, id_column=_ITEM_COLUMN.value, text_columns=columns, name_column=_NAME_COLUMN.value or columns[0]
     )
-    items = items.with_columns(joined(columns).alias("text"))
+    fields = [FIELD + column for column in columns]
+    items = items.with_columns(joined(fields).alias("text"))
     known = set(dataset.items["item_id"].head(dataset.catalogue_size))
     if again := [item for item in items["item_id"] if item in known]:
         raise UserError(f"{_NEW_ITEMS.value}: item '{again[0]}' was in training and is not new; take its row out")
@@ -119,7 +120,7 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
             f"text model {encoder.name} is not the one that the dataset was prepared with ({made_with['model']}, "
             f"sha256 {made_with['sha256']}); name that one by --text_model"
         )
-    vectors = encode_items(items, columns, made_with["fusion"], encoder, DEFAULT_CACHE_DIR)
+    vectors = encode_items(items, fields, made_with["fusion"], encoder, DEFAULT_CACHE_DIR)
     return items["item_id"].to_list(), items["name"].to_list(), vectors
 
 

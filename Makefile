@@ -1,0 +1,41 @@
+# Two commands matter: `make train` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/quickstart
+WORDS ?=
+
+.PHONY: help setup train test lint clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/ready ## Make .venv with the pinned dependencies
+
+.venv/ready: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "installing the pinned dependencies into .venv (a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# A dataset folder appears whole or not at all, so its manifest tells that it is there.
+$(RUN)/data/manifest.json: | .venv/ready
+	$(BIN)/python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 \
+		--held_out_rare_items=drop --out=$(RUN)/data
+
+train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what fusing ID and text brings (about ten minutes)
+	$(BIN)/python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=$(RUN)/data --workdir=$(RUN)
+	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
+	$(BIN)/python -m experiments.show --workdir=$(RUN)
+
+test: .venv/ready ## Run the tests (about ten minutes)
+	$(BIN)/python -m pytest $(WORDS)
+
+lint: .venv/ready ## Run the linter and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove .venv and runs/
+	rm -rf .venv runs

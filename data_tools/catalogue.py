@@ -41,14 +41,17 @@ def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str,
 
 def _without_rare(part: pl.DataFrame, common: pl.Series, reason: str, tally: Tally) -> pl.DataFrame:
     is_common = part["item"].is_in(common.implode())
-    # first_target counts places of the session, and moves with the items removed before it.
-    place = pl.int_range(pl.len(), dtype=pl.Int32).over("session")
-    removed_before = ((place < pl.col("first_target")) & ~pl.col("common")).cast(pl.Int32).sum().over("session")
-    target_is_common = pl.col("common").last().over("session") | (pl.col("first_target") == 1)
-    marked = part.with_columns(is_common.alias("common"))
+    kept = part.filter(is_common)
+    # Where only the last item is a target (first_target > 1), a session that lost it has nothing left to ask, and
+    # the target of the others has moved by as many places as items went before it.
+    sessions = part.select("session", pl.col("first_target") == 1, is_common.alias("target"))
+    targets = sessions.group_by("session").agg(pl.col("first_target").first().alias("whole"), pl.col("target").last())
+    answerable = targets.filter(pl.col("whole") | pl.col("target")).select("session", "whole")
+    last = pl.len().over("session").cast(pl.Int32) - 1
+    first_target = pl.when(pl.col("whole")).then(1).otherwise(last.clip(lower_bound=1)).cast(pl.Int32)
     kept = (
-        marked.with_columns((pl.col("first_target") - removed_before).clip(lower_bound=1), target_is_common.alias("target"))
-        .filter(pl.col("common") & pl.col("target"))
+        kept.join(answerable, on="session", how="inner", maintain_order="left")
+        .with_columns(first_target.alias("first_target"))
         .select(part.columns)
     )
     tally.dropped(reason, len(part) - len(kept), part["session"].n_unique() - kept["session"].n_unique())

@@ -98,8 +98,8 @@ class CheckpointStore:
             raise ValueError("its record differs from its digest")
         if meta["format_version"] != FORMAT_VERSION:
             raise UserError(
-                f"checkpoint {self._folder / str(number)} has format version {meta['format_version']}, this program reads "
-                f"{FORMAT_VERSION}; train again in another workdir"
+                f"checkpoint {self._folder / str(number)} has format version {meta['format_version']}, this program "
+                f"reads {FORMAT_VERSION}; train again in another workdir"
             )
         wanted = {name: tree for name, tree in (("state", state), ("best", best)) if tree is not None}
         args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in wanted.items()}
@@ -107,7 +107,9 @@ class CheckpointStore:
         for name in wanted:
             if tree_digest(trees[name]) != meta["digests"][name]:
                 raise ValueError(f"its {name} differs from its digest")
-        return Checkpoint(trees["state"] if state is not None else None, trees["best"] if best is not None else None, meta)
+        return Checkpoint(
+            trees["state"] if state is not None else None, trees["best"] if best is not None else None, meta
+        )
 
 
 def read_meta(workdir: str | os.PathLike[str]) -> dict[str, Any]:

@@ -52,7 +52,9 @@ class MiningConfig:
     augment: bool = True  # AlterRec_aug: learn from the peer's top p as positives too
     p: int = 5  # how many of them
     beta: float = 0.5  # weight of each
-    hard_fraction: float = 1.0  # share of the window that is drawn; uniform negatives fill up the rest (released code: 0.5)
+    hard_fraction: float = (
+        1.0  # share of the window that is drawn; uniform negatives fill up the rest (released code: 0.5)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,12 @@ class AlterRecConfig:
         _require(mining.k1 >= 0, "mining.k1", mining.k1, "at least 0")
         _require(mining.k1 < mining.k2, "mining.k1", mining.k1, f"below mining.k2 ({mining.k2})")
         if mining.augment:
-            _require(0 <= mining.p <= mining.k1, "mining.p", mining.p, f"0 to mining.k1 ({mining.k1}): a positive must not be a negative too")
+            _require(
+                0 <= mining.p <= mining.k1,
+                "mining.p",
+                mining.p,
+                f"0 to mining.k1 ({mining.k1}): a positive must not be a negative too",
+            )
         _require(mining.beta >= 0, "mining.beta", mining.beta, "at least 0")
         _require(0 < mining.hard_fraction <= 1, "mining.hard_fraction", mining.hard_fraction, "in (0, 1]")
         _require(schedule.m_random >= 0, "schedule.m_random", schedule.m_random, "at least 0")
@@ -153,7 +160,10 @@ def _check_network(name: str, network: NetworkConfig) -> None:
     if network.encoder == "transformer":
         _require(network.layers >= 1, f"{name}.layers", network.layers, "at least 1")
         _require(
-            network.heads >= 1 and network.dim % network.heads == 0, f"{name}.heads", network.heads, f"a divisor of {name}.dim ({network.dim})"
+            network.heads >= 1 and network.dim % network.heads == 0,
+            f"{name}.heads",
+            network.heads,
+            f"a divisor of {name}.dim ({network.dim})",
         )
     _require(0 <= network.dropout < 1, f"{name}.dropout", network.dropout, "in [0, 1)")
     _require(network.temperature > 0, f"{name}.temperature", network.temperature, "above 0")
@@ -162,7 +172,12 @@ def _check_network(name: str, network: NetworkConfig) -> None:
     _require(network.decay_every >= 0, f"{name}.decay_every", network.decay_every, "at least 0")
     _require(0 < network.decay_factor <= 1, f"{name}.decay_factor", network.decay_factor, "in (0, 1]")
     if isinstance(network, TextNetworkConfig):
-        _require(all(width >= 1 for width in network.mlp_hidden), f"{name}.mlp_hidden", network.mlp_hidden, "widths of at least 1")
+        _require(
+            all(width >= 1 for width in network.mlp_hidden),
+            f"{name}.mlp_hidden",
+            network.mlp_hidden,
+            "widths of at least 1",
+        )
         _require(0 <= network.item_dropout < 1, f"{name}.item_dropout", network.item_dropout, "in [0, 1)")
 
 

@@ -57,7 +57,9 @@ class Encoder:
 
     def __call__(self, sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:
         """Yields float32 [some targets, dim] by network: of what stands before each target, in their order."""
-        return self.encode(Prefixes(sessions.items, sessions.offsets, targets.session, targets.position.astype(np.int64)))
+        return self.encode(
+            Prefixes(sessions.items, sessions.offsets, targets.session, targets.position.astype(np.int64))
+        )
 
     def encode(self, prefixes: Prefixes) -> Iterator[dict[str, np.ndarray]]:
         """Yields float32 [some prefixes, dim] by network, in the order of `prefixes`."""

@@ -43,7 +43,9 @@ def progress(
         leave=False,
         file=None if terminal else _Lines(),
         mininterval=0.2 if terminal else _SECONDS_BETWEEN_LINES,
-        bar_format=None if terminal else "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+        bar_format=None
+        if terminal
+        else "{desc}: {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
     )
     return iter(bar)
 

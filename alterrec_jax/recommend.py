@@ -49,7 +49,9 @@ class Recommender:
         self._encoders = {"id": self.trained.encoder("id"), "text": self.trained.encoder("text", self.new_vectors)}
         alpha = self.trained.config.protocol.alpha
         id_table, text_table = (self._encoders[name].tables[name] for name in ("id", "text"))
-        self._select = jax.jit(lambda i, t, seen, k: _select(i, t, id_table, text_table, seen, alpha, k), static_argnums=3)
+        self._select = jax.jit(
+            lambda i, t, seen, k: _select(i, t, id_table, text_table, seen, alpha, k), static_argnums=3
+        )
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.

@@ -74,11 +74,18 @@ def _draw(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     for view, colour in colours.items():
         epochs = [record["epoch"] + 1 for record in history]
         right.plot(
-            epochs, [record[f"{view}_hits@20"] for record in history], marker="o", markersize=3, color=colour, label=view
+            epochs,
+            [record[f"{view}_hits@20"] for record in history],
+            marker="o",
+            markersize=3,
+            color=colour,
+            label=view,
         )
     for axes, title in ((left, "training loss of the network that trains"), (right, "validation Hits@20")):
         for record in history:
-            axes.axvspan(record["epoch"] + 0.5, record["epoch"] + 1.5, color=colours[record["network"]], alpha=0.07, lw=0)
+            axes.axvspan(
+                record["epoch"] + 0.5, record["epoch"] + 1.5, color=colours[record["network"]], alpha=0.07, lw=0
+            )
         axes.set(title=title, xlabel="epoch (shade: the network that trains)", xlim=(0.5, len(history) + 0.5))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)

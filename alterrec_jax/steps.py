@@ -7,7 +7,6 @@ frozen peer, which it only reads.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -39,8 +38,7 @@ class Totals(NamedTuple):
         return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
 
 
-@flax.struct.dataclass
-class NetworkState:
+class NetworkState(NamedTuple):
     """What training changes of one network.
 
     Attributes:
@@ -88,7 +86,7 @@ def init_state(
 @jax.jit
 def start_epoch(state: NetworkState) -> NetworkState:
     """Sets the sums to zero."""
-    return state.replace(totals=jax.tree.map(jnp.zeros_like, state.totals))
+    return state._replace(totals=jax.tree.map(jnp.zeros_like, state.totals))
 
 
 def make_random_step(

@@ -48,9 +48,7 @@ class Trained:
         if name == "text":
             known = self.dataset.text_vectors[: self.dataset.catalogue_size]
             features = jax.numpy.asarray(known if new_vectors is None else np.concatenate([known, new_vectors]))
-        return Encoder(
-            {name: self.networks[name]}, {name: self.params[name]}, {name: features}, self.config.max_length
-        )
+        return Encoder({name: self.networks[name]}, {name: self.params[name]}, {name: features}, self.config.max_length)
 
 
 def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Trained:
@@ -73,8 +71,8 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     dataset = load_dataset(data_dir or trained_on)
     if dataset.items_fingerprint != meta["dataset"]["items_fingerprint"]:
         raise UserError(
-            f"{dataset.path} has other items or texts ({dataset.items_fingerprint}) than the run in {workdir} was trained on "
-            f"({meta['dataset']['items_fingerprint']}); give --data_dir a dataset prepared from the same items"
+            f"{dataset.path} has other items or texts ({dataset.items_fingerprint}) than the run in {workdir} "
+            f"was trained on ({meta['dataset']['items_fingerprint']}); give --data_dir one prepared from the same items"
         )
     networks = build_networks(config, dataset.catalogue_size)
     vectors = jax.ShapeDtypeStruct((dataset.catalogue_size, dataset.text_vectors.shape[1]), np.float32)

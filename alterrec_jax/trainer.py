@@ -142,10 +142,11 @@ class Trainer:
                     f"{self._workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
                     "use another --workdir, or remove that one"
                 )
-        if meta["dataset"]["fingerprint"] != self._dataset.fingerprint:
+        trained_on = meta["dataset"]
+        if trained_on["fingerprint"] != self._dataset.fingerprint:
             raise UserError(
-                f"{self._workdir} holds a run on another dataset ({meta['dataset']['path']}, {meta['dataset']['fingerprint']}) than "
-                f"{self._dataset.path} ({self._dataset.fingerprint}); use another --workdir"
+                f"{self._workdir} holds a run on another dataset ({trained_on['path']}, {trained_on['fingerprint']}) "
+                f"than {self._dataset.path} ({self._dataset.fingerprint}); use another --workdir"
             )
 
     def _finished(self) -> bool:
@@ -302,7 +303,9 @@ def _on_host(tree: Any) -> Any:
 def _plain(config: AlterRecConfig) -> dict[str, Any]:
     """The configuration as JSON holds it: tuples are lists."""
     return jax.tree.map(
-        lambda v: list(v) if isinstance(v, tuple) else v, dataclasses.asdict(config), is_leaf=lambda v: isinstance(v, tuple)
+        lambda v: list(v) if isinstance(v, tuple) else v,
+        dataclasses.asdict(config),
+        is_leaf=lambda v: isinstance(v, tuple),
     )
 
 

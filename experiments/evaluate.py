@@ -1,6 +1,6 @@
 """Evaluates the best checkpoint of a run on a split: fused, ID and text, with the baselines beside them.
 
-    python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
+python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,10 @@
 """Recommends items for sessions: JSON lines in, JSON lines out.
 
-    echo '{"session": ["item id", "item id"]}' | python -m experiments.recommend --workdir=DIR --k=20
+echo '{"session": ["item id", "item id"]}' | python -m experiments.recommend --workdir=DIR --k=20
 """
 
 import json
+import pathlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -73,14 +74,12 @@ def main() -> int:
 def _read_sessions(known: set[str]) -> Iterator[list[str]]:
     name = "standard input" if _INPUT.value == "-" else _INPUT.value
     try:
-        stream = sys.stdin if _INPUT.value == "-" else open(_INPUT.value, encoding="utf-8")
-        with stream:
-            lines = list(stream)
+        text = sys.stdin.read() if _INPUT.value == "-" else pathlib.Path(_INPUT.value).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"--input file {name} does not exist") from None
     except UnicodeDecodeError:
         raise UserError(f"{name} is not UTF-8 text; convert it first") from None
-    for count, line in enumerate(lines, 1):
+    for count, line in enumerate(text.splitlines(), 1):
         if line.strip():
             yield _session(line, f"{name}, line {count}", known)
 
@@ -107,14 +106,17 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
         return [], [], np.zeros((0, dataset.text_vectors.shape[1]), np.float32)
     columns = _TEXT_COLUMNS.value or made_with["columns"]
     items = read_items(
-        _NEW_ITEMS.value, id_column=_ITEM_COLUMN.value, text_columns=columns, name_column=_NAME_COLUMN.value or columns[0]
+        _NEW_ITEMS.value,
+        id_column=_ITEM_COLUMN.value,
+        text_columns=columns,
+        name_column=_NAME_COLUMN.value or columns[0],
     )
     fields = [FIELD + column for column in columns]
     items = items.with_columns(joined(fields).alias("text"))
     known = set(dataset.items["item_id"].head(dataset.catalogue_size))
     if again := [item for item in items["item_id"] if item in known]:
         raise UserError(f"{_NEW_ITEMS.value}: item '{again[0]}' was in training and is not new; take its row out")
-    encoder = load_encoder(_TEXT_MODEL.value if made_with["model"] != PACKAGED_NAME else "")
+    encoder = load_encoder(_TEXT_MODEL.value or made_with["model"] if made_with["model"] != PACKAGED_NAME else "")
     if encoder.sha256 != made_with["sha256"]:
         raise UserError(
             f"text model {encoder.name} is not the one that the dataset was prepared with ({made_with['model']}, "

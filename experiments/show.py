@@ -1,6 +1,6 @@
 """Shows a few held-out sessions with names: what they hold, what is recommended, and what came next.
 
-    python -m experiments.show --workdir=DIR
+python -m experiments.show --workdir=DIR
 """
 
 import textwrap

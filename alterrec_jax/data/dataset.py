@@ -161,14 +161,17 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
         raise UserError(f"{path} is not a dataset folder (its manifest names no '{FORMAT}'); {_REMEDY}")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise UserError(
-            f"dataset {path} has format version {manifest.get('format_version')}, this program reads {FORMAT_VERSION}; {_REMEDY}"
+            f"dataset {path} has format version {manifest.get('format_version')}, this program reads "
+            f"{FORMAT_VERSION}; {_REMEDY}"
         )
     items = _read_parquet(path / _ITEMS, ("item_id", "name", "text"))
     sessions = _read_parquet(path / _SESSIONS, ("split", "session_id", "user_id", "items", "first_target"))
     vectors = _read_vectors(path / _VECTORS, len(items))
     for name, expected in manifest["files"].items():
         if files.sha256_file(path / name) != expected:
-            raise UserError(f"{path / name} differs from the hash in the manifest: it was changed or damaged; {_REMEDY}")
+            raise UserError(
+                f"{path / name} differs from the hash in the manifest: it was changed or damaged; {_REMEDY}"
+            )
     splits = {split: _flatten(sessions.filter(pl.col("split") == split)) for split in SPLITS}
     for split, part in splits.items():
         if len(part.items) and not 0 <= part.items.min() <= part.items.max() < len(items):

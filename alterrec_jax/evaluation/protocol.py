@@ -26,7 +26,7 @@ class Protocol:
       ks: the cut-offs of the metrics.
     """
 
-    targets: TargetRule = "all_prefixes"
+    targets: TargetRule | str = "all_prefixes"
     exclude_session_items: bool = False
     ks: tuple[int, ...] = KS
 

@@ -36,13 +36,16 @@ def build_network(config: NetworkConfig, item_table: nn.Module, max_length: int)
 
     def item_embeddings(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
         inputs: tuple[Any, ...] = () if features is None else (features, key is None)
-        return item_table.apply({"params": params["items"]}, *inputs, rngs={} if key is None else {"dropout": key})
+        rngs = {} if key is None else {"dropout": key}
+        table: jax.Array = item_table.apply({"params": params["items"]}, *inputs, rngs=rngs)  # type: ignore[assignment]
+        return table
 
     def session_embeddings(
         params: Params, table: jax.Array, rows: PackedRows, key: jax.Array | None = None
     ) -> jax.Array:
         rngs = {} if key is None else {"dropout": key}
-        hidden = encoder.apply({"params": params["encoder"]}, table[rows.items], rows, key is None, rngs=rngs)
+        variables = {"params": params["encoder"]}
+        hidden: jax.Array = encoder.apply(variables, table[rows.items], rows, key is None, rngs=rngs)  # type: ignore[assignment]
         return hidden / config.temperature
 
     def init(key: jax.Array, features: jax.Array | None) -> Params:

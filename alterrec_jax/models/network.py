@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 Params = Any
+RowArray = Any  # a jax.Array, or a NumPy array that is not on the device yet
 
 
 class PackedRows(NamedTuple):
@@ -23,11 +24,11 @@ class PackedRows(NamedTuple):
       where: bool [row, position], which positions are prefixes to learn from (or to score).
     """
 
-    items: jax.Array
-    targets: jax.Array
-    positions: jax.Array
-    segments: jax.Array
-    where: jax.Array
+    items: RowArray
+    targets: RowArray
+    positions: RowArray
+    segments: RowArray
+    where: RowArray
 
 
 class InitFn(Protocol):

@@ -3,7 +3,12 @@
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import (
-    AlterRecConfig, MiningConfig, NetworkConfig, ProtocolConfig, ScheduleConfig, TextNetworkConfig,
+    AlterRecConfig,
+    MiningConfig,
+    NetworkConfig,
+    ProtocolConfig,
+    ScheduleConfig,
+    TextNetworkConfig,
 )
 from experiments.configs.base import overridable
 

@@ -14,13 +14,14 @@ EXIT_ERROR = 1
 EXIT_RESUME = 75  # EX_TEMPFAIL: stopped by SIGTERM with its work saved; the same command continues.
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], int | None], *, positional: str = "") -> None:
     """Parses the flags, runs `main()` and exits with its status (None counts as 0).
 
-    A `UserError` or an error of the file system becomes one line on standard error and status 1.
+    A `UserError` or an error of the file system becomes one line on standard error and status 1. Where `positional`
+    names a flag, one argument without a flag's name is its value.
     """
     try:
-        app.run(lambda _: _guarded(main), flags_parser=_parse)
+        app.run(lambda _: _guarded(main), flags_parser=lambda argv: _parse(argv, positional))
     except UserError as error:  # raised while the flags were parsed
         _fail(str(error))
 
@@ -39,9 +40,11 @@ def _guarded(main: Callable[[], int | None]) -> int | None:
     return EXIT_ERROR
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
     try:
         remaining = list(flags.FLAGS(argv))
+        if positional and len(remaining) > 1:
+            flags.FLAGS[positional].parse(remaining.pop(1))
     except flags.Error as error:
         _fail(" ".join(str(error).split()))
         raise

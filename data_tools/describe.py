@@ -1,0 +1,32 @@
+"""Tells and plots what a person wants to know first about a dataset folder.
+
+  python -m data_tools.describe DIR
+"""
+
+import pathlib
+
+from absl import flags
+
+from alterrec_jax import cli
+from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.errors import UserError
+from data_tools import description, description_plot
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare; may stand without --data_dir=.")
+_OUTPUT = flags.DEFINE_string("output", None, "PNG file to draw into; describe.png in the dataset folder by default.")
+
+
+def main() -> None:
+    """Prints the description and draws it."""
+    if not _DATA_DIR.value:
+        raise UserError("no dataset named; run: python -m data_tools.describe DIR")
+    dataset = load_dataset(_DATA_DIR.value)
+    described = description.describe(dataset)
+    output = pathlib.Path(_OUTPUT.value or dataset.path / "describe.png")
+    print(description.as_text(described))
+    description_plot.draw(described, output)
+    print(f"\nplots: {output}")
+
+
+if __name__ == "__main__":
+    cli.run(main, positional="data_dir")

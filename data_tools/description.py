@@ -1,0 +1,156 @@
+"""The first facts about a dataset: lengths, popularity, repeats, ties, targets that cannot be hit, shared texts."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from alterrec_jax.data.dataset import SPLITS, Dataset, Sessions
+from data_tools.tally import aligned
+
+_QUANTILES = (("shortest", 0.0), ("median", 0.5), ("90%", 0.9), ("99%", 0.99), ("longest", 1.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFacts:
+    """Of one split.
+
+    Attributes:
+      sessions, interactions, targets: counts; targets are the items that a model is asked for.
+      users: how many distinct ones; 0 where they are unknown.
+      lengths: int64 [sessions].
+      repeats: targets that stand in their session before already.
+      new_targets: targets outside the catalogue: certain misses.
+      new_last: those of them that are the last item of their session.
+    """
+
+    sessions: int
+    interactions: int
+    targets: int
+    users: int
+    lengths: np.ndarray
+    repeats: int
+    new_targets: int
+    new_last: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Of a dataset.
+
+    Attributes:
+      name: the source and the folder.
+      splits: facts of each split.
+      items, catalogue: counts.
+      popularity: int64 [catalogue], training interactions of each item of the catalogue, the most frequent first.
+      without_text: items without text.
+      sharing_text: items whose text another item has too.
+      distinct_texts: how many.
+      order: how clicks are ordered, and the count of ties, as the manifest has them.
+      split_rule: in words.
+    """
+
+    name: str
+    splits: dict[str, SplitFacts]
+    items: int
+    catalogue: int
+    popularity: np.ndarray
+    without_text: int
+    sharing_text: int
+    distinct_texts: int
+    order: dict[str, Any]
+    split_rule: str
+
+
+def describe(dataset: Dataset) -> Facts:
+    """Counts the facts of a loaded dataset."""
+    texts = dataset.items["text"]
+    some = texts.filter(texts != "")
+    return Facts(
+        name=f"{dataset.manifest.get('source', 'dataset')} in {dataset.path}",
+        splits={split: _split_facts(dataset.splits[split], dataset.catalogue_size) for split in SPLITS},
+        items=len(dataset.items),
+        catalogue=dataset.catalogue_size,
+        popularity=np.sort(dataset.train_counts[: dataset.catalogue_size])[::-1],
+        without_text=len(texts) - len(some),
+        sharing_text=int(some.is_duplicated().sum()),
+        distinct_texts=some.n_unique(),
+        order=dict(dataset.manifest.get("order", {})),
+        split_rule=str(dataset.manifest.get("split_rule", "unknown")),
+    )
+
+
+def repeated(sessions: Sessions) -> np.ndarray:
+    """bool [interactions]: the item stands in the same session before."""
+    session = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
+    pair = session * (int(sessions.items.max(initial=0)) + 1) + sessions.items
+    seen_before = np.ones(len(pair), bool)
+    seen_before[np.unique(pair, return_index=True)[1]] = False
+    return seen_before
+
+
+def _split_facts(sessions: Sessions, catalogue: int) -> SplitFacts:
+    lengths = sessions.lengths
+    place = np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], lengths)
+    target = place >= np.repeat(sessions.first_target, lengths)
+    new = target & (sessions.items >= catalogue)
+    last = sessions.offsets[1:][lengths > 0] - 1
+    return SplitFacts(
+        sessions=len(sessions),
+        interactions=len(sessions.items),
+        targets=int(target.sum()),
+        users=sessions.user_ids.drop_nulls().n_unique(),
+        lengths=lengths,
+        repeats=int((repeated(sessions) & target).sum()),
+        new_targets=int(new.sum()),
+        new_last=int(new[last].sum()),
+    )
+
+
+def as_text(facts: Facts) -> str:
+    """The facts for a person to read."""
+    parts = facts.splits
+    rows: list[tuple[str, ...]] = [("", *SPLITS)]
+    for name in ("sessions", "users", "interactions", "targets"):
+        rows.append((name, *(f"{getattr(parts[split], name):,}" for split in SPLITS)))
+    for name, quantile in _QUANTILES:
+        rows.append((f"session length, {name}", *(_quantile(parts[split].lengths, quantile) for split in SPLITS)))
+    for name, field in (
+        ("targets the session has already", "repeats"),
+        ("targets outside the catalogue", "new_targets"),
+    ):
+        rows.append((name, *(_share(getattr(parts[split], field), parts[split].targets) for split in SPLITS)))
+    rows.append(
+        ("last items outside the catalogue", *(_share(parts[split].new_last, parts[split].sessions) for split in SPLITS))
+    )
+    return "\n".join([facts.name, f"split: {facts.split_rule}", "", aligned(rows), "", *_item_lines(facts)])
+
+
+def top_share(popularity: np.ndarray, share: float) -> float:
+    """The part of all training interactions that the most popular `share` of the items have; 0 where there are none."""
+    top = max(1, round(len(popularity) * share))
+    return float(popularity[:top].sum() / max(popularity.sum(), 1))
+
+
+def _item_lines(facts: Facts) -> list[str]:
+    counts = facts.popularity
+    median = int(np.median(counts)) if len(counts) else 0
+    ties = facts.order.get("tied_interactions")
+    return [
+        f"items: {facts.items:,}, of which {facts.catalogue:,} are the catalogue",
+        f"popularity: the first 1% of the catalogue has {top_share(counts, 0.01):.0%} of the training interactions, the first "
+        f"10% has {top_share(counts, 0.1):.0%}; the median item {median:,}, the rarest {int(counts.min(initial=0)) if not len(counts) else int(counts[-1]):,}",
+        f"texts: {facts.without_text:,} items without text; {facts.distinct_texts:,} distinct texts, {facts.sharing_text:,} items "
+        "share theirs with another and tie in the text network",
+        f"order: {facts.order.get('rule', 'unknown')}",
+        f"equal order (say, equal timestamps): {'unknown' if ties is None else f'{ties:,}'} interactions of the source, in "
+        f"{facts.order.get('sessions_with_ties', 0):,} sessions",
+    ]
+
+
+def _quantile(lengths: np.ndarray, quantile: float) -> str:
+    return f"{int(np.quantile(lengths, quantile, method='nearest')):,}" if len(lengths) else "-"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({part / whole:.1%})" if whole else "-"

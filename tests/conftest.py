@@ -1,0 +1,74 @@
+"""What all tests share: a strict JAX, and a small dataset folder."""
+
+import pathlib
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+
+from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
+
+# Axes that meet only by broadcasting, and keys that are used twice, are mistakes here.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+# Different primes, so that no swapped axis goes unnoticed.
+ITEMS, CATALOGUE, TEXT_WIDTH = 31, 29, 5
+
+
+def small_tables() -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
+    """Items, sessions and text vectors in the form that `write_dataset` wants; some held-out items are new."""
+    rng = np.random.default_rng(7)
+    items = pl.DataFrame(
+        {
+            "item_id": [f"B{i:03d}" for i in range(ITEMS)],
+            "name": [f"thing {i}" for i in range(ITEMS)],
+            "text": [f"thing {i}, colour {i % 3}" for i in range(ITEMS)],
+        }
+    )
+    rows = []
+    for split, sessions, known in (("train", 41, CATALOGUE), ("validation", 7, ITEMS), ("test", 11, ITEMS)):
+        for session in range(sessions):
+            length = int(rng.integers(2, 14))
+            clicked = rng.integers(0, known, length).tolist()
+            rows.append((split, f"{split}-{session}", f"user {session % 5}", clicked, 1))
+    sessions = pl.DataFrame(
+        rows,
+        schema={
+            "split": pl.String,
+            "session_id": pl.String,
+            "user_id": pl.String,
+            "items": pl.List(pl.Int32),
+            "first_target": pl.Int32,
+        },
+        orient="row",
+    )
+    vectors = rng.normal(size=(ITEMS, TEXT_WIDTH)).astype(np.float32)
+    return items, sessions, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def write_small_dataset(path: pathlib.Path) -> pathlib.Path:
+    """Writes the small dataset to a folder, and returns it."""
+    items, sessions, vectors = small_tables()
+    write_dataset(
+        path,
+        items=items,
+        sessions=sessions,
+        text_vectors=vectors,
+        catalogue_size=CATALOGUE,
+        provenance={"source": "synthetic", "seed": 7},
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The small dataset as a folder; not to be changed (`write_small_dataset` makes another)."""
+    return write_small_dataset(tmp_path_factory.mktemp("datasets") / "small")
+
+
+@pytest.fixture(scope="session")
+def dataset(dataset_folder: pathlib.Path) -> Dataset:
+    """The small dataset, loaded."""
+    return load_dataset(dataset_folder)

@@ -1,6 +1,6 @@
 """Tells and plots what a person wants to know first about a dataset folder.
 
-  python -m data_tools.describe DIR
+python -m data_tools.describe DIR
 """
 
 import pathlib
@@ -12,7 +12,9 @@ from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
 from data_tools import description, description_plot
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare; may stand without --data_dir=.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Dataset folder written by data_tools.prepare; --data_dir= may be left out."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file to draw into; describe.png in the dataset folder by default.")
 
 

@@ -121,7 +121,7 @@ def as_text(facts: Facts) -> str:
     ):
         rows.append((name, *(_share(getattr(parts[split], field), parts[split].targets) for split in SPLITS)))
     rows.append(
-        ("last items outside the catalogue", *(_share(parts[split].new_last, parts[split].sessions) for split in SPLITS))
+        ("last items outside the catalogue", *(_share(part.new_last, part.sessions) for part in parts.values()))
     )
     return "\n".join([facts.name, f"split: {facts.split_rule}", "", aligned(rows), "", *_item_lines(facts)])
 
@@ -134,17 +134,17 @@ def top_share(popularity: np.ndarray, share: float) -> float:
 
 def _item_lines(facts: Facts) -> list[str]:
     counts = facts.popularity
-    median = int(np.median(counts)) if len(counts) else 0
     ties = facts.order.get("tied_interactions")
+    top, wide = top_share(counts, 0.01), top_share(counts, 0.1)
     return [
         f"items: {facts.items:,}, of which {facts.catalogue:,} are the catalogue",
-        f"popularity: the first 1% of the catalogue has {top_share(counts, 0.01):.0%} of the training interactions, the first "
-        f"10% has {top_share(counts, 0.1):.0%}; the median item {median:,}, the rarest {int(counts.min(initial=0)) if not len(counts) else int(counts[-1]):,}",
-        f"texts: {facts.without_text:,} items without text; {facts.distinct_texts:,} distinct texts, {facts.sharing_text:,} items "
-        "share theirs with another and tie in the text network",
+        f"popularity: the first 1% of the catalogue has {top:.0%} of the training interactions, the first 10% "
+        f"{wide:.0%}; the median item has {_quantile(counts, 0.5)}, the rarest {_quantile(counts, 0.0)}",
+        f"texts: {facts.without_text:,} items have none; {facts.distinct_texts:,} distinct ones; "
+        f"{facts.sharing_text:,} items share theirs with another and tie in the text network",
         f"order: {facts.order.get('rule', 'unknown')}",
-        f"equal order (say, equal timestamps): {'unknown' if ties is None else f'{ties:,}'} interactions of the source, in "
-        f"{facts.order.get('sessions_with_ties', 0):,} sessions",
+        "equal places in that order (say, equal timestamps), in the source: "
+        + ("unknown" if ties is None else f"{ties:,} interactions in {facts.order['sessions_with_ties']:,} sessions"),
     ]
 
 

@@ -10,7 +10,7 @@ from alterrec_jax.data.dataset import SPLITS
 from data_tools.description import Facts, top_share
 
 _COLOURS = {"train": "#4477aa", "validation": "#ee9944", "test": "#228833"}
-_TEXT_BLUE = "#4477aa"
+_OF_CATALOGUE, _OF_TEXTS = "#66557a", "#998877"
 
 
 def draw(facts: Facts, path: pathlib.Path) -> None:
@@ -37,7 +37,8 @@ def _lengths(axes: Any, facts: Facts) -> None:
         part = facts.splits[split].lengths
         at_least = [1.0 - np.searchsorted(np.sort(part), length, side="left") / max(len(part), 1) for length in lengths]
         axes.step(lengths, at_least, where="post", color=_COLOURS[split], label=f"{split} ({len(part):,} sessions)")
-    axes.set(xscale="log", ylim=(0, 1.03), title="Session length", xlabel="items in a session", ylabel="sessions at least so long")
+    axes.set(xscale="log", ylim=(0, 1.03), title="Session length")
+    axes.set(xlabel="items in a session", ylabel="sessions at least so long")
     axes.yaxis.set_major_formatter(_percent())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.legend()
@@ -46,7 +47,7 @@ def _lengths(axes: Any, facts: Facts) -> None:
 
 def _popularity(axes: Any, facts: Facts) -> None:
     counts = facts.popularity
-    axes.plot(np.arange(1, len(counts) + 1), np.maximum(counts, 0.5), color=_TEXT_BLUE)
+    axes.plot(np.arange(1, len(counts) + 1), np.maximum(counts, 0.5), color=_OF_CATALOGUE)
     axes.set(
         xscale="log",
         yscale="log",
@@ -65,7 +66,8 @@ def _targets(axes: Any, facts: Facts) -> None:
     for column, split in enumerate(SPLITS):
         part = facts.splits[split]
         shares = [getattr(part, field) / max(part.targets, 1) for field in labels]
-        bars = axes.bar(np.arange(len(labels)) + (column - 1) * width, shares, width, color=_COLOURS[split], label=split)
+        places = np.arange(len(labels)) + (column - 1) * width
+        bars = axes.bar(places, shares, width, color=_COLOURS[split], label=split)
         axes.bar_label(bars, [f"{share:.1%}" for share in shares], padding=2, fontsize=9)
     highest = max(getattr(part, field) / max(part.targets, 1) for part in facts.splits.values() for field in labels)
     axes.set(title="Targets", ylabel="share of the targets", ylim=(0, max(0.05, highest * 1.35)))
@@ -83,8 +85,9 @@ def _items(axes: Any, facts: Facts) -> None:
         "sharing a text": facts.sharing_text,
         "without text": facts.without_text,
     }
-    bars = axes.barh(list(rows), list(rows.values()), color=[_COLOURS["test"]] * 2 + [_TEXT_BLUE] * 3)
-    axes.bar_label(bars, [f"{value:,} ({value / max(facts.items, 1):.1%})" for value in rows.values()], padding=3, fontsize=9)
+    bars = axes.barh(list(rows), list(rows.values()), color=[_OF_CATALOGUE] * 2 + [_OF_TEXTS] * 3)
+    labels = [f"{value:,} ({value / max(facts.items, 1):.1%})" for value in rows.values()]
+    axes.bar_label(bars, labels, padding=3, fontsize=9)
     axes.set(title=f"Items ({facts.items:,}) and their texts", xlim=(0, max(facts.items, 1) * 1.3), xlabel="items")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.invert_yaxis()

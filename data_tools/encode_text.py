@@ -129,7 +129,8 @@ def _chunks(texts: list[str], encoder: Encoder) -> Iterator[list[str]]:
     """The texts in chunks of like lengths, the longest first, so that memory peaks at once."""
     if not texts:
         return
-    by_length = [text for _, text in sorted(zip(encoder.lengths(texts), texts, strict=True), key=lambda pair: (-pair[0], pair[1]))]
+    lengths = dict(zip(texts, encoder.lengths(texts), strict=True))
+    by_length = sorted(texts, key=lambda text: (-lengths[text], text))
     shown = progress(by_length, "encoding texts", total=len(by_length), unit="texts")
     while chunk := list(itertools.islice(shown, _TEXTS_A_CHUNK)):
         yield chunk

@@ -28,7 +28,7 @@ class Options:
     interactions: str = _flag(
         "", "File of interactions, one a row: CSV, CSV.gz or Parquet. amazon_m2: sessions_train.csv.", sources=_FILES
     )
-    items: str = _flag("", "File of items, one a row, of the same kinds. amazon_m2: products_train.csv.", sources=_FILES)
+    items: str = _flag("", "File of items, one a row, likewise. amazon_m2: products_train.csv.", sources=_FILES)
     session_column: str = _flag("session_id", "Column of --interactions that names the session.", sources=_LOGS)
     item_column: str = _flag("item_id", "Column that names the item, in --interactions and --items.", sources=_LOGS)
     items_id_column: str = _flag(
@@ -42,7 +42,7 @@ class Options:
     )
     ties: str = _flag(
         "file",
-        "How interactions of a session with equal order follow each other: as in the file, or in a seeded random order.",
+        "How interactions of a session with equal order follow each other: as in the file, or at random by the seed.",
         choices=("file", "random"),
         sources=_LOGS,
     )
@@ -59,7 +59,7 @@ class Options:
     drop_unknown_items: bool = _flag(
         False, "Drop interactions whose item has no row in --items, and count them, instead of stopping.", sources=_LOGS
     )
-    weeks: int = _flag(0, "Take the baskets of the last so many weeks of the data; 0 takes all 53.", sources=SOURCES[:1])
+    weeks: int = _flag(0, "Take the baskets of the last so many weeks; 0 takes all 53.", sources=SOURCES[:1])
     locale: str = _flag("", "The market whose sessions are taken.", choices=LOCALES, sources=SOURCES[2:])
     test_sessions: str = _flag(
         "",
@@ -114,12 +114,12 @@ class Options:
 
     text_model: str = _flag(
         "",
-        "Folder or hub name of a sentence-transformers model; the packaged all-MiniLM-L6-v2 by default. The paper takes "
-        "distiluse-base-multilingual-cased-v1 for amazon_m2: name it here.",
+        "Folder or hub name of a sentence-transformers model; the packaged all-MiniLM-L6-v2 by default. The paper "
+        "takes distiluse-base-multilingual-cased-v1 for amazon_m2: name it here.",
     )
     text_fusion: str = _flag(
         "concat",
-        "concat: the text columns of an item joined into one text. mean: the mean of their vectors, each encoded alone.",
+        "concat: the text columns of an item joined into one text. mean: encoded each alone, then averaged.",
         choices=("concat", "mean"),
     )
     cache_dir: str = _flag(DEFAULT_CACHE_DIR, "Folder where the vectors of texts are kept from run to run.")

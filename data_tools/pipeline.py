@@ -92,9 +92,7 @@ def _checked(options: Options) -> Options:
             raise UserError(f"--{name} is {getattr(options, name)}; it must be at least {least}")
     if 0 < options.max_session_length < options.min_session_length:
         raise UserError("--max_session_length is below --min_session_length; no session could be kept")
-    empty = {
-        name: value for name, value in _DEFAULTS[options.source].items() if getattr(options, name) in ("", None)
-    }
+    empty = {name: value for name, value in _DEFAULTS[options.source].items() if getattr(options, name) in ("", None)}
     options = dataclasses.replace(options, **empty)
     if options.source == "complete_journey" and options.split not in ("temporal", "ratio"):
         raise UserError(f"--split={options.split} does not fit complete_journey; choose temporal or ratio")
@@ -129,7 +127,8 @@ def _session_table(parts: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
         pl.col("item").alias("items"), pl.col("first_target").first()
     )
     names = sessions.select("session_id", "user_id")[grouped["session"]]
-    return pl.concat([grouped, names], how="horizontal").select("split", "session_id", "user_id", "items", "first_target")
+    columns = ("split", "session_id", "user_id", "items", "first_target")
+    return pl.concat([grouped, names], how="horizontal").select(columns)
 
 
 def _provenance(
@@ -157,12 +156,16 @@ def _provenance(
 
 def _split_rule(options: Options) -> str:
     shares = f"{options.validation_fraction:g} of the sessions validation, {options.test_fraction:g} test"
-    return {
-        "leave_one_out": "last item of a session test, the one before validation; training sees neither",
-        "temporal": f"by the time a session ends, latest last: {shares}",
-        "ratio": f"sessions at random (seed {options.seed}): {shares}",
-        "column": f"by column '{options.split_column}'",
-    }[options.split] if options.source != "amazon_m2" else amazon_m2.split_rule(options)
+    return (
+        {
+            "leave_one_out": "last item of a session test, the one before validation; training sees neither",
+            "temporal": f"by the time a session ends, latest last: {shares}",
+            "ratio": f"sessions at random (seed {options.seed}): {shares}",
+            "column": f"by column '{options.split_column}'",
+        }[options.split]
+        if options.source != "amazon_m2"
+        else amazon_m2.split_rule(options)
+    )
 
 
 def _summary(options: Options, logs: Logs, tally: Tally) -> str:
@@ -176,8 +179,8 @@ def _summary(options: Options, logs: Logs, tally: Tally) -> str:
         "",
         aligned(rows),
         "",
-        f"items: {counts['catalogue']:,} in the catalogue, {counts['items'] - counts['catalogue']:,} in held-out sessions "
-        f"only, {manifest['items_without_text']:,} without text",
+        f"items: {counts['catalogue']:,} in the catalogue, {counts['items'] - counts['catalogue']:,} in held-out "
+        f"sessions only, {manifest['items_without_text']:,} without text",
         f"order: {logs.order['rule']}; {logs.order['tied_interactions']:,} interactions share their place with another",
         f"split: {manifest['split_rule']}",
         f"dataset {manifest['fingerprint']} is in {options.out}",

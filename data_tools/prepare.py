@@ -1,13 +1,14 @@
-"""Turns raw logs and item texts into a dataset folder.
+r"""Turns raw logs and item texts into a dataset folder.
 
-  python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 --out=data/complete_journey
-  python -m data_tools.prepare --source=tabular --interactions=log.csv.gz --items=items.csv --session_column=user_id \
-    --order_column=time --text_columns=title,brand --split=leave_one_out --out=data/mine
-  python -m data_tools.prepare --source=amazon_m2 --interactions=sessions_train.csv --items=products_train.csv \
-    --locale=ES --text_model=distiluse-base-multilingual-cased-v1 --out=data/amazon_es
+    python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 --out=data/complete_journey
+    python -m data_tools.prepare --source=tabular --interactions=log.csv.gz --items=items.csv --session_column=user_id \
+      --order_column=time --text_columns=title,brand --split=leave_one_out --out=data/mine
+    python -m data_tools.prepare --source=amazon_m2 --interactions=sessions_train.csv --items=products_train.csv \
+      --locale=ES --text_model=distiluse-base-multilingual-cased-v1 --out=data/amazon_es
 """
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -22,19 +23,20 @@ FLAGS = flags.FLAGS
 def _define_flags() -> None:
     """One flag for each field of `Options`."""
     for field in dataclasses.fields(Options):
+        default: Any = field.default
         text, choices = field.metadata["help"], field.metadata["choices"]
         if field.metadata["sources"] != SOURCES:
             text += f" (read by {', '.join(field.metadata['sources'])})"
         if choices:
-            flags.DEFINE_enum(field.name, field.default or None, list(choices), text)
-        elif isinstance(field.default, bool):
-            flags.DEFINE_boolean(field.name, field.default, text)
-        elif isinstance(field.default, int):
-            flags.DEFINE_integer(field.name, field.default, text)
-        elif isinstance(field.default, str):
-            flags.DEFINE_string(field.name, field.default, text)
+            flags.DEFINE_enum(field.name, default or None, list(choices), text)
+        elif isinstance(default, bool):
+            flags.DEFINE_boolean(field.name, default, text)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(field.name, default, text)
+        elif isinstance(default, str):
+            flags.DEFINE_string(field.name, default, text)
         else:
-            flags.DEFINE_float(field.name, field.default, text)
+            flags.DEFINE_float(field.name, default, text)
 
 
 _define_flags()
@@ -49,11 +51,12 @@ def options_from_flags() -> Options:
     source = FLAGS["source"].value
     if source is None:
         raise UserError(f"--source is missing; choose one of {', '.join(SOURCES)}")
-    values = {}
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(Options):
         flag = FLAGS[field.name]
         if flag.present and source not in field.metadata["sources"]:
-            raise UserError(f"--{field.name} is read by --source={' or '.join(field.metadata['sources'])} only; leave it out")
+            readers = " or ".join(field.metadata["sources"])
+            raise UserError(f"--{field.name} is read by --source={readers} only; leave it out")
         values[field.name] = field.default if flag.value is None else flag.value
     return Options(**values)
 

@@ -22,7 +22,8 @@ def check_fractions(validation: float, test: float) -> None:
         if not 0 < share < 1:
             raise UserError(f"--{name} is {share}; it is a share of the sessions and must lie between 0 and 1")
     if validation + test >= 1:
-        raise UserError(f"--validation_fraction and --test_fraction add up to {validation + test:g}; leave a share to train on")
+        total = validation + test
+        raise UserError(f"--validation_fraction and --test_fraction add up to {total:g}; leave a share to train on")
 
 
 def by_time(sessions: pl.DataFrame, validation: float, test: float) -> pl.Series:
@@ -87,7 +88,8 @@ def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
       Columns split, session, item and first_target (int32).
     """
     length = pl.len().over("session").cast(pl.Int32)
-    table = interactions.with_columns(length.alias("length"), pl.int_range(pl.len(), dtype=pl.Int32).over("session").alias("place"))
+    place = pl.int_range(pl.len(), dtype=pl.Int32).over("session")
+    table = interactions.with_columns(length.alias("length"), place.alias("place"))
     held_out = table.filter(pl.col("length") >= LONG_ENOUGH_TO_HOLD_OUT)
     parts = {
         "train": (

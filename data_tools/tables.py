@@ -73,8 +73,8 @@ def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, wh
     if missing := table[column].null_count():
         row = int(table[column].is_null().arg_max() or 0) + 1
         raise UserError(
-            f"{what} file {path}: column '{shown}' is empty in {missing} of {len(table)} rows, first in data row {row}; "
-            "fill or remove them (a file cut off in its last row looks like this too)"
+            f"{what} file {path}: column '{shown}' is empty in {missing} of {len(table)} rows, first in data row "
+            f"{row}; fill or remove them (a file cut off in its last row looks like this too)"
         )
 
 

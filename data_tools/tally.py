@@ -10,7 +10,7 @@ class Line:
 
     step: str
     interactions: int
-    sessions: int | None
+    sessions: int
 
 
 class Tally:
@@ -19,13 +19,13 @@ class Tally:
     def __init__(self) -> None:
         self.lines: list[Line] = []
 
-    def total(self, step: str, interactions: int, sessions: int | None = None) -> None:
+    def total(self, step: str, interactions: int, sessions: int) -> None:
         """Notes how many interactions (and sessions) there are after a step."""
         self.lines.append(Line(step, interactions, sessions))
 
-    def dropped(self, reason: str, interactions: int, sessions: int | None = None) -> None:
+    def dropped(self, reason: str, interactions: int, sessions: int) -> None:
         """Notes how many were dropped; a reason that dropped nothing is noted too, for 0 is an answer."""
-        self.lines.append(Line(reason, -interactions, None if sessions is None else -sessions))
+        self.lines.append(Line(reason, -interactions, -sessions))
 
     def as_records(self) -> list[dict[str, Any]]:
         """The steps as JSON objects, for the manifest."""
@@ -33,9 +33,9 @@ class Tally:
 
     def table(self) -> str:
         """The steps as an aligned table."""
-        rows = [("", "interactions", "sessions")]
+        rows: list[tuple[str, ...]] = [("", "interactions", "sessions")]
         for line in self.lines:
-            rows.append((line.step, _number(line.interactions), "" if line.sessions is None else _number(line.sessions)))
+            rows.append((line.step, f"{line.interactions:,}", f"{line.sessions:,}"))
         return aligned(rows)
 
 
@@ -47,7 +47,3 @@ def aligned(rows: list[tuple[str, ...]]) -> str:
         cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"

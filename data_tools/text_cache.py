@@ -30,7 +30,8 @@ class TextCache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self._path, timeout=_SECONDS_TO_WAIT)
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS vectors (model TEXT, text BLOB, vector BLOB, PRIMARY KEY (model, text)) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS vectors "
+                "(model TEXT, text BLOB, vector BLOB, PRIMARY KEY (model, text)) WITHOUT ROWID"
             )
 
     def __enter__(self) -> "TextCache":
@@ -76,7 +77,7 @@ class TextCache:
                 f"text cache {self._path}: {error}; free the disk, stop the other run, or name another --cache_dir"
             ) from None
         except sqlite3.DatabaseError as error:
-            raise UserError(f"text cache {self._path} is damaged ({error}); delete it, texts are then encoded again") from None
+            raise UserError(f"text cache {self._path} is damaged ({error}); delete it, and run again") from None
         except OSError as error:
             raise UserError(f"text cache {self._path}: {error.strerror or error}; name another --cache_dir") from None
 

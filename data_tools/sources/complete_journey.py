@@ -44,6 +44,7 @@ def read(options: Options, tally: Tally) -> Logs:
         pl.col("transaction_timestamp").alias("order"),
     )
     numbered, sessions = number_sessions(raw)
+    hashes = {path.name: files.sha256_file(path) for path in map(pathlib.Path, (transactions, products))}
     interactions, ties = order_sessions(numbered, ties="random", seed=options.seed)
     return Logs(
         interactions=interactions,
@@ -51,7 +52,7 @@ def read(options: Options, tally: Tally) -> Logs:
         items=items,
         text_columns=TEXT_COLUMNS,
         order={"rule": f"random inside a basket (seed {options.seed}), for its rows are sorted by product id", **ties},
-        provenance={"source_files": {path.name: files.sha256_file(path) for path in map(pathlib.Path, (transactions, products))}},
+        provenance={"source_files": hashes},
     )
 
 

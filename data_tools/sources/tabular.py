@@ -88,7 +88,10 @@ def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Ta
         )
     known = joined.filter(pl.col("number").is_not_null()).drop("item").rename({"number": "item"})
     if known.is_empty():
-        raise UserError(f"no interaction of {options.interactions} has an item of {options.items}; do the id columns fit?")
+        raise UserError(
+            f"no interaction of {options.interactions} has an item of {options.items}; check --item_column and "
+            "--items_id_column"
+        )
     gone = joined["session"].n_unique() - known["session"].n_unique() if len(unknown) else 0
     tally.dropped("item without a row in the items", len(unknown), gone)
     return known
@@ -96,14 +99,16 @@ def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Ta
 
 def _require_one(raw: pl.DataFrame, name: str, shown: str) -> None:
     pairs = raw.select("session", name).unique()
-    twice = pairs.filter(pl.col("session").is_duplicated())
+    twice = pairs.filter(pl.col("session").is_duplicated()).sort("session")
     if len(twice):
         raise UserError(
             f"column '{shown}' has more than one value in {twice['session'].n_unique()} sessions, first in session "
-            f"'{twice['session'].min()}'; a session has one {name}"
+            f"'{twice['session'][0]}'; a session has one {name}"
         )
 
 
 def _order_rule(options: Options) -> str:
     tie = "the order of the file" if options.ties == "file" else f"a random order (seed {options.seed})"
-    return f"by column '{options.order_column}', ties by {tie}" if options.order_column else f"{tie}, for no --order_column is given"
+    if not options.order_column:
+        return f"{tie}, for no --order_column is given"
+    return f"by column '{options.order_column}', ties by {tie}"

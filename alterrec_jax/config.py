@@ -143,8 +143,12 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "configu
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where} must hold fields, not {value!r}")
         return from_mapping(typing.cast(type, hint), value, where)
     if isinstance(hint, types.GenericAlias):
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} must be a list of whole numbers, not {value!r}")
         return tuple(_convert(int, item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -1,0 +1,130 @@
+"""Nothing half-written is ever taken for whole: files and folders are replaced in one piece or not at all."""
+
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from alterrec_jax import files
+from alterrec_jax.errors import UserError
+
+KILLED = """
+import os, pathlib, sys
+from alterrec_jax import files
+with files.{function}(pathlib.Path(sys.argv[1])) as partial:
+    ({file}).write_text("half")
+    os._exit(9)
+"""
+
+
+def names(folder: pathlib.Path) -> list[str]:
+    """What lies in a folder."""
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def die_while_writing(function: str, path: pathlib.Path) -> None:
+    """Starts a process that dies in the middle of writing."""
+    file = "partial" if function == "replacing" else "partial / 'part.txt'"
+    script = KILLED.format(function=function, file=file)
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 9
+
+
+def test_a_file_is_written_and_replaced(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    files.write_text(path, "first")
+    files.write_text(path, "zweites, größer")
+    assert path.read_text(encoding="utf-8") == "zweites, größer"
+    assert names(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failing_block_leaves_the_old_file(tmp_path: pathlib.Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), files.replacing(path) as partial:
+        partial.write_text("half")
+        assert path.read_text() == "old"
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_failing_block_leaves_no_file_where_there_was_none(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError), files.replacing(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        raise ValueError
+    assert names(tmp_path) == []
+
+
+def test_a_process_that_dies_leaves_the_old_file_and_the_next_one_writes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    die_while_writing("replacing", path)
+    assert path.read_text() == "old"
+    files.write_text(path, "new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_is_written_and_replaced(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "folder"
+    for name in ("first", "second"):
+        with files.replacing_directory(path) as folder:
+            (folder / "deep").mkdir()
+            (folder / "deep" / name).write_text(name)
+    assert names(path / "deep") == ["second"]
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failing_block_leaves_the_old_folder(tmp_path: pathlib.Path, error: type[BaseException]) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(error), files.replacing_directory(path) as folder:
+        (folder / "half").write_text("half")
+        raise error
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_process_that_dies_leaves_the_old_folder_and_the_next_one_writes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("old")
+    die_while_writing("replacing_directory", path)
+    assert names(path) == ["old"]
+    with files.replacing_directory(path) as folder:
+        (folder / "new").write_text("new")
+    assert names(path) == ["new"], "nothing of the dead process's work may be in it"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_json_survives_and_is_not_written_when_it_would_not_be_json(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.json"
+    value = {"number": 0.1, "text": "größer", "list": [1, None, True]}
+    files.write_json(path, value)
+    assert files.read_json(path, "record") == value == json.loads(path.read_text(encoding="utf-8"))
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError):
+            files.write_json(path, {"number": bad})
+    assert files.read_json(path, "record") == value
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"a": 1', b'{"a": "\xff"}'])
+def test_missing_or_damaged_json_is_an_error_that_names_it(tmp_path: pathlib.Path, content: bytes | None) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="dataset manifest") as caught:
+        files.read_json(path, "dataset manifest")
+    assert str(path) in str(caught.value)
+
+
+def test_hash_of_a_file_is_that_of_its_bytes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(range(256)) * 1000)
+    assert files.sha256_file(path) == hashlib.sha256(bytes(range(256)) * 1000).hexdigest()

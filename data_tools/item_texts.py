@@ -27,6 +27,18 @@ def joined(columns: Sequence[str]) -> pl.Expr:
     return pl.concat_str(present, separator=SEPARATOR, ignore_nulls=True).fill_null("")
 
 
+def text_columns_of(names: str) -> tuple[str, ...]:
+    """The distinct columns that --text_columns names, with commas between.
+
+    Raises:
+      UserError: it names none.
+    """
+    columns = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not columns:
+        raise UserError("--text_columns names no column; give at least one, for example --text_columns=title")
+    return columns
+
+
 def read_items(
     path: str,
     *,

@@ -30,6 +30,10 @@ def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
             parquet = file.read(4) == b"PAR1"
         table = pl.scan_parquet(path, glob=False) if parquet else pl.scan_csv(path, infer_schema=False, glob=False)
         names = table.collect_schema().names()
+    if not all(name.replace("\ufffd", "\x00").isprintable() for name in names):
+        raise UserError(
+            f"{what} file {path} does not begin with a line of column names; is it CSV in UTF-8, or Parquet?"
+        )
     for column in columns:
         if column not in names:
             raise UserError(f"{what} file {path} has no column '{column}'; {nearest(column, names)}")

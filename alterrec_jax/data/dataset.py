@@ -9,13 +9,14 @@ Items are numbered so that the catalogue (the items that training contains, unle
 first: item numbers 0 .. catalogue_size-1 can be recommended, the rest occur in held-out sessions only.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,9 @@ def write_dataset(
       text_vectors: float32 [items, d_text].
       catalogue_size: how many of the items, from the first, can be recommended.
       provenance: what else the manifest tells: source, split, seed, hashes, text encoder.
+
+    Raises:
+      UserError: the folder cannot be written, say because the disk is full.
     """
     counts: dict[str, Any] = {"items": len(items), "catalogue": catalogue_size}
     for split in SPLITS:
@@ -130,7 +134,7 @@ def write_dataset(
             "interactions": int(lengths.sum()),
             "prefixes": int((lengths - part["first_target"]).sum()),
         }
-    with files.replacing_directory(path) as folder:
+    with _written_whole(path), files.replacing_directory(path) as folder:
         items.select("item_id", "name", "text").write_parquet(folder / _ITEMS)
         sessions.select("split", "session_id", "user_id", "items", "first_target").write_parquet(folder / _SESSIONS)
         np.save(folder / _VECTORS, np.ascontiguousarray(text_vectors, np.float32), allow_pickle=False)
@@ -145,6 +149,17 @@ def write_dataset(
             **provenance,
         }
         files.write_json(folder / "manifest.json", manifest)
+
+
+@contextlib.contextmanager
+def _written_whole(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Polars and NumPy tell a full disk in words of their own, without its error number."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(
+            f"dataset {path} cannot be written ({error}); is the disk full, or the folder not yours?"
+        ) from None
 
 
 def load_dataset(path: str | os.PathLike[str]) -> Dataset:

@@ -77,7 +77,7 @@ def beside_the_paper(locale: str, items: int, sessions: dict[str, int]) -> str:
 
 
 def _read_products(options: Options) -> pl.DataFrame:
-    columns = [column.strip() for column in (options.text_columns or _DEFAULT_TEXTS).split(",") if column.strip()]
+    columns = item_texts.text_columns_of(options.text_columns or _DEFAULT_TEXTS)
     items = item_texts.read_items(
         options.items, id_column="id", text_columns=columns, name_column=columns[0], where=("locale", options.locale)
     )

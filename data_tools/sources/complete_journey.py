@@ -8,7 +8,6 @@ random, by the seed.
 import importlib.util
 import pathlib
 
-import numpy as np
 import polars as pl
 
 from alterrec_jax import files
@@ -91,9 +90,9 @@ def _purchases(rows: pl.DataFrame, items: pl.DataFrame, weeks: int, tally: Tally
         tally.dropped(reason, len(table) - len(kept), baskets)
         return kept
 
-    first_week = int(np.int64(rows["week"].max())) - weeks + 1 if weeks else 0  # type: ignore[arg-type]
-    rows = keep(rows, pl.col("week") >= first_week, f"before the last {weeks} weeks" if weeks else "outside the weeks")
-    rows = keep(rows, pl.col("quantity") > 0, "quantity 0: a coupon or a return")
+    if weeks:
+        rows = keep(rows, pl.col("week") > pl.col("week").max() - weeks, f"before the last {weeks} weeks")
+    rows = keep(rows, pl.col("quantity") > 0, "quantity 0: nothing bought")
     numbers = items.select(pl.col("item_id").cast(pl.Int64).alias("product_id")).with_row_index("item")
     rows = rows.join(numbers, on="product_id", how="left", maintain_order="left")
     rows = keep(rows, pl.col("item").is_not_null(), "product without a row in products")

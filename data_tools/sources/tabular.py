@@ -22,7 +22,7 @@ def read(options: Options, tally: Tally) -> Logs:
     for name in ("interactions", "items"):
         if not getattr(options, name):
             raise UserError(f"--{name} is missing; name the file (CSV, CSV.gz or Parquet)")
-    text_columns = tuple(column.strip() for column in (options.text_columns or "title").split(",") if column.strip())
+    text_columns = item_texts.text_columns_of(options.text_columns or "title")
     items = item_texts.read_items(
         options.items,
         id_column=options.items_id_column or options.item_column,

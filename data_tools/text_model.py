@@ -90,8 +90,10 @@ class SentenceModel:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise UserError(f"text model {self.name} cannot be loaded ({error}); is {self._folder} whole?") from None
+        except Exception as error:  # a damaged folder shows in the errors of four packages
+            raise UserError(
+                f"text model {self.name} cannot be loaded ({_first_line(error)}); is {self._folder} whole?"
+            ) from None
 
 
 def _packaged_folder() -> pathlib.Path:
@@ -118,10 +120,14 @@ def _folder_of(model: str) -> pathlib.Path:
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(_READ)))
     except Exception as error:  # the hub client raises a dozen kinds, of several packages
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"text model {model} is no folder and cannot be fetched from the hub ({reason}); check --text_model"
+            f"text model {model} is no folder and cannot be fetched from the hub ({_first_line(error)}); "
+            "check --text_model"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _sha256_of(parts: list[str]) -> str:

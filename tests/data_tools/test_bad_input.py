@@ -1,0 +1,118 @@
+"""Every kind of bad input gets one clear line, and leaves nothing behind."""
+
+import gzip
+import pathlib
+from typing import Any
+
+import polars as pl
+import pytest
+
+from alterrec_jax.errors import UserError
+from data_tools.pipeline import prepare
+from tests.data_tools.examples import FakeEncoder, options, random_clicks, write_logs
+
+
+def refusal(folder: pathlib.Path, **settings: Any) -> str:
+    """The line that the user gets; nothing may be left at the place of the dataset."""
+    with pytest.raises(UserError) as caught:
+        prepare(options(folder, **settings), FakeEncoder())
+    assert not (folder / "out").exists() and not list(folder.glob("*.partial"))
+    return str(caught.value)
+
+
+@pytest.fixture
+def logs(tmp_path: pathlib.Path) -> dict[str, Any]:
+    return {**write_logs(tmp_path, random_clicks(0)), "order_column": "time"}
+
+
+@pytest.mark.parametrize(
+    ("tail", "line"),
+    [
+        (b"s1,", "column 'item_id' is empty in 1 of"),
+        (b",i01,3\n", "column 'session_id' is empty in 1 of"),
+        (b"s1,i01,\n", "column 'time' is empty in 1 of"),
+        (b"s1,i01,soon\n", "for example 'soon'"),
+        (b"s1,i01,nan\n", "NaN or an infinity"),
+        (b"s1,i01,3,4,5\n", "cannot be read"),
+        (b'"s1,i01', "cannot be read"),
+        ("s1,ä,3\n".encode("latin-1"), "cannot be read (invalid utf-8"),
+        (b"s1,i77,3\n", "item 'i77' of"),
+    ],
+)
+def test_bad_rows(tmp_path: pathlib.Path, logs: dict[str, Any], tail: bytes, line: str) -> None:
+    with open(logs["interactions"], "ab") as file:
+        file.write(tail)
+    assert line in refusal(tmp_path, **logs)
+
+
+@pytest.mark.parametrize("kind", ["gz", "parquet", "csv"])
+def test_truncated_files(tmp_path: pathlib.Path, logs: dict[str, Any], kind: str) -> None:
+    whole = tmp_path / "whole"
+    if kind == "gz":
+        whole.write_bytes(gzip.compress(pathlib.Path(logs["interactions"]).read_bytes()))
+    elif kind == "parquet":
+        pl.read_csv(logs["interactions"]).write_parquet(whole)
+    cut = whole.read_bytes()[:-40] if kind != "csv" else b""
+    whole.write_bytes(cut)
+    assert "cannot be read" in refusal(tmp_path, **{**logs, "interactions": str(whole)})
+
+
+@pytest.mark.parametrize(
+    ("tail", "line"),
+    [
+        ("i03,again,x\n", "1 item ids in more than one row, first 'i03'"),
+        (",nameless,x\n", "column 'item_id' is empty"),
+        ('i99,"half a ti', "cannot be read"),
+    ],
+)
+def test_bad_items(tmp_path: pathlib.Path, logs: dict[str, Any], tail: str, line: str) -> None:
+    with open(logs["items"], "a", encoding="utf-8") as file:
+        file.write(tail)
+    assert line in refusal(tmp_path, **logs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"session_column": "sesion_id"}, "no column 'sesion_id'; did you mean 'session_id'?"),
+        ({"text_columns": "title,brnd"}, "no column 'brnd'; did you mean 'brand'?"),
+        ({"text_columns": " , "}, "--text_columns names no column"),
+        ({"interactions": "nowhere.csv"}, "interactions file not found: nowhere.csv"),
+        ({"items": ""}, "--items is missing"),
+        ({"min_item_count": 1000}, "no train session is left"),
+        ({"min_session_length": 1}, "--min_session_length is 1; it must be at least 2"),
+        ({"max_session_length": 3, "min_session_length": 4}, "below --min_session_length"),
+        ({"split": "temporal", "order_column": ""}, "--split=temporal needs --order_column"),
+        ({"split": "ratio", "test_fraction": 1.5}, "--test_fraction is 1.5"),
+        ({"split": "ratio", "test_fraction": 0.5, "validation_fraction": 0.5}, "add up to 1"),
+        ({"split": "ratio", "test_fraction": 0.001}, "no test session is left"),
+        ({"split": "column"}, "--split=column needs --split_column"),
+        ({"split": "column", "split_column": "session_id"}, "--split_column holds 's"),
+        ({"user_column": "item_id"}, "a session has one user"),
+        ({"source": "elsewhere"}, "--source is 'elsewhere'"),
+        ({"source": "complete_journey", "split": "leave_one_out"}, "does not fit complete_journey"),
+    ],
+)
+def test_bad_settings(tmp_path: pathlib.Path, logs: dict[str, Any], settings: dict[str, Any], line: str) -> None:
+    assert line in refusal(tmp_path, **{**logs, **settings})
+
+
+def test_a_file_that_is_no_table(tmp_path: pathlib.Path, logs: dict[str, Any]) -> None:
+    (tmp_path / "picture").write_bytes(bytes(range(256)) * 9)
+    assert "does not begin with a line of column names" in refusal(
+        tmp_path, **{**logs, "interactions": str(tmp_path / "picture")}
+    )
+
+
+def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path: pathlib.Path, logs: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="holds something that is not a dataset"):
+        prepare(options(tmp_path, **{**logs, "out": str(tmp_path)}), FakeEncoder())
+    assert pathlib.Path(logs["items"]).exists()
+
+
+def test_a_failed_run_keeps_the_dataset_that_stood_there(tmp_path: pathlib.Path, logs: dict[str, Any]) -> None:
+    prepare(options(tmp_path, **logs), FakeEncoder())
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(options(tmp_path, **logs, text_columns="brand"), FakeEncoder(stop_after=0))
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before

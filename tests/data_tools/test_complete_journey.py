@@ -1,0 +1,49 @@
+"""Complete Journey from the installed package."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alterrec_jax.data.dataset import Dataset
+from data_tools.sources import complete_journey
+from tests.data_tools.examples import as_items, prepared
+
+
+@pytest.fixture(scope="module")
+def last_week(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("journey")
+    return prepared(folder, source="complete_journey", weeks=3, min_item_count=3)
+
+
+def test_baskets_are_what_the_package_holds(last_week: Dataset) -> None:
+    rows = pl.read_parquet(complete_journey._package_data() / "transactions.parquet")
+    held_out = {name: set(items) for split in ("validation", "test") for name, items, _ in as_items(last_week, split)}
+    for name, items in list(held_out.items())[:20]:
+        basket = rows.filter((pl.col("basket_id") == int(name)) & (pl.col("quantity") > 0))
+        assert items == set(basket["product_id"].cast(pl.String))
+    split = last_week.splits["test"]
+    basket = rows.filter(pl.col("basket_id") == int(split.session_ids[0]))
+    assert split.user_ids[0] == str(basket["household_id"][0])
+
+
+def test_the_split_is_by_time(last_week: Dataset) -> None:
+    rows = pl.read_parquet(complete_journey._package_data() / "transactions.parquet")
+    times = dict(rows.select(pl.col("basket_id").cast(pl.String), "transaction_timestamp").unique().iter_rows())
+    of_split = {name: [times[s] for s in part.session_ids] for name, part in last_week.splits.items()}
+    assert max(of_split["train"]) <= min(of_split["validation"])
+    assert max(of_split["validation"]) <= min(of_split["test"])
+    before = {step["step"]: step["sessions"] for step in last_week.manifest["steps"]}["before the split"]
+    assert len(of_split["test"]) == len(of_split["validation"]) == round(before * 0.05)
+
+
+def test_the_order_in_a_basket_is_not_the_product_ids(last_week: Dataset) -> None:
+    sessions = [[int(item) for item in items] for _, items, _ in as_items(last_week, "test") if len(items) > 3]
+    assert np.mean([items == sorted(items) for items in sessions]) < 0.05
+    assert "random inside a basket" in last_week.manifest["order"]["rule"]
+
+
+def test_items_have_texts_and_short_names(last_week: Dataset) -> None:
+    assert last_week.manifest["items_without_text"] == 0
+    assert last_week.items["text"].str.contains("national|private").all()
+    assert last_week.items["name"].str.len_chars().max() < 80  # type: ignore[operator]
+    assert all(len(set(items)) == len(items) for _, items, _ in as_items(last_week, "train"))

@@ -1,0 +1,71 @@
+"""The slow, obvious twins of the networks: one prefix at a time, in float64, with loops where the models have axes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def layer_norm(rows: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """[..., dim], normalised over dim with the variance of the population."""
+    mean = rows.mean(axis=-1, keepdims=True)
+    variance = ((rows - mean) ** 2).mean(axis=-1, keepdims=True)
+    gain, bias = (np.asarray(params[name], np.float64) for name in ("scale", "bias"))
+    return (rows - mean) / np.sqrt(variance + 1e-5) * gain + bias
+
+
+def dense(rows: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """[..., in] -> [..., out]."""
+    return rows @ np.asarray(params["kernel"], np.float64) + np.asarray(params["bias"], np.float64)
+
+
+def attention(hidden: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """[position, dim] -> [position, dim]: each position attends to itself and to those before it."""
+    query, key, value, out = (
+        np.asarray(params[name]["kernel"], np.float64) for name in ("query", "key", "value", "out")
+    )
+    result = np.zeros_like(hidden)
+    for head in range(query.shape[1]):
+        q, k, v = (hidden @ kernel[:, head] for kernel in (query, key, value))
+        for position in range(len(hidden)):
+            logits = k[: position + 1] @ q[position] / np.sqrt(q.shape[1])
+            weights = np.exp(logits - logits.max())
+            result[position] += (weights / weights.sum()) @ v[: position + 1] @ out[head]
+    return result
+
+
+def transformer(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
+    """float64 [dim]: the embedding of one prefix, from the [position, dim] rows of its items.
+
+    Post-LayerNorm blocks with ReLU, learned positions from 0, read at the last item.
+    """
+    places = np.asarray(params["positions"]["embedding"], np.float64)
+    hidden = layer_norm(np.asarray(inputs, np.float64) + places[: len(inputs)], params["input_norm"])
+    for layer in range(sum(name.startswith("block_") for name in params)):
+        block = params[f"block_{layer}"]
+        hidden = layer_norm(hidden + attention(hidden, block["attention"]), block["attention_norm"])
+        inner = np.maximum(dense(hidden, block["inner"]), 0)
+        hidden = layer_norm(hidden + dense(inner, block["outer"]), block["feed_forward_norm"])
+    return hidden[-1]
+
+
+def mean(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
+    """float64 [dim]: the mean of a prefix's item rows."""
+    assert not params
+    return np.asarray(inputs, np.float64).mean(axis=0)
+
+
+def id_table(params: Mapping[str, Any]) -> np.ndarray:
+    """float64 [item, dim]."""
+    table = np.asarray(params["table"], np.float64)
+    return layer_norm(table, params["norm"]) if "norm" in params else table
+
+
+def text_table(params: Mapping[str, Any], vectors: np.ndarray, output_relu: bool) -> np.ndarray:
+    """float64 [item, dim]: the MLP on sentence vectors that are scaled to entries of unit variance."""
+    table = np.asarray(vectors, np.float64) * np.sqrt(vectors.shape[1])
+    for layer in range(sum(name.startswith("hidden_") for name in params)):
+        table = np.maximum(dense(table, params[f"hidden_{layer}"]), 0)
+    table = dense(table, params["output"])
+    table = np.maximum(table, 0) if output_relu else table
+    return layer_norm(table, params["norm"]) if "norm" in params else table

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from alterrec_jax.progress import say
 
 FORMAT_VERSION = 1
 _KEPT = 2
+_RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 _FOLDER = "checkpoints"
 
 
@@ -45,18 +47,34 @@ class CheckpointStore:
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint; `number` grows through the run."""
+        self._check_room(checkpoint)
         meta = {**checkpoint.meta, "format_version": FORMAT_VERSION}
         meta["digests"] = {"state": tree_digest(checkpoint.state), "best": tree_digest(checkpoint.best)}
         meta["digests"]["meta"] = _json_digest(meta)
-        self._manager.save(
-            number,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(checkpoint.state),
-                best=ocp.args.StandardSave(checkpoint.best),
-                meta=ocp.args.JsonSave(meta),
-            ),
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(checkpoint.state),
+            best=ocp.args.StandardSave(checkpoint.best),
+            meta=ocp.args.JsonSave(meta),
         )
-        self._manager.wait_until_finished()
+        try:
+            self._manager.save(number, args=items)
+        except Exception as error:  # orbax and tensorstore each raise their own kinds
+            if "No space left" not in str(error):
+                raise
+            raise UserError(self._full("no space is left")) from None
+
+    def _check_room(self, checkpoint: Checkpoint) -> None:
+        """Refuses to begin what will not fit: a writer that runs out of room half-way tells it in pages of traces."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves((checkpoint.state, checkpoint.best))) + _RECORD_BYTES
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise UserError(self._full(f"it needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"))
+
+    def _full(self, how: str) -> str:
+        return (
+            f"the disk is full: no checkpoint can be written to {self._folder} ({how}); free some space, and the same "
+            "command continues from the one before"
+        )
 
     def restore_newest(self, state: Any, best: Any) -> Checkpoint | None:
         """The newest intact checkpoint, with a word on any newer one that is not; None if there is none at all.

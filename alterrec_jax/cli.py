@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from alterrec_jax.errors import UserError
 
@@ -20,6 +20,7 @@ def run(main: Callable[[], int | None], *, positional: str = "") -> None:
     A `UserError` or an error of the file system becomes one line on standard error and status 1. Where `positional`
     names a flag, one argument without a flag's name is its value.
     """
+    logging.set_verbosity(logging.FATAL)  # what libraries log, pages of traces among it, is said in one line here
     try:
         app.run(lambda _: _guarded(main), flags_parser=lambda argv: _parse(argv, positional))
     except UserError as error:  # raised while the flags were parsed

@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib
 import polars as pl
-import tensorboardX
+from tensorboard.summary import Writer
 
 from alterrec_jax import files
 from alterrec_jax.config import AlterRecConfig
@@ -30,7 +30,7 @@ class RunLog:
         self._workdir, self._written = workdir, 0
         files.write_json(workdir / "config.json", dataclasses.asdict(config))
         shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # told anew from the history
-        self._writer = tensorboardX.SummaryWriter(str(workdir / _EVENTS), write_to_disk=True)
+        self._writer = Writer(str(workdir / _EVENTS))
         if history:
             self.write(history)
 
@@ -42,7 +42,7 @@ class RunLog:
                 if name not in (*_TEXT, "epoch", "finished_at"):
                     view, _, metric = name.partition("_")
                     tag = f"validation_{metric}/{view}" if "@" in name else f"{group}/{name}"
-                    self._writer.add_scalar(tag, value, record["epoch"] + 1, walltime=record["finished_at"])
+                    self._writer.add_scalar(tag, value, record["epoch"] + 1, wall_time=record["finished_at"])
         self._written = len(history)
         self._writer.flush()
         with files.replacing(self._workdir / "history.csv") as partial:

@@ -6,7 +6,7 @@ python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
 from collections.abc import Iterator
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from alterrec_jax import cli, files
 from alterrec_jax.data.dataset import Sessions
@@ -38,7 +38,6 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples of the
 
 def main() -> int:
     """Ranks, prints the table and writes the JSON."""
-    logging.set_verbosity(logging.WARNING)
     sweep = alpha_sweep(_alphas(_ALPHA.value)) if _ALPHA.value else None
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     if not trained.finished:

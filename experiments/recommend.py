@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from alterrec_jax import cli, files
 from alterrec_jax.data.dataset import Dataset
@@ -44,7 +44,6 @@ _EXCLUDE = flags.DEFINE_bool(
 
 def main() -> int:
     """Reads sessions, writes recommendations in the same order."""
-    logging.set_verbosity(logging.WARNING)
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     dataset = trained.dataset
     new_ids, new_names, vectors = _new_items(dataset)

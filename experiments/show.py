@@ -6,7 +6,7 @@ python -m experiments.show --workdir=DIR
 import textwrap
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from alterrec_jax import cli
 from alterrec_jax.errors import UserError
@@ -22,7 +22,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Which sessions: they are drawn at rando
 
 def main() -> int:
     """Draws sessions, hides their last items, and prints them."""
-    logging.set_verbosity(logging.WARNING)
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     dataset, sessions = trained.dataset, trained.dataset.splits["test"]
     names = dataset.items["name"].to_list()

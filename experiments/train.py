@@ -7,7 +7,7 @@ Any field of the configuration can be overridden: --config.seed=1 --config.text.
 
 import pathlib
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from alterrec_jax import cli
@@ -28,7 +28,6 @@ flags.mark_flag_as_required("config")
 
 def main() -> int:
     """Trains, and tells the best epoch."""
-    logging.set_verbosity(logging.WARNING)
     config = from_mapping(AlterRecConfig, _CONFIG.value.to_dict(), "--config").check()
     dataset = load_dataset(_DATA_DIR.value)
     try:

@@ -1,0 +1,29 @@
+"""The paper's settings for its purchase data (HD), on Complete Journey, the public data most like it.
+
+d = 300; ID sessions by their mean, text sessions by a Transformer of 2 layers; k1 = 6, k2 = 2000, p = 5, beta = 0.5,
+alpha = 0.5; m_random = m_gap = 2, m_max = 30 (appendix F). The paper searches dropout in {0.1, 0.3, 0.5} and the
+learning rate in {0.01, 0.001}; here 0.3 and 0.001 stand for the choice that validation would make.
+
+    python -m data_tools.prepare --source=complete_journey --min_item_count=5 --held_out_rare_items=drop \
+        --out=data/complete_journey
+    python -m experiments.train --config=experiments/configs/complete_journey.py --data_dir=data/complete_journey \
+        --workdir=runs/complete_journey
+
+RECORD_COMPLETE_JOURNEY
+"""
+
+from ml_collections import ConfigDict
+
+from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
+from experiments.configs.base import overridable
+
+
+def get_config() -> ConfigDict:
+    """The configuration of the run."""
+    return overridable(
+        AlterRecConfig(
+            id=NetworkConfig(encoder="mean", dropout=0.3),
+            text=TextNetworkConfig(dropout=0.3),
+            mining=MiningConfig(k1=6, k2=2000),
+        )
+    )

@@ -1,0 +1,118 @@
+"""The real commands on small data of the form that a user has: made, prepared and trained once for all tests here."""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+WORDS = ("soap", "brush", "cream", "lotion", "mirror", "comb", "razor", "towel")
+COLOURS = ("red", "blue", "green", "white", "black", "pink", "brown")
+
+# Small networks, and epochs long enough to be interrupted in their middle.
+SMALL = (
+    "--config=experiments/configs/quickstart.py",
+    "--config.id.dim=16",
+    "--config.text.dim=16",
+    "--config.text.mlp_hidden=(17,)",
+    "--config.text.layers=1",
+    "--config.text.heads=2",
+    "--config.mining.k1=5",
+    "--config.mining.k2=31",
+    "--config.max_length=10",
+    "--config.batch_prefixes=30",
+    "--config.schedule.m_random=1",
+    "--config.schedule.m_gap=1",
+    "--config.schedule.m_max=5",
+    "--config.checkpoint_seconds=1",
+)
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of every command: compiled programs and encoded texts are kept from one to the next."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "HOME": str(cache),
+        "PYTHONWARNINGS": "default",
+    }
+
+
+@pytest.fixture(scope="session")
+def command(environment: dict[str, str]) -> Command:
+    """Runs `python -m MODULE FLAGS...` from the root of the project, as the README says."""
+
+    def run(module: str, *flags: str, **kwargs: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *flags],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **kwargs,  # type: ignore[call-overload]
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """interactions.csv and items.csv: 2,000 users who like one kind of thing, of 56 items that share a few texts."""
+    folder = tmp_path_factory.mktemp("logs")
+    draw = random.Random(0)
+    items = [f"i{number}" for number in range(56)]
+    with open(folder / "items.csv", "w", encoding="utf-8") as file:
+        file.write("item_id,title\n")
+        for number, item in enumerate(items):
+            colour = COLOURS[number % 7] if number % 11 else COLOURS[0]
+            file.write(f'{item},"{colour} {WORDS[number // 7]}, 3 oz"\n')
+    with open(folder / "interactions.csv", "w", encoding="utf-8") as file:
+        file.write("user_id,item_id,position\n")
+        for user in range(2000):
+            kind, place = draw.randrange(8), draw.randrange(7)
+            for position in range(draw.randrange(4, 24) if user % 50 else 40):
+                place = (place + draw.choice((1, 1, 1, 2, 3))) % 7
+                kind = kind if draw.random() < 0.9 else draw.randrange(8)
+                file.write(f"u{user},{items[kind * 7 + place]},{position}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(command: Command, logs: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The dataset folder of those logs, with the real text encoder."""
+    out = tmp_path_factory.mktemp("data") / "small"
+    done = command(
+        "data_tools.prepare",
+        "--source=tabular",
+        f"--interactions={logs / 'interactions.csv'}",
+        f"--items={logs / 'items.csv'}",
+        "--session_column=user_id",
+        "--item_column=item_id",
+        "--order_column=position",
+        "--text_columns=title",
+        "--split=leave_one_out",
+        f"--out={out}",
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def trained(
+    command: Command, dataset: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[pathlib.Path]:
+    """The workdir of a run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    yield workdir

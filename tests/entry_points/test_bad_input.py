@@ -1,0 +1,136 @@
+"""Bad input gets one clear line that names the thing and the remedy, a status that is not 0, and no traceback."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from tests.entry_points.conftest import SMALL, Command
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode not in (0, None), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert len(errors) == 1, done.stderr
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("--config.text.dropuot=0.3", ("dropuot", "dropout")),
+        ("--config.seed=one", ("config.seed", "one")),
+        ("--config.mining.k1=40", ("mining.k1", "40", "mining.k2 (31)")),
+        ("--config.mining.p=6", ("mining.p", "6", "mining.k1 (5)")),
+        ("--config.protocol.alpha=1.5", ("protocol.alpha", "1.5", "between 0 and 1")),
+        ("--config.id.encoder=meen", ("id.encoder", "meen", "mean")),
+    ],
+)
+def test_wrong_settings(
+    command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path, override: str, words: tuple[str, ...]
+) -> None:
+    workdir = tmp_path / "run"
+    assert_one_line(
+        command("experiments.train", *SMALL, override, f"--data_dir={dataset}", f"--workdir={workdir}"), *words
+    )
+    assert not workdir.exists()
+
+
+def test_no_such_dataset_or_configuration(command: Command, tmp_path: pathlib.Path) -> None:
+    workdir = f"--workdir={tmp_path / 'run'}"
+    missing = tmp_path / "nowhere"
+    assert_one_line(command("experiments.train", *SMALL, f"--data_dir={missing}", workdir), str(missing), "prepare")
+    assert_one_line(
+        command("experiments.train", "--config=experiments/configs/nothing.py", "--data_dir=x", workdir), "nothing.py"
+    )
+
+
+def test_damaged_dataset(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    vectors = np.load(dataset / "text_vectors.npy")
+    holes = vectors.copy()
+    holes[3, 5] = np.nan
+    for content, words in ((holes, ("NaN", "row 3")), (vectors[:-1], ("shape", "56 items"))):
+        broken = tmp_path / "broken"
+        shutil.copytree(dataset, broken, dirs_exist_ok=True)
+        np.save(broken / "text_vectors.npy", content)
+        done = command("experiments.train", *SMALL, f"--data_dir={broken}", f"--workdir={tmp_path / 'run'}")
+        assert_one_line(done, "text_vectors.npy", *words)
+
+
+def test_a_workdir_of_another_run(
+    command: Command, dataset: pathlib.Path, trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    workdir = f"--workdir={trained}"
+    other_seed = command("experiments.train", *SMALL, "--config.seed=1", f"--data_dir={dataset}", workdir)
+    assert_one_line(other_seed, str(trained), "seed=0", "another --workdir")
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "0" * 16, "items_fingerprint": "x"}))
+    other_data = command("experiments.train", *SMALL, f"--data_dir={copy}", workdir)
+    assert_one_line(other_data, str(trained), str(copy), "another dataset")
+    evaluated = command("experiments.evaluate", workdir, f"--data_dir={copy}")
+    assert_one_line(evaluated, str(copy), "same items")
+
+
+def test_a_corrupt_newest_checkpoint_is_passed_over(
+    command: Command, dataset: pathlib.Path, trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    whole = command("experiments.evaluate", f"--workdir={workdir}", "--resamples=10")
+    older, newest = sorted((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for file in newest.rglob("*"):
+        if file.is_file() and file.stat().st_size > 200:
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 0xFF
+            file.write_bytes(content)
+    found = command("experiments.evaluate", f"--workdir={workdir}", "--resamples=10")
+    assert found.returncode == 0, found.stderr
+    assert str(newest) in found.stderr and "damaged" in found.stderr
+    done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert command("experiments.evaluate", f"--workdir={workdir}", "--resamples=10").stdout == whole.stdout
+    shutil.rmtree(older, ignore_errors=True)
+    for file in (workdir / "checkpoints").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert_one_line(command("experiments.evaluate", f"--workdir={workdir}"), "checkpoints", "intact")
+
+
+def test_a_loss_that_stops_being_finite(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    flags = (*SMALL, "--config.id.learning_rate=1e30", f"--data_dir={dataset}", f"--workdir={tmp_path / 'run'}")
+    assert_one_line(command("experiments.train", *flags), "finite", "learning_rate")
+
+
+def test_a_full_disk(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    try:
+        done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={small / 'run'}")
+        assert_one_line(done, "disk is full", str(small), "free some space")
+        assert not [path for path in (small / "run" / "checkpoints").iterdir() if path.name.isdigit()]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_recommend_and_evaluate(command: Command, trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    workdir = f"--workdir={trained}"
+    cases = {
+        '{"session": ["i3", "nothing"]}': ("line 1", "nothing"),
+        '{"session": "i3"}': ("line 1", "session"),
+        '{"session": ["i3"]': ("line 1", "JSON"),
+    }
+    for line, words in cases.items():
+        assert_one_line(command("experiments.recommend", workdir, input=line), *words)
+    assert_one_line(command("experiments.recommend", workdir, "--k=0", input='{"session": ["i3"]}'), "--k=0")
+    assert_one_line(command("experiments.evaluate", workdir, "--alpha=0.5,2"), "alpha", "2")
+    assert_one_line(command("experiments.evaluate", f"--workdir={tmp_path}"), str(tmp_path), "experiments.train")

@@ -1,0 +1,86 @@
+"""What the commands of the README leave and print."""
+
+import json
+import pathlib
+
+import polars as pl
+import pytest
+
+from alterrec_jax.data.dataset import load_dataset
+from tests.entry_points.conftest import Command
+
+METRICS = {f"{name}@{k}" for name in ("hits", "ndcg", "mrr") for k in (10, 20)}
+
+
+@pytest.fixture(scope="module")
+def metrics(command: Command, trained: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    output = tmp_path_factory.mktemp("metrics") / "metrics.json"
+    flags = (f"--workdir={trained}", "--split=test", f"--output={output}", "--alpha=0,0.5,1")
+    done = command("experiments.evaluate", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "fused" in done.stdout and "cooccurrence" in done.stdout
+    return json.loads(output.read_text())
+
+
+def test_a_run_leaves_what_one_wants_to_read(trained: pathlib.Path) -> None:
+    history = pl.read_csv(trained / "history.csv")
+    turns = [f"{network}:{phase}" for network, phase in history.select("network", "phase").iter_rows()]
+    assert turns == ["id:random", "text:random", "id:window", "text:window", "id:window"]
+    assert {"loss", "gradient_norm", "learning_rate", "prefixes_per_second"} <= set(history.columns)
+    assert {f"{view}_{metric}" for view in ("fused", "id", "text") for metric in METRICS} <= set(history.columns)
+    assert json.loads((trained / "config.json").read_text())["mining"]["k2"] == 31
+    assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((trained / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_training_learns_what_the_sessions_hold(metrics: dict) -> None:
+    # A user keeps to one of eight kinds of seven items, in an order: popularity cannot know which.
+    for view in ("fused", "id", "text"):
+        assert metrics[view]["hits@10"] > 2 * metrics["baselines"]["popularity"]["hits@10"]
+
+
+def test_the_metrics_file(metrics: dict, dataset: pathlib.Path) -> None:
+    for view in ("fused", "id", "text"):
+        assert set(metrics[view]) >= METRICS
+        low, high = metrics[view]["intervals"]["hits@10"]
+        assert low <= metrics[view]["hits@10"] <= high
+    protocol = metrics["protocol"]
+    assert (protocol["targets"], protocol["exclude_session_items"], protocol["alpha"]) == ("all_prefixes", False, 0.5)
+    assert protocol["n_targets"] == load_dataset(dataset).manifest["counts"]["test"]["prefixes"]
+    for grouping in ("popularity", "session_length", "repeat"):
+        assert sum(group["n"] for group in metrics["groups"][grouping].values()) == protocol["n_targets"]
+
+
+def test_alpha_is_weighed_anew_without_training(metrics: dict) -> None:
+    sweep = metrics["sweep"]
+    for metric in METRICS:
+        assert sweep["0"][metric] == metrics["text"][metric]
+        assert sweep["0.5"][metric] == metrics["fused"][metric]
+        assert sweep["1"][metric] == metrics["id"][metric]
+
+
+def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text('item_id,title\nnew1,"red soap, 3 oz"\n', encoding="utf-8")
+    lines = '{"session": ["i0", "i1"]}\n{"session": ["new1"]}\n'
+    done = command("experiments.recommend", f"--workdir={trained}", "--k=57", f"--new_items={new}", input=lines)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["session"] for answer in answers] == [["i0", "i1"], ["new1"]]
+    items = load_dataset(dataset).items
+    names = dict(zip(items["item_id"], items["name"], strict=True)) | {"new1": "red soap, 3 oz"}
+    for answer in answers:
+        found = answer["recommendations"]
+        assert len({item["id"] for item in found}) == 57
+        assert all(names[item["id"]] == item["name"] for item in found)
+        fused = [item["score"] for item in found if item["network"] == "fused"]
+        assert fused == sorted(fused, reverse=True)
+        assert [item["id"] for item in found if item["network"] == "text"] == ["new1"]
+
+
+def test_show(command: Command, trained: pathlib.Path) -> None:
+    done = command("experiments.show", f"--workdir={trained}", "--sessions=2", "--k=4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("in the basket") == 2
+    assert done.stdout.count("recommended") == 2
+    assert any(word in done.stdout for word in ("soap", "brush", "cream", "lotion", "mirror", "comb", "razor", "towel"))

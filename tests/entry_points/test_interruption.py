@@ -1,0 +1,128 @@
+"""A run that is killed, or asked to stop, at any moment ends in the same bits as one that is not."""
+
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import polars as pl
+
+from alterrec_jax import steps
+from alterrec_jax.checkpoint import CheckpointStore, read_meta
+from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.models.alterrec import build_networks
+from tests.entry_points.conftest import ROOT, SMALL, Command
+
+CLOCKS = ("seconds", "prefixes_per_second", "finished_at")
+
+
+def start(dataset: pathlib.Path, workdir: pathlib.Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], workdir: pathlib.Path, known: set[str]) -> bool:
+    """Waits until the process has written a checkpoint that was not known; False if it ended before."""
+    while process.poll() is None:
+        if folders(workdir) - known:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def folders(workdir: pathlib.Path) -> set[str]:
+    return {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
+
+
+def last_state(workdir: pathlib.Path, dataset_folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every array of the newest checkpoint, by its path."""
+    dataset = load_dataset(dataset_folder)
+    config = from_mapping(AlterRecConfig, read_meta(workdir)["config"])
+    networks = build_networks(config, dataset.catalogue_size)
+    vectors = np.asarray(dataset.text_vectors[: dataset.catalogue_size])
+    states = {
+        name: steps.init_state(
+            network,
+            steps.make_optimizer(getattr(config, name), 1),
+            vectors if name == "text" else None,
+            jax.random.key(0),
+        )
+        for name, network in networks.items()
+    }
+    store = CheckpointStore(workdir)
+    found = store.restore_newest(states, {name: state.params for name, state in states.items()})
+    store.close()
+    assert found is not None
+    leaves = jax.tree_util.tree_leaves_with_path({"state": found.state, "best": found.best})
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path, dataset: pathlib.Path) -> None:
+    expected, found = last_state(one, dataset), last_state(other, dataset)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(array, found[name], err_msg=name)
+    tables = [pl.read_csv(workdir / "history.csv").drop(*CLOCKS) for workdir in (one, other)]
+    assert tables[0].equals(tables[1])
+    bests = [read_meta(workdir)["place"]["best"] for workdir in (one, other)]
+    assert [{k: v for k, v in best.items() if k not in CLOCKS} for best in bests][0] == {
+        k: v for k, v in bests[1].items() if k not in CLOCKS
+    }
+
+
+def test_killed_at_random_moments_and_continued(
+    trained: pathlib.Path, dataset: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    workdir, draw = tmp_path / "killed", random.Random(1)
+    kills, within_an_epoch = 0, 0
+    while kills < 4:
+        known = folders(workdir)
+        process = start(dataset, workdir, environment)
+        if wait_for_checkpoint(process, workdir, known):
+            time.sleep(draw.random() * 0.8)
+            process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed; make it longer"
+        kills += 1
+        within_an_epoch += read_meta(workdir)["place"]["step"] > 0
+    process = start(dataset, workdir, environment)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert within_an_epoch >= 1, "no kill fell within an epoch; make the epochs of this test longer"
+    assert_same_run(trained, workdir, dataset)
+
+
+def test_sigterm_saves_and_the_same_command_continues(
+    trained: pathlib.Path, dataset: pathlib.Path, environment: dict[str, str], command: Command, tmp_path: pathlib.Path
+) -> None:
+    workdir = tmp_path / "stopped"
+    process = start(dataset, workdir, environment)
+    assert wait_for_checkpoint(process, workdir, set())
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75, stderr
+    assert "the same command continues" in stderr
+    done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "continuing at epoch" in done.stderr
+    assert_same_run(trained, workdir, dataset)
+
+
+def test_a_finished_run_is_not_trained_again(trained: pathlib.Path, dataset: pathlib.Path, command: Command) -> None:
+    before = json.dumps(read_meta(trained), sort_keys=True)
+    done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={trained}")
+    assert done.returncode == 0, done.stderr
+    assert json.dumps(read_meta(trained), sort_keys=True) == before

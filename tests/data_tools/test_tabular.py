@@ -134,7 +134,7 @@ def test_text_is_cleaned_and_vectors_belong_to_their_items(tmp_path: pathlib.Pat
     dataset = prepared(tmp_path, **logs, text_columns="title,brand", catalogue="all")
     of_item = dict(zip(dataset.items["item_id"], dataset.items["text"], strict=True))
     assert of_item["i00"] == "" and of_item["i01"] == "Salt & pepper, ACME" and of_item["i02"] == "Salt & pepper"
-    assert dataset.items["name"][dataset.items["item_id"].index_of("i00")] == "i00"
+    assert dataset.items.filter(pl.col("item_id") == "i00")["name"].to_list() == ["i00"]
     assert dataset.manifest["items_without_text"] == 1
     expected = [[len(text), ord(text[0]), 1.0] if text else [0.0] * 3 for text in dataset.items["text"]]
     np.testing.assert_array_equal(dataset.text_vectors, np.array(expected, np.float32))

@@ -116,3 +116,12 @@ def test_a_failed_run_keeps_the_dataset_that_stood_there(tmp_path: pathlib.Path,
     with pytest.raises(KeyboardInterrupt):
         prepare(options(tmp_path, **logs, text_columns="brand"), FakeEncoder(stop_after=0))
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+
+
+def test_a_full_disk_is_one_line(tmp_path: pathlib.Path, logs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise pl.exceptions.ComputeError("underlying IO error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    line = refusal(tmp_path, **logs)
+    assert "cannot be written" in line and "No space left on device" in line

@@ -180,7 +180,7 @@ def _update(
     count = jnp.maximum(prefixes, 1.0)
     mean_loss, gradients = jax.value_and_grad(lambda params: loss_fn(params) / count)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    measured = Totals(mean_loss * count, prefixes, optax.global_norm(gradients), jnp.ones(()))
+    measured = Totals(mean_loss * count, prefixes, optax.tree.norm(gradients), jnp.ones(()))
     return NetworkState(
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,

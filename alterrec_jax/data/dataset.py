@@ -179,6 +179,7 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
             f"dataset {path} has format version {manifest.get('format_version')}, this program reads "
             f"{FORMAT_VERSION}; {_REMEDY}"
         )
+    _check_fingerprints(path / "manifest.json", manifest)
     items = _read_parquet(path / _ITEMS, ("item_id", "name", "text"))
     sessions = _read_parquet(path / _SESSIONS, ("split", "session_id", "user_id", "items", "first_target"))
     vectors = _read_vectors(path / _VECTORS, len(items))
@@ -191,7 +192,22 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     for split, part in splits.items():
         if len(part.items) and not 0 <= part.items.min() <= part.items.max() < len(items):
             raise UserError(f"{path}: sessions of {split} name an item that items.parquet lacks; {_REMEDY}")
+    train, catalogue = splits["train"], manifest["counts"]["catalogue"]
+    if len(train.items) and train.items.max() >= catalogue:
+        raise UserError(f"{path}: sessions of train name an item outside the catalogue of {catalogue}; {_REMEDY}")
     return Dataset(path, manifest, items, vectors, splits)
+
+
+def _check_fingerprints(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    """Refuses a manifest whose hashes or catalogue were changed since it was written."""
+    try:
+        hashes, catalogue = manifest["files"], manifest["counts"]["catalogue"]
+        intact = manifest["fingerprint"] == _fingerprint(hashes, _ITEMS, _VECTORS, _SESSIONS)
+        intact &= manifest["items_fingerprint"] == _fingerprint(hashes, _ITEMS, _VECTORS) + f"-{catalogue}"
+    except (KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise UserError(f"dataset manifest {path} was changed or damaged: its fingerprints do not fit; {_REMEDY}")
 
 
 def _read_parquet(path: pathlib.Path, columns: tuple[str, ...]) -> pl.DataFrame:

@@ -1,4 +1,8 @@
-"""The top items for given sessions, by the fused score; items that were not in training, by their text alone."""
+"""The top items for given sessions, by the fused score.
+
+Items that were not in training are placed by their text alone. A session of which nothing is known, an empty one
+say, gets what is bought most: all its scores would tie.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -20,13 +24,13 @@ class Recommendation(NamedTuple):
 
     Attributes:
       item: its number; from the catalogue's size on, the number of a new item.
-      score: the fused score, or the text network's score of a new item.
-      new: whether it is a new item. These two kinds of score are not comparable.
+      score: what it was ranked by; the kinds of score are not comparable.
+      by: "fused" score, "text" network's score (a new item), or "popularity" in training.
     """
 
     item: int
     score: float
-    new: bool
+    by: str
 
 
 @dataclasses.dataclass
@@ -49,8 +53,10 @@ class Recommender:
         self._encoders = {"id": self.trained.encoder("id"), "text": self.trained.encoder("text", self.new_vectors)}
         alpha = self.trained.config.protocol.alpha
         id_table, text_table = (self._encoders[name].tables[name] for name in ("id", "text"))
+        counts = jnp.asarray(self.trained.dataset.train_counts[: self._catalogue], jnp.float32)
         self._select = jax.jit(
-            lambda i, t, seen, k: _select(i, t, id_table, text_table, seen, alpha, k), static_argnums=3
+            lambda i, t, seen, known, k: _select(i, t, id_table, text_table, counts, seen, known, alpha, k),
+            static_argnums=4,
         )
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
@@ -85,11 +91,11 @@ class Recommender:
         if self.exclude_session_items:
             seen[np.repeat(np.arange(len(sessions)), lengths), prefixes.items] = True
         padding = ((0, _SESSIONS_AT_ONCE - len(sessions)), (0, 0))
-        found = jax.device_get(
-            self._select(*(np.pad(part, padding) for part in (queries["id"], queries["text"], seen)), k)
-        )
-        for row in range(len(sessions)):
-            yield _merge(*(part[row] for part in found), catalogue=self._catalogue, k=k)
+        parts = (queries["id"], queries["text"], seen, (lengths > 0)[:, None])
+        found = jax.device_get(self._select(*(np.pad(part, padding) for part in parts), k))
+        for row, length in enumerate(lengths):
+            by = "fused" if length else "popularity"
+            yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
 
 
 def _select(
@@ -97,28 +103,33 @@ def _select(
     text_queries: jax.Array,
     id_table: jax.Array,
     text_table: jax.Array,
+    counts: jax.Array,
     seen: jax.Array,
+    known: jax.Array,
     alpha: float,
     k: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Fused top k of the catalogue (scores, items), and of the new items their text scores and text ranks."""
+    """Top k of the catalogue (scores, items), and of the new items their text scores and text ranks.
+
+    Scores are fused where `known` (bool [session, 1]) says that something is known of the session, else `counts`.
+    """
     catalogue = len(id_table)
     id_scores, text_scores = id_queries @ id_table.T, text_queries @ text_table.T
     fused = alpha * id_scores + (1 - alpha) * text_scores[:, :catalogue]
-    fused = jnp.where(seen[:, :catalogue], -jnp.inf, fused)
+    fused = jnp.where(seen[:, :catalogue], -jnp.inf, jnp.where(known, fused, counts[None, :]))
     scores, items = jax.lax.top_k(fused, min(k, catalogue))
-    new_scores = jnp.where(seen[:, catalogue:], -jnp.inf, text_scores[:, catalogue:])
-    known = jnp.sort(jnp.where(seen[:, :catalogue], -jnp.inf, text_scores[:, :catalogue]), axis=1)
-    ranks = catalogue - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(known, new_scores)
+    new_scores = jnp.where(seen[:, catalogue:] | ~known, -jnp.inf, text_scores[:, catalogue:])
+    by_text = jnp.sort(jnp.where(seen[:, :catalogue], -jnp.inf, text_scores[:, :catalogue]), axis=1)
+    ranks = catalogue - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(by_text, new_scores)
     return scores, items, new_scores, ranks
 
 
 def _merge(
-    scores: np.ndarray, items: np.ndarray, new_scores: np.ndarray, ranks: np.ndarray, *, catalogue: int, k: int
+    scores: np.ndarray, items: np.ndarray, new_scores: np.ndarray, ranks: np.ndarray, *, by: str, catalogue: int, k: int
 ) -> list[Recommendation]:
     """Puts the new items, the best first, at their ranks into the list of the others."""
-    merged = [Recommendation(int(i), float(s), False) for s, i in zip(scores, items, strict=True) if np.isfinite(s)]
+    merged = [Recommendation(int(i), float(s), by) for s, i in zip(scores, items, strict=True) if np.isfinite(s)]
     for new in np.argsort(-new_scores, kind="stable"):
         if np.isfinite(new_scores[new]):
-            merged.insert(int(ranks[new]), Recommendation(catalogue + int(new), float(new_scores[new]), True))
+            merged.insert(int(ranks[new]), Recommendation(catalogue + int(new), float(new_scores[new]), "text"))
     return merged[:k]

@@ -8,11 +8,9 @@ import dataclasses
 import functools
 import math
 import pathlib
-import signal
 import threading
 import time
 from collections.abc import Mapping
-from types import FrameType
 from typing import Any
 
 import jax
@@ -31,6 +29,7 @@ from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
 from alterrec_jax.schedule import RANDOM, Turn, turn_of_epoch
+from alterrec_jax.signals import stop_signals
 
 _INIT, _ORDER, _STEP = range(3)  # what a key is folded for
 _STEPS_IN_FLIGHT = 16  # the driver waits for the device so often, to tell true times and hear signals
@@ -106,7 +105,7 @@ class Trainer:
         self._store = CheckpointStore(self._workdir)
         try:
             self._begin_or_continue()
-            with _signals(self._stop):
+            with stop_signals(self._stop):
                 while not self._finished():
                     self._epoch()
         finally:
@@ -273,26 +272,6 @@ class Trainer:
 
     def _key(self, purpose: int, count: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(self._base, purpose), count)
-
-
-class _signals:
-    """Within it, SIGTERM and SIGINT set an event instead of ending the process; a second SIGINT ends it."""
-
-    def __init__(self, stop: threading.Event):
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        say(f"{signal.Signals(number).name}: saving a checkpoint, then stopping")
-        self._stop.set()
 
 
 def _on_host(tree: Any) -> Any:

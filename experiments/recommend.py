@@ -57,10 +57,7 @@ def main() -> int:
     known = [[number[item] for item in session if item in number] for session in sessions]
     lines = []
     for session, found in zip(sessions, recommender(known, _K.value), strict=True):
-        best = [
-            {"id": ids[r.item], "score": r.score, "name": names[r.item], "network": "text" if r.new else "fused"}
-            for r in found
-        ]
+        best = [{"id": ids[r.item], "score": r.score, "name": names[r.item], "by": r.by} for r in found]
         lines.append(json.dumps({"session": session, "recommendations": best}, ensure_ascii=False))
     text = "".join(line + "\n" for line in lines)
     if _OUTPUT.value == "-":

@@ -73,9 +73,9 @@ def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Pat
         found = answer["recommendations"]
         assert len({item["id"] for item in found}) == 57
         assert all(names[item["id"]] == item["name"] for item in found)
-        fused = [item["score"] for item in found if item["network"] == "fused"]
+        fused = [item["score"] for item in found if item["by"] == "fused"]
         assert fused == sorted(fused, reverse=True)
-        assert [item["id"] for item in found if item["network"] == "text"] == ["new1"]
+        assert [item["id"] for item in found if item["by"] == "text"] == ["new1"]
 
 
 def test_show(command: Command, trained: pathlib.Path) -> None:

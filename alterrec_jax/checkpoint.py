@@ -6,12 +6,15 @@ epoch, the history of the epochs, the best so far, the configuration, the datase
 writes beside and renames, so a checkpoint that has its name is complete; the digests tell whether it is still intact.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +28,7 @@ FORMAT_VERSION = 1
 _KEPT = 2
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 _FOLDER = "checkpoints"
+_LATE_SECONDS = 0.2  # reads that were under way when one of them failed have ended by then
 
 
 class Checkpoint(NamedTuple):
@@ -88,7 +92,8 @@ class CheckpointStore:
         numbers = sorted(self._manager.all_steps(), reverse=True)
         for number in numbers:
             try:
-                return self._restore(number, state, best)
+                with _without_late_callbacks():
+                    return self._restore(number, state, best)
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
@@ -128,6 +133,25 @@ class CheckpointStore:
         return Checkpoint(
             trees["state"] if state is not None else None, trees["best"] if best is not None else None, meta
         )
+
+
+@contextlib.contextmanager
+def _without_late_callbacks() -> Iterator[None]:
+    """Keeps quiet what arrays that are still being read report to an event loop that a damaged one has closed."""
+    told = sys.unraisablehook
+
+    def tell(event: "sys.UnraisableHookArgs") -> None:
+        if "Event loop is closed" not in str(event.exc_value):
+            told(event)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    except Exception:
+        time.sleep(_LATE_SECONDS)
+        raise
+    finally:
+        sys.unraisablehook = told
 
 
 def read_meta(workdir: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,0 +1,247 @@
+"""Checkpoints come back bit by bit, or are passed over with a word: never other arrays in silence."""
+
+import gc
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alterrec_jax import checkpoint
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_best, read_meta, tree_digest
+from alterrec_jax.errors import UserError
+from alterrec_jax.steps import NetworkState, Totals
+
+# Where one array of a checkpoint is damaged, orbax abandons the reads of the others.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect_abandoned_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """So that they are not collected, and warned of, in another file's tests."""
+    monkeypatch.setattr(checkpoint, "_LATE_SECONDS", 0.01)
+    yield
+    gc.collect()
+
+
+def state_of(number: int) -> dict[str, NetworkState]:
+    """Two networks' states, different for every number; odd bits included."""
+    rng = np.random.default_rng(number)
+    params = {
+        "items": {"table": jnp.asarray(rng.normal(size=(7, 3)), jnp.float32).at[0, 0].set(-0.0)},
+        "encoder": {},
+    }
+    state = NetworkState(params, {"count": jnp.asarray(number, jnp.int32), "mu": params}, Totals.zero())
+    return {"id": state, "text": state._replace(params={"kernel": jnp.full((2, 5), 1e-40 * number)})}
+
+
+def checkpoint_of(number: int) -> Checkpoint:
+    """A whole checkpoint."""
+    best = {name: jax.tree.map(np.asarray, state.params) for name, state in state_of(number + 100).items()}
+    return Checkpoint(state_of(number), best, {"place": {"epoch": number}, "note": "größer"})
+
+
+def digests(found: Checkpoint) -> tuple[str, str]:
+    return tree_digest(found.state), tree_digest(found.best)
+
+
+DIGESTS = {number: digests(checkpoint_of(number)) for number in (0, 1, 2, 3)}
+
+
+def save(workdir: pathlib.Path, *numbers: int) -> None:
+    store = CheckpointStore(workdir)
+    for number in numbers:
+        store.save(number, checkpoint_of(number))
+    store.close()
+
+
+def restore(workdir: pathlib.Path) -> Checkpoint | None:
+    """What a run would continue from."""
+    store = CheckpointStore(workdir)
+    try:
+        return store.restore_newest(state_of(0), checkpoint_of(0).best)
+    finally:
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A workdir with checkpoints 1 and 2; not to be changed."""
+    workdir = tmp_path_factory.mktemp("saved")
+    save(workdir, 1, 2)
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of it."""
+    shutil.copytree(saved, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_digest_sees_every_bit_name_type_and_shape() -> None:
+    tree = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.int32)}
+    other_trees: list[Any] = [
+        {"a": tree["a"].reshape(3, 2), "b": tree["b"]},
+        {"a": tree["a"], "c": tree["b"]},
+        {"a": tree["a"].view(np.int32), "b": tree["b"]},
+        {"a": -tree["a"], "b": tree["b"]},
+        {"a": tree["a"]},
+    ]
+    found = {tree_digest(tree), *(tree_digest(other) for other in other_trees)}
+    assert len(found) == 1 + len(other_trees)
+    assert tree_digest(jax.tree.map(jnp.asarray, tree)) == tree_digest(tree)
+
+
+def test_what_was_saved_is_restored_bit_by_bit(saved: pathlib.Path) -> None:
+    found = restore(saved)
+    assert found is not None
+    expected = checkpoint_of(2)
+    assert jax.tree.structure(found.state) == jax.tree.structure(expected.state)
+    for got, wanted in zip(jax.tree.leaves(found[:2]), jax.tree.leaves(expected[:2]), strict=True):
+        assert got.dtype == wanted.dtype
+        assert np.asarray(got).tobytes() == np.asarray(wanted).tobytes()
+    assert (found.meta["place"], found.meta["note"]) == ({"epoch": 2}, "größer")
+
+
+def test_parts_can_be_read_alone(saved: pathlib.Path) -> None:
+    assert read_meta(saved)["place"] == {"epoch": 2}
+    best = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), checkpoint_of(0).best)
+    found = read_best(saved, best)
+    assert found.state is None and tree_digest(found.best) == DIGESTS[2][1]
+
+
+def test_two_are_kept_and_newer_ones_forgotten(tmp_path: pathlib.Path) -> None:
+    save(tmp_path, 0, 1, 3)
+    folder = tmp_path / "checkpoints"
+    assert sorted(entry.name for entry in folder.iterdir()) == ["1", "3"]
+    store = CheckpointStore(tmp_path)
+    store.forget_after(1)
+    store.save(2, checkpoint_of(2))
+    store.close()
+    assert sorted(entry.name for entry in folder.iterdir()) == ["1", "2"]
+    found = restore(tmp_path)
+    assert found is not None and digests(found) == DIGESTS[2]
+
+
+def test_no_checkpoint_is_none_to_a_run_and_an_error_to_a_reader(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="holds no checkpoint; train one"):
+        read_meta(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+    assert restore(tmp_path) is None
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        read_meta(tmp_path)
+
+
+def flip(path: pathlib.Path) -> None:
+    """Changes one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def files_of(saved: pathlib.Path, number: int) -> list[pathlib.Path]:
+    """The files of a checkpoint, relative to the workdir."""
+    folder = saved / "checkpoints" / str(number)
+    return sorted(file.relative_to(saved) for file in folder.rglob("*") if file.is_file() and file.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink])
+def test_a_damaged_newest_checkpoint_gives_way_or_is_whole(
+    damage: Callable[[pathlib.Path], None],
+    saved: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    passed_over = []
+    for count, file in enumerate(files_of(saved, 2)):
+        workdir = tmp_path / str(count)
+        shutil.copytree(saved, workdir)
+        damage(workdir / file)
+        found = restore(workdir)
+        told = capsys.readouterr().err
+        assert found is not None, file
+        if found.meta["place"]["epoch"] == 2:
+            assert digests(found) == DIGESTS[2], file
+        else:
+            assert found.meta["place"]["epoch"] == 1 and digests(found) == DIGESTS[1], file
+            assert f"{workdir / 'checkpoints' / '2'} is damaged" in told, file
+            passed_over.append(file)
+    # The arrays and the record are most of the files; the rest orbax can do without.
+    assert len(passed_over) >= 3
+
+
+@pytest.mark.parametrize("item", ["state", "best", "meta"])
+def test_a_checkpoint_without_one_of_its_parts_gives_way(
+    item: str, workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(workdir / "checkpoints" / "2" / item)
+    found = restore(workdir)
+    assert found is not None and digests(found) == DIGESTS[1]
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_arrays_of_another_checkpoint_give_way(workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = workdir / "checkpoints"
+    shutil.rmtree(folder / "2" / "state")
+    shutil.copytree(folder / "1" / "state", folder / "2" / "state")
+    found = restore(workdir)
+    assert found is not None and digests(found) == DIGESTS[1]
+    assert "its state differs from its digest" in capsys.readouterr().err
+
+
+def test_a_changed_record_gives_way(workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = 0
+    for file in (workdir / "checkpoints" / "2" / "meta").rglob("*"):
+        if file.is_file() and '"epoch": 2' in (text := file.read_text()):
+            file.write_text(text.replace('"epoch": 2', '"epoch": 9'))
+            changed += 1
+    assert changed == 1
+    found = restore(workdir)
+    assert found is not None and found.meta["place"] == {"epoch": 1}
+    assert "its record differs from its digest" in capsys.readouterr().err
+
+
+def test_readers_pass_over_a_damaged_best(workdir: pathlib.Path) -> None:
+    shutil.rmtree(workdir / "checkpoints" / "2" / "best")
+    assert tree_digest(read_best(workdir, checkpoint_of(0).best).best) == DIGESTS[1][1]
+
+
+def test_a_half_written_checkpoint_is_no_checkpoint(workdir: pathlib.Path) -> None:
+    folder = workdir / "checkpoints"
+    (folder / "2").rename(folder / "3.orbax-checkpoint-tmp")
+    found = restore(workdir)
+    assert found is not None and digests(found) == DIGESTS[1]
+    assert sorted(entry.name for entry in folder.iterdir()) == ["1"]
+
+
+def test_nothing_intact_is_an_error_with_the_remedy(workdir: pathlib.Path) -> None:
+    for number in (1, 2):
+        for file in files_of(workdir, number):
+            truncate(workdir / file)
+    with pytest.raises(UserError, match="no checkpoint in .* is intact; remove that folder"):
+        restore(workdir)
+
+
+def test_other_shapes_are_not_restored(saved: pathlib.Path) -> None:
+    other = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape, 2), leaf.dtype), state_of(0))
+    store = CheckpointStore(saved)
+    with pytest.raises(UserError):
+        store.restore_newest(other, checkpoint_of(0).best)
+    store.close()
+
+
+def test_another_format_version_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
+    save(tmp_path, 1)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="format version 99, this program reads 1; train again in another workdir"):
+        restore(tmp_path)

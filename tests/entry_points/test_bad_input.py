@@ -1,14 +1,15 @@
 """Bad input gets one clear line that names the thing and the remedy, a status that is not 0, and no traceback."""
 
-import json
 import os
 import pathlib
 import shutil
 import subprocess
 
 import numpy as np
+import polars as pl
 import pytest
 
+from alterrec_jax.data.dataset import load_dataset, write_dataset
 from tests.entry_points.conftest import SMALL, Command
 
 

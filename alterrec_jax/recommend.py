@@ -63,7 +63,7 @@ class Recommender:
         """Yields the k best items for each session.
 
         A new item has no ID score, so it cannot be weighed against fused scores: it takes the rank that the text
-        network gives it among the catalogue, and moves what stood there down by one.
+        network gives it among the catalogue and the new items, and moves what stood there down by one.
 
         Args:
           sessions: item numbers, the latest last; new items may be among them, and are known to the text network.
@@ -127,9 +127,12 @@ def _select(
 def _merge(
     scores: np.ndarray, items: np.ndarray, new_scores: np.ndarray, ranks: np.ndarray, *, by: str, catalogue: int, k: int
 ) -> list[Recommendation]:
-    """Puts the new items, the best first, at their ranks into the list of the others."""
+    """Puts the new items, the best first, at their ranks into the list of the others.
+
+    `ranks` are those among the catalogue; in the text network's ranking of all items, better new ones come before too.
+    """
     merged = [Recommendation(int(i), float(s), by) for s, i in zip(scores, items, strict=True) if np.isfinite(s)]
-    for new in np.argsort(-new_scores, kind="stable"):
+    for better, new in enumerate(np.argsort(-new_scores, kind="stable")):
         if np.isfinite(new_scores[new]):
-            merged.insert(int(ranks[new]), Recommendation(catalogue + int(new), float(new_scores[new]), "text"))
+            merged.insert(int(ranks[new]) + better, Recommendation(catalogue + int(new), float(new_scores[new]), "text"))
     return merged[:k]

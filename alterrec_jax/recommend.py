@@ -5,6 +5,7 @@ say, gets what is bought most: all its scores would tie.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -51,13 +52,11 @@ class Recommender:
     def __post_init__(self) -> None:
         self._catalogue = self.trained.dataset.catalogue_size
         self._encoders = {"id": self.trained.encoder("id"), "text": self.trained.encoder("text", self.new_vectors)}
-        alpha = self.trained.config.protocol.alpha
-        id_table, text_table = (self._encoders[name].tables[name] for name in ("id", "text"))
-        counts = jnp.asarray(self.trained.dataset.train_counts[: self._catalogue], jnp.float32)
-        self._select = jax.jit(
-            lambda i, t, seen, known, k: _select(i, t, id_table, text_table, counts, seen, known, alpha, k),
-            static_argnums=4,
-        )
+        self._items = {
+            "id_table": self._encoders["id"].tables["id"],
+            "text_table": self._encoders["text"].tables["text"],
+            "counts": jnp.asarray(self.trained.dataset.train_counts[: self._catalogue], jnp.float32),
+        }
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
@@ -92,20 +91,23 @@ class Recommender:
             seen[np.repeat(np.arange(len(sessions)), lengths), prefixes.items] = True
         padding = ((0, _SESSIONS_AT_ONCE - len(sessions)), (0, 0))
         parts = (queries["id"], queries["text"], seen, (lengths > 0)[:, None])
-        found = jax.device_get(self._select(*(np.pad(part, padding) for part in parts), k))
+        alpha = self.trained.config.protocol.alpha
+        found = jax.device_get(_select(*(np.pad(part, padding) for part in parts), **self._items, alpha=alpha, k=k))
         for row, length in enumerate(lengths):
             by = "fused" if length else "popularity"
             yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
 
 
+@functools.partial(jax.jit, static_argnames="k")
 def _select(
     id_queries: jax.Array,
     text_queries: jax.Array,
+    seen: jax.Array,
+    known: jax.Array,
+    *,
     id_table: jax.Array,
     text_table: jax.Array,
     counts: jax.Array,
-    seen: jax.Array,
-    known: jax.Array,
     alpha: float,
     k: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -134,5 +136,7 @@ def _merge(
     merged = [Recommendation(int(i), float(s), by) for s, i in zip(scores, items, strict=True) if np.isfinite(s)]
     for better, new in enumerate(np.argsort(-new_scores, kind="stable")):
         if np.isfinite(new_scores[new]):
-            merged.insert(int(ranks[new]) + better, Recommendation(catalogue + int(new), float(new_scores[new]), "text"))
+            merged.insert(
+                int(ranks[new]) + better, Recommendation(catalogue + int(new), float(new_scores[new]), "text")
+            )
     return merged[:k]

@@ -79,6 +79,4 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     key = jax.random.key(0)
     shapes = {name: jax.eval_shape(n.init, key, vectors if name == "text" else None) for name, n in networks.items()}
     found = read_best(workdir, shapes)
-    place = found.meta["place"]
-    finished = place["epoch"] >= config.schedule.m_max or bool(config.schedule.patience)
-    return Trained(config, dataset, networks, found.best, place["best"], finished)
+    return Trained(config, dataset, networks, found.best, found.meta["place"]["best"], found.meta["finished"])

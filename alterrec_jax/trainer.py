@@ -122,9 +122,11 @@ class Trainer:
         }
         self._best = {name: _on_host(state.params) for name, state in self._states.items()}
         self._place = Place()
+        record = self._store.restore_newest(None, None)
+        if record is not None:  # arrays of another configuration have other shapes: compare before reading them
+            self._check_same_run(record.meta)
         found = self._store.restore_newest(self._states, self._best)
         if found is not None:
-            self._check_same_run(found.meta)
             self._states = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), found.state)
             self._best = _on_host(found.best)
             self._place = Place(**found.meta["place"])
@@ -255,6 +257,7 @@ class Trainer:
                 )
         meta = {
             "place": dataclasses.asdict(self._place),
+            "finished": self._finished(),
             "config": _plain(self._config),
             "dataset": {
                 "path": str(self._dataset.path.absolute()),

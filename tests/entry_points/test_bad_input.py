@@ -70,6 +70,8 @@ def test_a_workdir_of_another_run(
     workdir = f"--workdir={trained}"
     other_seed = command("experiments.train", *SMALL, "--config.seed=1", f"--data_dir={dataset}", workdir)
     assert_one_line(other_seed, str(trained), "seed=0", "another --workdir")
+    other_shape = command("experiments.train", *SMALL, "--config.text.dim=8", f"--data_dir={dataset}", workdir)
+    assert_one_line(other_shape, str(trained), "text.dim=16")
     copy = tmp_path / "copy"
     there = load_dataset(dataset)
     write_dataset(

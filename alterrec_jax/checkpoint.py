@@ -42,10 +42,15 @@ class Checkpoint(NamedTuple):
 class CheckpointStore:
     """The checkpoints of a workdir, the newest two of them."""
 
-    def __init__(self, workdir: str | os.PathLike[str]):
+    def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
         self._folder = pathlib.Path(workdir).absolute() / _FOLDER
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        # Whoever only reads must not clear away what a run that is going on has half written.
+        options = (
+            ocp.CheckpointManagerOptions(read_only=True)
+            if read_only
+            else ocp.CheckpointManagerOptions(
+                max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            )
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -154,38 +159,25 @@ def _without_late_callbacks() -> Iterator[None]:
         sys.unraisablehook = told
 
 
-def read_meta(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record of the newest checkpoint whose record is intact.
-
-    Raises:
-      UserError: the workdir holds no checkpoint.
-    """
-    if not (pathlib.Path(workdir) / _FOLDER).is_dir():
-        raise UserError(f"{workdir} holds no checkpoint; train one with experiments.train --workdir={workdir}")
-    store = CheckpointStore(workdir)
-    try:
-        found = store.restore_newest(None, None)
-    finally:
-        store.close()
-    if found is None:
-        raise UserError(f"{workdir} holds no checkpoint yet; train one with experiments.train --workdir={workdir}")
-    return found.meta
-
-
-def read_best(workdir: str | os.PathLike[str], best: Any) -> Checkpoint:
-    """The best parameters so far, from the newest intact checkpoint.
+def read_newest(workdir: str | os.PathLike[str], best: Any = None) -> Checkpoint:
+    """The newest intact checkpoint of a run, which may be going on meanwhile.
 
     Args:
-      workdir: where a run was trained.
-      best: a tree of arrays of their shapes.
+      workdir: where it is trained.
+      best: a tree of arrays of the shapes of its best parameters; None if its record is all that is wanted.
+
+    Raises:
+      UserError: the workdir holds no checkpoint, or none that is intact.
     """
-    store = CheckpointStore(workdir)
-    try:
-        found = store.restore_newest(None, best)
-    finally:
-        store.close()
+    found = None
+    if (pathlib.Path(workdir) / _FOLDER).is_dir():
+        store = CheckpointStore(workdir, read_only=True)
+        try:
+            found = store.restore_newest(None, best)
+        finally:
+            store.close()
     if found is None:
-        raise UserError(f"{workdir} holds no checkpoint yet; train one with experiments.train --workdir={workdir}")
+        raise UserError(f"{workdir} holds no checkpoint; train one with experiments.train --workdir={workdir}")
     return found
 
 

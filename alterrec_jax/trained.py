@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alterrec_jax.checkpoint import read_best, read_meta
+from alterrec_jax.checkpoint import read_newest
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.encode import Encoder
@@ -61,7 +61,7 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     Raises:
       UserError: no intact checkpoint, no epoch done yet, no dataset, or one with other items.
     """
-    meta = read_meta(workdir)
+    meta = read_newest(workdir).meta
     config = from_mapping(AlterRecConfig, meta["config"], f"the configuration in {workdir}")
     if meta["place"]["best"] is None:
         raise UserError(f"{workdir} has not finished its first epoch yet; let experiments.train go on")
@@ -78,5 +78,5 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     vectors = jax.ShapeDtypeStruct((dataset.catalogue_size, dataset.text_vectors.shape[1]), np.float32)
     key = jax.random.key(0)
     shapes = {name: jax.eval_shape(n.init, key, vectors if name == "text" else None) for name, n in networks.items()}
-    found = read_best(workdir, shapes)
+    found = read_newest(workdir, shapes)
     return Trained(config, dataset, networks, found.best, found.meta["place"]["best"], found.meta["finished"])

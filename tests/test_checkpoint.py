@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alterrec_jax import checkpoint
-from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_best, read_meta, tree_digest
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest, tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.steps import NetworkState, Totals
 
@@ -109,9 +109,9 @@ def test_what_was_saved_is_restored_bit_by_bit(saved: pathlib.Path) -> None:
 
 
 def test_parts_can_be_read_alone(saved: pathlib.Path) -> None:
-    assert read_meta(saved)["place"] == {"epoch": 2}
+    assert read_newest(saved).meta["place"] == {"epoch": 2}
     best = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), checkpoint_of(0).best)
-    found = read_best(saved, best)
+    found = read_newest(saved, best)
     assert found.state is None and tree_digest(found.best) == DIGESTS[2][1]
 
 
@@ -130,11 +130,11 @@ def test_two_are_kept_and_newer_ones_forgotten(tmp_path: pathlib.Path) -> None:
 
 def test_no_checkpoint_is_none_to_a_run_and_an_error_to_a_reader(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="holds no checkpoint; train one"):
-        read_meta(tmp_path / "nowhere")
+        read_newest(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     assert restore(tmp_path) is None
-    with pytest.raises(UserError, match="holds no checkpoint yet"):
-        read_meta(tmp_path)
+    with pytest.raises(UserError, match="holds no checkpoint; train one"):
+        read_newest(tmp_path)
 
 
 def flip(path: pathlib.Path) -> None:
@@ -212,7 +212,7 @@ def test_a_changed_record_gives_way(workdir: pathlib.Path, capsys: pytest.Captur
 
 def test_readers_pass_over_a_damaged_best(workdir: pathlib.Path) -> None:
     shutil.rmtree(workdir / "checkpoints" / "2" / "best")
-    assert tree_digest(read_best(workdir, checkpoint_of(0).best).best) == DIGESTS[1][1]
+    assert tree_digest(read_newest(workdir, checkpoint_of(0).best).best) == DIGESTS[1][1]
 
 
 def test_a_half_written_checkpoint_is_no_checkpoint(workdir: pathlib.Path) -> None:
@@ -245,3 +245,13 @@ def test_another_format_version_is_refused(tmp_path: pathlib.Path, monkeypatch: 
     monkeypatch.undo()
     with pytest.raises(UserError, match="format version 99, this program reads 1; train again in another workdir"):
         restore(tmp_path)
+
+
+def test_reading_leaves_what_a_run_is_writing(saved: pathlib.Path) -> None:
+    half_written = saved / "checkpoints" / "9.orbax-checkpoint-tmp"  # gone again in the end
+    half_written.mkdir()
+    (half_written / "state").write_text("half")
+    assert read_newest(saved).meta["place"] == {"epoch": 2}
+    assert (half_written / "state").read_text() == "half"
+    CheckpointStore(saved).close()
+    assert not half_written.exists()

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax import steps
-from alterrec_jax.checkpoint import CheckpointStore, read_meta
+from alterrec_jax.checkpoint import CheckpointStore, read_newest
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.models.alterrec import build_networks
@@ -49,7 +49,7 @@ def folders(workdir: pathlib.Path) -> set[str]:
 def last_state(workdir: pathlib.Path, dataset_folder: pathlib.Path) -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint, by its path."""
     dataset = load_dataset(dataset_folder)
-    config = from_mapping(AlterRecConfig, read_meta(workdir)["config"])
+    config = from_mapping(AlterRecConfig, read_newest(workdir).meta["config"])
     networks = build_networks(config, dataset.catalogue_size)
     vectors = np.asarray(dataset.text_vectors[: dataset.catalogue_size])
     states = {
@@ -76,7 +76,7 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path, dataset: pathlib.Pat
         np.testing.assert_array_equal(array, found[name], err_msg=name)
     tables = [pl.read_csv(workdir / "history.csv").drop(*CLOCKS) for workdir in (one, other)]
     assert tables[0].equals(tables[1])
-    bests = [read_meta(workdir)["place"]["best"] for workdir in (one, other)]
+    bests = [read_newest(workdir).meta["place"]["best"] for workdir in (one, other)]
     assert [{k: v for k, v in best.items() if k not in CLOCKS} for best in bests][0] == {
         k: v for k, v in bests[1].items() if k not in CLOCKS
     }
@@ -96,7 +96,7 @@ def test_killed_at_random_moments_and_continued(
         process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, "the run ended before it was killed; make it longer"
         kills += 1
-        within_an_epoch += read_meta(workdir)["place"]["step"] > 0
+        within_an_epoch += read_newest(workdir).meta["place"]["step"] > 0
     process = start(dataset, workdir, environment)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
@@ -122,7 +122,7 @@ def test_sigterm_saves_and_the_same_command_continues(
 
 
 def test_a_finished_run_is_not_trained_again(trained: pathlib.Path, dataset: pathlib.Path, command: Command) -> None:
-    before = json.dumps(read_meta(trained), sort_keys=True)
+    before = json.dumps(read_newest(trained).meta, sort_keys=True)
     done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={trained}")
     assert done.returncode == 0, done.stderr
-    assert json.dumps(read_meta(trained), sort_keys=True) == before
+    assert json.dumps(read_newest(trained).meta, sort_keys=True) == before

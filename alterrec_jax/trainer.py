@@ -132,6 +132,11 @@ class Trainer:
             self._place = Place(**found.meta["place"])
             self._store.forget_after(self._number())
             say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
+        batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
+        say(
+            f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
+            f"{batches.fill:.1%} of which hold an item"
+        )
         self._log = RunLog(self._workdir, self._config, self._place.history)
         self._saved_at = time.monotonic()
 

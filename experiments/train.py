@@ -17,7 +17,10 @@ from alterrec_jax.progress import say
 from alterrec_jax.trainer import Interrupted, Trainer
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of experiments/configs; --config.FIELD=VALUE overrides its fields.", lock_config=True
+    "config",
+    None,
+    "A file of experiments/configs; --config.FIELD=VALUE overrides a field. alterrec_jax/config.py explains them all.",
+    lock_config=True,
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _WORKDIR = flags.DEFINE_string(

@@ -8,7 +8,17 @@ The whole catalogue is ranked without the items that the user already has, as th
     python -m experiments.train --config=experiments/configs/amazon_beauty.py --data_dir=data/beauty \
         --workdir=runs/beauty
 
-RECORD_BEAUTY
+Chosen on validation: full-width windows that spare only the peer's first item (k1 = 1; k1 = 20 lost a fifth of
+validation Hits@20 after seven epochs), a text temperature of 0.5, no augmentation.
+
+Measured on 2026-11-21, test, mean and standard deviation of seeds 0, 1, 2:
+
+             Hits@10            NDCG@10            Hits@20            NDCG@20
+    fused    0.0973 +- 0.0004   0.0581 +- 0.0006   0.1343 +- 0.0009   0.0674 +- 0.0007
+    id       0.0891 +- 0.0016   0.0546 +- 0.0008   0.1210 +- 0.0016   0.0627 +- 0.0008
+    text     0.0797 +- 0.0010   0.0443 +- 0.0015   0.1158 +- 0.0011   0.0534 +- 0.0015
+
+A seed took 18 to 23 minutes on one core of a shared two-core server.
 """
 
 from ml_collections import ConfigDict

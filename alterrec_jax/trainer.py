@@ -169,6 +169,7 @@ class Trainer:
         if place.step == 0:
             self._states[turn.network] = steps.start_epoch(self._states[turn.network])
         self._train(turn)
+        self._check_finite()
         metrics = self._validate()
         self._record(turn, metrics)
         place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
@@ -253,13 +254,8 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        """Saves the run's place; refuses to save a network that has diverged."""
-        for name, state in self._states.items():
-            if not math.isfinite(float(state.totals.loss)) or not math.isfinite(float(state.totals.gradient_norm)):
-                raise UserError(
-                    f"the loss of the {name} network stopped being finite in epoch {self._place.epoch + 1}; lower "
-                    f"{name}.learning_rate or raise {name}.temperature, and train in another workdir"
-                )
+        """Saves the run's place, unless a network has diverged."""
+        self._check_finite()
         meta = {
             "place": dataclasses.asdict(self._place),
             "finished": self._finished(),
@@ -273,6 +269,14 @@ class Trainer:
         }
         self._store.save(self._number(), Checkpoint(self._states, self._best, meta))
         self._saved_at = time.monotonic()
+
+    def _check_finite(self) -> None:
+        for name, state in self._states.items():
+            if not math.isfinite(float(state.totals.loss)) or not math.isfinite(float(state.totals.gradient_norm)):
+                raise UserError(
+                    f"the loss of the {name} network stopped being finite in epoch {self._place.epoch + 1}; lower "
+                    f"{name}.learning_rate or raise {name}.temperature, and train in another workdir"
+                )
 
     def _number(self) -> int:
         """Grows through the run: the steps done, and one more for each epoch's validation."""

@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
             id=NetworkConfig(encoder="mean", dim=64, dropout=0.1, learning_rate=5e-3),
             text=TextNetworkConfig(dim=64, layers=1, dropout=0.1, learning_rate=2e-3, mlp_hidden=(128,)),
             mining=MiningConfig(k1=1, augment=False),
-            schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=11),
+            schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=17),
             protocol=ProtocolConfig(alpha=0.7),
         )
     )

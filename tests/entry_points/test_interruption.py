@@ -87,7 +87,7 @@ def test_killed_at_random_moments_and_continued(
 ) -> None:
     workdir, draw = tmp_path / "killed", random.Random(1)
     kills, within_an_epoch = 0, 0
-    while kills < 4:
+    while kills < 3:
         known = folders(workdir)
         process = start(dataset, workdir, environment)
         if wait_for_checkpoint(process, workdir, known):

@@ -1,9 +1,8 @@
 """The configuration of `make train`: twelve weeks of Complete Journey, small networks, minutes on two cores.
 
 ID sessions by their mean, text sessions by a Transformer, as the paper has it for its purchase data. Chosen on
-validation: next to no spared ranks (k1 = 1; a larger k1 or the augmented positives cost accuracy here, where training
-is short), and alpha = 0.7, for the text network is the weaker one: two thirds of the products share their text with
-another.
+validation: no augmented positives, which cost accuracy here, and alpha = 0.7, for the text network is the weaker one:
+two thirds of the products share their text with another.
 
     make train
 

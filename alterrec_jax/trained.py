@@ -79,4 +79,6 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     key = jax.random.key(0)
     shapes = {name: jax.eval_shape(n.init, key, vectors if name == "text" else None) for name, n in networks.items()}
     found = read_newest(workdir, shapes)
+    if found.meta["place"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged
+        raise UserError(f"{workdir} has no intact checkpoint of a finished epoch; let experiments.train go on")
     return Trained(config, dataset, networks, found.best, found.meta["place"]["best"], found.meta["finished"])

@@ -112,7 +112,7 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     known = set(dataset.items["item_id"].head(dataset.catalogue_size))
     if again := [item for item in items["item_id"] if item in known]:
         raise UserError(f"{_NEW_ITEMS.value}: item '{again[0]}' was in training and is not new; take its row out")
-    encoder = load_encoder(_TEXT_MODEL.value or made_with["model"] if made_with["model"] != PACKAGED_NAME else "")
+    encoder = load_encoder(_TEXT_MODEL.value or ("" if made_with["model"] == PACKAGED_NAME else made_with["model"]))
     if encoder.sha256 != made_with["sha256"]:
         raise UserError(
             f"text model {encoder.name} is not the one that the dataset was prepared with ({made_with['model']}, "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alterrec_jax.data.dataset import SPLITS, write_dataset
+from alterrec_jax.data.dataset import SPLITS, is_dataset, write_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.files import read_json
 from alterrec_jax.progress import say
@@ -85,7 +85,7 @@ def _checked(options: Options) -> Options:
     if not options.out:
         raise UserError("--out is missing; name the dataset folder to write")
     target = pathlib.Path(options.out)
-    if target.exists() and not (target / "manifest.json").is_file() and (target.is_file() or any(target.iterdir())):
+    if target.exists() and not is_dataset(target) and (target.is_file() or any(target.iterdir())):
         raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
     for name, least in (("min_session_length", 2), ("min_item_count", 1), ("max_session_length", 0), ("weeks", 0)):
         if getattr(options, name) < least:

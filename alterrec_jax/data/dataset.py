@@ -210,6 +210,15 @@ def _check_fingerprints(path: pathlib.Path, manifest: Mapping[str, Any]) -> None
         raise UserError(f"dataset manifest {path} was changed or damaged: its fingerprints do not fit; {_REMEDY}")
 
 
+def is_dataset(path: pathlib.Path) -> bool:
+    """Whether a folder holds a manifest of ours, of whatever version, so that a new dataset may take its place."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+
+
 def _read_parquet(path: pathlib.Path, columns: tuple[str, ...]) -> pl.DataFrame:
     if not path.exists():
         raise UserError(f"dataset file {path} is missing; {_REMEDY}")

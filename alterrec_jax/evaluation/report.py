@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.evaluation.baselines import cooccurrence_rows, popularity_rows
+from alterrec_jax.evaluation.baselines import cooccurrence_rows, popularity_rows, session_cooccurrence_rows
 from alterrec_jax.evaluation.bootstrap import Bootstrap, percentile_interval, resampled_means
 from alterrec_jax.evaluation.groups import group_masks, group_metrics
 from alterrec_jax.evaluation.metrics import metric_values, summarise
@@ -43,14 +43,14 @@ def evaluate_split(
       protocol: what is ranked against what.
       sweep: further views that are only averaged; see `protocol.alpha_sweep`.
       bootstrap: how intervals are made.
-      baselines: whether to rank popularity and co-occurrence too.
+      baselines: whether to rank what only counts, too; see `baselines`.
       notes: added to the result's protocol: alpha, the checkpoint, and what else tells where the numbers come from.
       batch_size: targets scored at a time; None chooses by the catalogue's size.
 
     Returns:
       a mapping that JSON can hold:
         each view: "hits@10" and so on, and "intervals": {"hits@10": [low, high], ...};
-        "baselines": {"popularity": the same, "cooccurrence": the same}, if wanted;
+        "baselines": the same of "popularity", "cooccurrence" and "session_cooccurrence", if wanted;
         "differences": {"fused - id": the same, ...}: the main view minus every other view and baseline, its
           intervals paired, since all are resampled alike;
         "sweep": {label: metrics}, if wanted;
@@ -133,7 +133,11 @@ def _rank_baselines(
     dataset: Dataset, split: str, targets: Targets, protocol: Protocol, batch_size: int | None
 ) -> dict[str, Ranks]:
     sessions = dataset.splits[split]
-    rows = {"popularity": popularity_rows(dataset), "cooccurrence": cooccurrence_rows(dataset, sessions, targets)}
+    rows = {
+        "popularity": popularity_rows(dataset),
+        "cooccurrence": cooccurrence_rows(dataset, sessions, targets),
+        "session_cooccurrence": session_cooccurrence_rows(dataset, sessions, targets),
+    }
     return {
         name: rank_rows(
             of_targets,

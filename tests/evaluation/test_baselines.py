@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from alterrec_jax.evaluation.baselines import cooccurrence_rows, popularity_rows
+from alterrec_jax.evaluation.baselines import cooccurrence_rows, popularity_rows, session_cooccurrence_rows
 from alterrec_jax.evaluation.targets import select_targets
 from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
 
@@ -22,17 +22,44 @@ def test_by_hand():
     ]
 
 
+def _counted(train, items, catalogue):
+    """How many sessions hold each item, and each pair of different items, by a loop."""
+    alone, together = np.zeros(items), np.zeros((items, catalogue))
+    for number in range(len(train)):
+        held = set(train[number].tolist())
+        for item in held:
+            alone[item] += 1
+        for one, other in itertools.permutations(held, 2):
+            together[one, other] += 1
+    return alone, together
+
+
 def test_cooccurrence_equals_a_loop():
     rng = np.random.default_rng(0)
     items, catalogue = 19, 17
     train, test = random_sessions(rng, 53, catalogue), random_sessions(rng, 13, items)
     targets = select_targets(test, "all_prefixes")
-    together = np.zeros((items, catalogue))
-    for number in range(len(train)):
-        for one, other in itertools.permutations(set(train[number].tolist()), 2):
-            together[one, other] += 1
+    _, together = _counted(train, items, catalogue)
     rows = cooccurrence_rows(make_dataset(train, test, items, catalogue), test, targets)
     last = [test[session][position - 1] for session, position in zip(targets.session, targets.position, strict=True)]
     found = np.concatenate([rows(0, 5), rows(5, len(targets))])
     np.testing.assert_array_equal(found, together[last])
+    assert found.dtype == np.float32
+
+
+def test_session_cooccurrence_equals_a_loop():
+    rng = np.random.default_rng(1)
+    items, catalogue = 19, 17
+    train, test = random_sessions(rng, 53, catalogue), random_sessions(rng, 13, items)
+    targets = select_targets(test, "all_prefixes")
+    alone, together = _counted(train, items, catalogue)
+    wanted = np.zeros((len(targets), catalogue))
+    for row, (session, position) in enumerate(zip(targets.session, targets.position, strict=True)):
+        for known in set(test[session][:position].tolist()):
+            for candidate in range(catalogue):
+                scale = max(alone[known], 1) ** 0.5 * max(alone[candidate], 1) ** 0.3
+                wanted[row, candidate] += together[known, candidate] / scale
+    rows = session_cooccurrence_rows(make_dataset(train, test, items, catalogue), test, targets)
+    found = np.concatenate([rows(0, 5), rows(5, len(targets))])
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert found.dtype == np.float32

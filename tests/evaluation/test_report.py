@@ -14,6 +14,7 @@ from tests.evaluation.examples import make_dataset, make_sessions, random_sessio
 
 ITEMS, CATALOGUE, DIM = 31, 29, 5
 METRICS = ["hits@10", "ndcg@10", "mrr@10", "hits@20", "ndcg@20", "mrr@20"]
+BASELINES = ["popularity", "cooccurrence", "session_cooccurrence"]
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def test_what_is_reported(model):
     )  # fmt: skip
     assert list(result) == ["fused", "id", "text", "baselines", "differences", "sweep", "groups", "protocol"]
     assert list(result["fused"]) == [*METRICS, "intervals"]
-    assert list(result["baselines"]) == ["popularity", "cooccurrence"]
-    assert list(result["groups"]["repeat"]["new"]) == ["n", "fused", "id", "text", "popularity", "cooccurrence"]
+    assert list(result["baselines"]) == BASELINES
+    assert list(result["groups"]["repeat"]["new"]) == ["n", "fused", "id", "text", *BASELINES]
     for found in (*(result[view] for view in ("fused", "id", "text")), *result["baselines"].values()):
         for metric in METRICS:
             low, high = found["intervals"][metric]
@@ -91,7 +92,7 @@ def test_excluding_session_items_reaches_models_and_baselines(model):
     metric = f"hits@{CATALOGUE}"
     repeats = result["groups"]["repeat"]["repeat"]
     assert repeats["n"] > 0
-    assert [repeats[name][metric] for name in ("fused", "popularity", "cooccurrence")] == [0, 0, 0]
+    assert [repeats[name][metric] for name in ("fused", *BASELINES)] == [0] * 4
     told = result["protocol"]
     hit = told["n_targets"] - told["n_targets_outside_catalogue"] - repeats["n"]
     assert result["groups"]["repeat"]["new"]["fused"][metric] > 0
@@ -105,7 +106,7 @@ def test_table(model):
     )
     lines = format_table(result).splitlines()
     assert [line.split("  ")[0].strip() for line in lines[:-1]] == [
-        "", "fused", "id", "text", "popularity", "cooccurrence", "alpha 0.25",
+        "", "fused", "id", "text", *BASELINES, "alpha 0.25",
     ]  # fmt: skip
     assert lines[0].split() == [*METRICS, "hits@20,", "95%", "interval"]
     low, high = result["fused"]["intervals"]["hits@20"]

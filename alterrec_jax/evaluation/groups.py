@@ -1,4 +1,4 @@
-"""Metrics by kind of target: how popular it was in training, how much is known before it, whether it is a repeat."""
+"""Metrics by kind of target: how popular it was in training, how long its session is, whether it is a repeat."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,16 +26,14 @@ def group_masks(targets: Targets, sessions: Sessions, train_counts: np.ndarray) 
 
     Returns:
       of each grouping, label -> bool [targets]; the groups of one grouping are disjoint and cover all targets:
-      "popularity": half-open intervals of the target's occurrences in training, "[0, 5)" to "[100, inf)". A target
-        outside the catalogue is in the first.
-      "session_length": "<=5" and ">5" items before the target. The prefix is the session as the model sees it; the
-        length of the whole session would tell how many items are still to come.
+      "popularity": half-open intervals of the target's occurrences in training, "[0, 5)" to "[100, inf)".
+      "session_length": "<=5" and ">5" items in the whole session, also where a target stands in its middle.
       "repeat": "repeat" if the target stands in its session before, else "new".
     """
     popularity = train_counts[targets.item]
     edges = [*POPULARITY_EDGES, np.inf]
     repeat = target_in_history(sessions, targets)
-    short = targets.position <= SHORT
+    short = sessions.lengths[targets.session] <= SHORT
     return {
         "popularity": {
             f"[{low}, {high})": (low <= popularity) & (popularity < high)

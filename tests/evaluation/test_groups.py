@@ -21,7 +21,7 @@ def test_by_hand():
     found = {grouping: {k: np.flatnonzero(v).tolist() for k, v in m.items()} for grouping, m in masks.items()}
     assert found == {
         "popularity": {"[0, 5)": [0, 1], "[5, 10)": [2, 3], "[10, 30)": [4], "[30, 100)": [5, 6], "[100, inf)": [7]},
-        "session_length": {"<=5": [0, 1, 2, 3, 4, 5, 7], ">5": [6]},
+        "session_length": {"<=5": [0, 1, 2, 3, 4, 7], ">5": [5, 6]},
         "repeat": {"repeat": [7], "new": [0, 1, 2, 3, 4, 5, 6]},
     }
 

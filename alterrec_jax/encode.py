@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, take_rows
+from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, row_groups
 from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.models.network import Network, Params
 
-_SESSIONS_AT_ONCE = 4096
+_ITEMS_AT_ONCE = 65_536  # of whole sessions; bounds the memory that embeddings take
 _ROWS_AT_ONCE = 32
 
 
@@ -64,11 +64,14 @@ class Encoder:
     def encode(self, prefixes: Prefixes) -> Iterator[dict[str, np.ndarray]]:
         """Yields float32 [some prefixes, dim] by network, in the order of `prefixes`."""
         known = drop_unknown(prefixes, self._catalogue)
-        for first in range(0, len(known.offsets) - 1, _SESSIONS_AT_ONCE):
-            last = min(first + _SESSIONS_AT_ONCE, len(known.offsets) - 1)
+        first, sessions = 0, len(known.offsets) - 1
+        while first < sessions:
+            fitting = np.searchsorted(known.offsets, known.offsets[first] + _ITEMS_AT_ONCE, side="right") - 1
+            last = max(first + 1, int(fitting))
             low, high = np.searchsorted(known.session, [first, last])
             if low < high:
                 yield self._encode_sessions(known, first, last, slice(low, high))
+            first = last
 
     def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, np.ndarray]:
         """float32 [prefix, dim] by network: the `wanted` prefixes, which belong to sessions first .. last-1."""
@@ -83,8 +86,7 @@ class Encoder:
         # One embedding for each item of the sessions, that of the prefix which ends there; the last one stays zero.
         count = int(offsets[-1] - offsets[0])
         out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
-        for row in range(0, plan.rows, _ROWS_AT_ONCE):
-            part, place = take_rows(windows, plan, row, _ROWS_AT_ONCE)
+        for part, place in row_groups(windows, plan, _ROWS_AT_ONCE):
             rows, source = fill_rows(prefixes.items, offsets, part, place, self._max_length)
             for name, encode in self._encode.items():
                 embeddings = np.asarray(encode(self._params[name], self.tables[name], rows))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, shuffle_plan, take_rows
+from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
 from tests.evaluation.examples import make_sessions
 from tests.oracles import packing as oracle
 
@@ -156,17 +156,25 @@ def test_filled_rows_show_the_sessions_and_where_they_come_from() -> None:
         assert (np.diff(seen) >= 0).all(), "segments are numbered from left to right"
 
 
-def test_taken_rows_are_a_slice_of_all_rows() -> None:
+@pytest.mark.parametrize("start", [0, 1])
+def test_groups_of_rows_are_slices_of_all_rows(start: int) -> None:
     max_length = 7
     lists = [np.arange(1, n + 1).tolist() for n in (3, 1, 7, 19, 2, 8, 5, 6, 4)]
     sessions = make_sessions(lists)
     windows, plan = packed(lists, max_length, stride=1)
     whole, _ = fill_rows(sessions.items, sessions.offsets, windows, plan, max_length)
-    for first in range(0, plan.rows, 3):
-        part, place = take_rows(windows, plan, first, 3)
+    groups = list(row_groups(windows, plan, 3, start))
+    assert len(groups) == -(-plan.rows // 3) - start
+    for number, (part, place) in enumerate(groups, start):
         rows, _ = fill_rows(sessions.items, sessions.offsets, part, place, max_length)
+        first = number * 3
         there = min(3, plan.rows - first)
         for got, wanted in zip(rows, whole, strict=True):
             assert got.shape == (3, max_length)
             np.testing.assert_array_equal(got[:there], wanted[first : first + there])
         assert (rows.segments[there:] == -1).all() and not rows.where[there:].any()
+
+
+def test_nothing_to_group() -> None:
+    nothing = np.zeros(0, np.int64)
+    assert list(row_groups(Windows(*[nothing] * 4), Plan(nothing, nothing, 0), 3)) == []

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, shuffle_plan
+from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
 from alterrec_jax.models.network import PackedRows
 
 
@@ -38,16 +38,5 @@ class TrainBatches:
         """Yields the batches of one epoch from number `start` on; their content depends on the key alone."""
         seed = np.asarray(jax.random.key_data(key)).tolist()
         plan = shuffle_plan(self._plan, self._lengths, np.random.default_rng(seed))
-        order = np.argsort(plan.row, kind="stable")  # so that a batch is a slice
-        windows = Windows(*(column[order] for column in self._windows))
-        row, offset = plan.row[order], plan.offset[order]
-        borders = np.searchsorted(row, np.arange(self.steps_per_epoch + 1) * self.rows)
-        for step in range(start, self.steps_per_epoch):
-            part = slice(borders[step], borders[step + 1])
-            yield fill_rows(
-                self._sessions.items,
-                self._sessions.offsets,
-                Windows(*(column[part] for column in windows)),
-                Plan(row[part] - step * self.rows, offset[part], self.rows),
-                self._max_length,
-            )[0]
+        for windows, part in row_groups(self._windows, plan, self.rows, start):
+            yield fill_rows(self._sessions.items, self._sessions.offsets, windows, part, self._max_length)[0]

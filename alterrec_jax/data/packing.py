@@ -5,6 +5,7 @@ longer than a row are cut into windows: every prefix of up to max_length items s
 its last items, at least max_length - stride + 1 and at most max_length of them (exactly max_length for stride 1).
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -127,10 +128,19 @@ def fill_rows(
     return rows, source
 
 
-def take_rows(windows: Windows, plan: Plan, first: int, rows: int) -> tuple[Windows, Plan]:
-    """The windows that lie in rows first .. first+rows-1, and their plan, of exactly `rows` rows."""
-    chosen = np.flatnonzero((plan.row >= first) & (plan.row < first + rows))
-    return Windows(*(column[chosen] for column in windows)), Plan(plan.row[chosen] - first, plan.offset[chosen], rows)
+def row_groups(windows: Windows, plan: Plan, rows: int, start: int = 0) -> Iterator[tuple[Windows, Plan]]:
+    """Yields the windows of `rows` consecutive rows at a time, and their plan, from group number `start` on.
+
+    Each plan is of exactly `rows` rows: the last one is filled up with empty ones.
+    """
+    order = np.argsort(plan.row, kind="stable")  # so that a group is a slice
+    windows = Windows(*(column[order] for column in windows))
+    row, offset = plan.row[order], plan.offset[order]
+    groups = -(-plan.rows // rows)
+    borders = np.searchsorted(row, np.arange(groups + 1) * rows)
+    for group in range(start, groups):
+        part = slice(borders[group], borders[group + 1])
+        yield Windows(*(column[part] for column in windows)), Plan(row[part] - group * rows, offset[part], rows)
 
 
 def _segment_numbers(plan: Plan) -> np.ndarray:

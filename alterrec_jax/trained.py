@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from alterrec_jax.catalogue import as_numbered_in
 from alterrec_jax.checkpoint import read_newest
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import Dataset, load_dataset
@@ -23,7 +24,7 @@ class Trained:
 
     Attributes:
       config: of the run.
-      dataset: with the items that the run was trained on.
+      dataset: its catalogue is the run's.
       networks: the ID and the text network, by name.
       params: their parameters at the best validation.
       best: the record of that epoch.
@@ -56,10 +57,11 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
 
     Args:
       workdir: where it was trained.
-      data_dir: a dataset folder with the same items; None for the one it was trained on.
+      data_dir: a dataset folder with the same items, and perhaps more, which then are no candidates; None for the one
+        that it was trained on.
 
     Raises:
-      UserError: no intact checkpoint, no epoch done yet, no dataset, or one with other items.
+      UserError: no intact checkpoint, no epoch done yet, no dataset, or one without these items.
     """
     meta = read_newest(workdir).meta
     config = from_mapping(AlterRecConfig, meta["config"], f"the configuration in {workdir}")
@@ -69,11 +71,8 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     if data_dir is None and not trained_on.is_dir():
         raise UserError(f"the dataset {trained_on} that {workdir} was trained on is gone; name it by --data_dir")
     dataset = load_dataset(data_dir or trained_on)
-    if dataset.items_fingerprint != meta["dataset"]["items_fingerprint"]:
-        raise UserError(
-            f"{dataset.path} has other items or texts ({dataset.items_fingerprint}) than the run in {workdir} "
-            f"was trained on ({meta['dataset']['items_fingerprint']}); give --data_dir one prepared from the same items"
-        )
+    if dataset.fingerprint != meta["dataset"]["fingerprint"]:
+        dataset = as_numbered_in(workdir, dataset, meta["dataset"]["text_encoder"])
     networks = build_networks(config, dataset.catalogue_size)
     vectors = jax.ShapeDtypeStruct((dataset.catalogue_size, dataset.text_vectors.shape[1]), np.float32)
     key = jax.random.key(0)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax import steps
+from alterrec_jax.catalogue import encoder_of, write_catalogue
 from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, MiningConfig
 from alterrec_jax.data.batches import TrainBatches
@@ -137,6 +138,7 @@ class Trainer:
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
             f"{batches.fill:.1%} of which hold an item"
         )
+        write_catalogue(self._workdir, self._dataset)
         self._log = RunLog(self._workdir, self._config, self._place.history)
         self._saved_at = time.monotonic()
 
@@ -263,8 +265,7 @@ class Trainer:
             "dataset": {
                 "path": str(self._dataset.path.absolute()),
                 "fingerprint": self._dataset.fingerprint,
-                "items_fingerprint": self._dataset.items_fingerprint,
-                "catalogue": self._dataset.catalogue_size,
+                "text_encoder": encoder_of(self._dataset),
             },
         }
         self._store.save(self._number(), Checkpoint(self._states, self._best, meta))

@@ -92,15 +92,26 @@ class Dataset:
         """Names the content: equal for two folders with the same items, texts, vectors and sessions."""
         return self.manifest["fingerprint"]
 
-    @property
-    def items_fingerprint(self) -> str:
-        """Names the items and their vectors alone: a model fits every dataset that shares it."""
-        return self.manifest["items_fingerprint"]
-
     @functools.cached_property
     def train_counts(self) -> np.ndarray:
         """int64 [items], how often each item occurs in training (its popularity)."""
         return np.bincount(self.splits["train"].items, minlength=len(self.items))
+
+    def renumbered(self, order: np.ndarray, catalogue_size: int) -> "Dataset":
+        """The same dataset with other item numbers, and another catalogue; its training sessions may then leave that.
+
+        Args:
+          order: int64 [items], a permutation: the present number of each item, in the new order.
+          catalogue_size: how many of them, from the first, can be recommended.
+        """
+        number = np.empty(len(order), np.int32)
+        number[order] = np.arange(len(order), dtype=np.int32)
+        manifest = {**self.manifest, "counts": {**self.manifest["counts"], "catalogue": catalogue_size}}
+        splits = {
+            split: dataclasses.replace(sessions, items=number[sessions.items])
+            for split, sessions in self.splits.items()
+        }
+        return Dataset(self.path, manifest, self.items[order], self.text_vectors[order], splits)
 
 
 def write_dataset(
@@ -143,8 +154,7 @@ def write_dataset(
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "counts": counts,
-            "fingerprint": _fingerprint(hashes, _ITEMS, _VECTORS, _SESSIONS),
-            "items_fingerprint": _fingerprint(hashes, _ITEMS, _VECTORS) + f"-{catalogue_size}",
+            "fingerprint": _fingerprint(hashes, catalogue_size),
             "files": hashes,
             **provenance,
         }
@@ -179,7 +189,7 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
             f"dataset {path} has format version {manifest.get('format_version')}, this program reads "
             f"{FORMAT_VERSION}; {_REMEDY}"
         )
-    _check_fingerprints(path / "manifest.json", manifest)
+    _check_fingerprint(path / "manifest.json", manifest)
     items = _read_parquet(path / _ITEMS, ("item_id", "name", "text"))
     sessions = _read_parquet(path / _SESSIONS, ("split", "session_id", "user_id", "items", "first_target"))
     vectors = _read_vectors(path / _VECTORS, len(items))
@@ -198,16 +208,14 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     return Dataset(path, manifest, items, vectors, splits)
 
 
-def _check_fingerprints(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+def _check_fingerprint(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
     """Refuses a manifest whose hashes or catalogue were changed since it was written."""
     try:
-        hashes, catalogue = manifest["files"], manifest["counts"]["catalogue"]
-        intact = manifest["fingerprint"] == _fingerprint(hashes, _ITEMS, _VECTORS, _SESSIONS)
-        intact &= manifest["items_fingerprint"] == _fingerprint(hashes, _ITEMS, _VECTORS) + f"-{catalogue}"
+        intact = manifest["fingerprint"] == _fingerprint(manifest["files"], manifest["counts"]["catalogue"])
     except (KeyError, TypeError):
         intact = False
     if not intact:
-        raise UserError(f"dataset manifest {path} was changed or damaged: its fingerprints do not fit; {_REMEDY}")
+        raise UserError(f"dataset manifest {path} was changed or damaged: its fingerprint does not fit; {_REMEDY}")
 
 
 def is_dataset(path: pathlib.Path) -> bool:
@@ -259,5 +267,6 @@ def _flatten(sessions: pl.DataFrame) -> Sessions:
     )
 
 
-def _fingerprint(hashes: Mapping[str, str], *names: str) -> str:
-    return hashlib.sha256(json.dumps([hashes[name] for name in names]).encode()).hexdigest()[:16]
+def _fingerprint(hashes: Mapping[str, str], catalogue_size: int) -> str:
+    named = [catalogue_size, *(hashes[name] for name in (_ITEMS, _VECTORS, _SESSIONS))]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]

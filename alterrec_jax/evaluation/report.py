@@ -105,7 +105,7 @@ def describe_protocol(dataset: Dataset, split: str, targets: Targets, protocol: 
         "n_targets": len(targets),
         "n_targets_outside_catalogue": int((targets.item >= dataset.catalogue_size).sum()),
         "n_sessions": len(np.unique(targets.session)),
-        "dataset": {"fingerprint": dataset.fingerprint, "items_fingerprint": dataset.items_fingerprint},
+        "dataset": {"path": str(dataset.path), "fingerprint": dataset.fingerprint},
     }
 
 

@@ -51,6 +51,35 @@ def test_the_metrics_file(metrics: dict, dataset: pathlib.Path) -> None:
         assert sum(group["n"] for group in metrics["groups"][grouping].values()) == protocol["n_targets"]
 
 
+def test_another_dataset_of_the_same_items(
+    command: Command, trained: pathlib.Path, logs: pathlib.Path, tmp_path: pathlib.Path, metrics: dict
+) -> None:
+    """The same logs, split by ratio: other numbers for the items, other targets, the run's own catalogue."""
+    out, output = tmp_path / "by_ratio", tmp_path / "metrics.json"
+    done = command(
+        "data_tools.prepare",
+        "--source=tabular",
+        f"--interactions={logs / 'interactions.csv'}",
+        f"--items={logs / 'items.csv'}",
+        "--session_column=user_id",
+        "--item_column=item_id",
+        "--order_column=position",
+        "--text_columns=title",
+        "--split=ratio",
+        f"--out={out}",
+    )
+    assert done.returncode == 0, done.stderr
+    done = command("experiments.evaluate", f"--workdir={trained}", f"--data_dir={out}", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())
+    assert found["protocol"]["n_targets"] == load_dataset(out).manifest["counts"]["test"]["prefixes"]
+    assert found["protocol"]["n_targets"] != metrics["protocol"]["n_targets"]
+    assert found["protocol"]["catalogue"] == metrics["protocol"]["catalogue"]
+    # Sessions of the same kind: as good as on the run's own, far above chance.
+    assert abs(found["fused"]["hits@10"] - metrics["fused"]["hits@10"]) < 0.1
+    assert found["fused"]["hits@10"] > 2 * found["baselines"]["popularity"]["hits@10"]
+
+
 def test_alpha_is_weighed_anew_without_training(metrics: dict) -> None:
     sweep = metrics["sweep"]
     for metric in METRICS:

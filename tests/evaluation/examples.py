@@ -29,7 +29,7 @@ def make_dataset(train: Sessions, test: Sessions, items: int, catalogue: int) ->
     table = pl.DataFrame({"item_id": [str(i) for i in range(items)], "name": "", "text": ""})
     return Dataset(
         path=pathlib.Path("memory"),
-        manifest={"counts": {"items": items, "catalogue": catalogue}, "fingerprint": "f", "items_fingerprint": "i"},
+        manifest={"counts": {"items": items, "catalogue": catalogue}, "fingerprint": "f"},
         items=table,
         text_vectors=np.zeros((items, 3), np.float32),
         splits={"train": train, "validation": test, "test": test},

@@ -92,7 +92,11 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def dataset(command: Command, logs: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The dataset folder of those logs, with the real text encoder."""
-    out = tmp_path_factory.mktemp("data") / "small"
+    return prepare(command, logs, "leave_one_out", tmp_path_factory.mktemp("data") / "small")
+
+
+def prepare(command: Command, logs: pathlib.Path, split: str, out: pathlib.Path) -> pathlib.Path:
+    """Prepares those logs, split by a rule, and returns the folder."""
     done = command(
         "data_tools.prepare",
         "--source=tabular",
@@ -102,7 +106,7 @@ def dataset(command: Command, logs: pathlib.Path, tmp_path_factory: pytest.TempP
         "--item_column=item_id",
         "--order_column=position",
         "--text_columns=title",
-        "--split=leave_one_out",
+        f"--split={split}",
         f"--out={out}",
     )
     assert done.returncode == 0, done.stderr

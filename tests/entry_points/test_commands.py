@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import load_dataset
-from tests.entry_points.conftest import Command
+from tests.entry_points.conftest import Command, prepare
 
 METRICS = {f"{name}@{k}" for name in ("hits", "ndcg", "mrr") for k in (10, 20)}
 
@@ -55,20 +55,7 @@ def test_another_dataset_of_the_same_items(
     command: Command, trained: pathlib.Path, logs: pathlib.Path, tmp_path: pathlib.Path, metrics: dict
 ) -> None:
     """The same logs, split by ratio: other numbers for the items, other targets, the run's own catalogue."""
-    out, output = tmp_path / "by_ratio", tmp_path / "metrics.json"
-    done = command(
-        "data_tools.prepare",
-        "--source=tabular",
-        f"--interactions={logs / 'interactions.csv'}",
-        f"--items={logs / 'items.csv'}",
-        "--session_column=user_id",
-        "--item_column=item_id",
-        "--order_column=position",
-        "--text_columns=title",
-        "--split=ratio",
-        f"--out={out}",
-    )
-    assert done.returncode == 0, done.stderr
+    out, output = prepare(command, logs, "ratio", tmp_path / "by_ratio"), tmp_path / "metrics.json"
     done = command("experiments.evaluate", f"--workdir={trained}", f"--data_dir={out}", f"--output={output}")
     assert done.returncode == 0, done.stderr
     found = json.loads(output.read_text())

@@ -1,6 +1,8 @@
 """What all tests share: a strict JAX, and a small dataset folder."""
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,17 +50,20 @@ def small_tables() -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
     return items, sessions, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def write_small_dataset(path: pathlib.Path) -> pathlib.Path:
-    """Writes the small dataset to a folder, and returns it."""
+def write_small_dataset(
+    path: pathlib.Path, change: Callable[[dict[str, Any]], None] = lambda arguments: None
+) -> pathlib.Path:
+    """Writes the small dataset to a folder, after a change to what `write_dataset` is given, and returns it."""
     items, sessions, vectors = small_tables()
-    write_dataset(
-        path,
-        items=items,
-        sessions=sessions,
-        text_vectors=vectors,
-        catalogue_size=CATALOGUE,
-        provenance={"source": "synthetic", "seed": 7},
-    )
+    arguments: dict[str, Any] = {
+        "items": items,
+        "sessions": sessions,
+        "text_vectors": vectors,
+        "catalogue_size": CATALOGUE,
+        "provenance": {"source": "synthetic", "seed": 7},
+    }
+    change(arguments)
+    write_dataset(path, **arguments)
     return path
 
 

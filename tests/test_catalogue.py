@@ -9,26 +9,21 @@ import polars as pl
 import pytest
 
 from alterrec_jax.catalogue import as_numbered_in, encoder_of, write_catalogue
-from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
+from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
-from tests.conftest import CATALOGUE, ITEMS, small_tables
+from tests.conftest import CATALOGUE, ITEMS, write_small_dataset
 
 ENCODER = {"sha256": "abc", "fusion": "concat"}
 
 
-def write(path: pathlib.Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> Dataset:
-    """The small dataset after a change, written and loaded."""
-    items, sessions, vectors = small_tables()
-    arguments: dict[str, Any] = {
-        "items": items,
-        "sessions": sessions,
-        "text_vectors": vectors,
-        "catalogue_size": CATALOGUE,
-        "provenance": {"text_encoder": ENCODER},
-    }
-    change(arguments)
-    write_dataset(path, **arguments)
-    return load_dataset(path)
+def write(path: pathlib.Path, change: Callable[[dict[str, Any]], None] = lambda arguments: None) -> Dataset:
+    """The small dataset, its texts encoded by `ENCODER`, after a change."""
+
+    def encoded(arguments: dict[str, Any]) -> None:
+        arguments["provenance"] = {"text_encoder": ENCODER}
+        change(arguments)
+
+    return load_dataset(write_small_dataset(path, encoded))
 
 
 def take(arguments: dict[str, Any], kept: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
+from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
 from tests.conftest import CATALOGUE, ITEMS, TEXT_WIDTH, small_tables, write_small_dataset
 
@@ -46,18 +46,8 @@ def test_counts_are_those_of_the_sessions(dataset: Dataset) -> None:
 
 
 def write_changed(path: pathlib.Path, change: Callable[[dict[str, Any]], None]) -> Dataset:
-    """Writes the small dataset after a change to what `write_dataset` is given, and loads it."""
-    items, sessions, vectors = small_tables()
-    arguments: dict[str, Any] = {
-        "items": items,
-        "sessions": sessions,
-        "text_vectors": vectors,
-        "catalogue_size": CATALOGUE,
-        "provenance": {},
-    }
-    change(arguments)
-    write_dataset(path, **arguments)
-    return load_dataset(path)
+    """The small dataset, changed before it is written, as it is read."""
+    return load_dataset(write_small_dataset(path, change))
 
 
 def test_the_fingerprint_names_the_content(tmp_path: pathlib.Path, dataset: Dataset) -> None:

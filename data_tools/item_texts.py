@@ -51,20 +51,23 @@ def read_items(
 
     Args:
       path: CSV, CSV.gz or Parquet.
-      id_column, text_columns, name_column: its columns.
+      id_column, text_columns, name_column: its columns. A list of strings (of a Parquet file) is one text, its
+        strings joined by spaces.
       where: a column and the value of it that rows must have.
 
     Returns:
       Columns item_id, name and the text columns, as `Logs.items` has them. An item without a name shows its id.
 
     Raises:
-      UserError: a file or column is missing, an id is empty, or an id stands in two rows.
+      UserError: a file or column is missing, a column holds no text, an id is empty, or an id stands in two rows.
     """
     wanted = list(dict.fromkeys([*text_columns, name_column]))
     scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
+    types = scanned.collect_schema()
+    texts = [_as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])
-    table = scanned.select(tables.ids(id_column).alias("item_id"), *(pl.col(c).alias(FIELD + c) for c in wanted))
+    table = scanned.select(tables.ids(id_column).alias("item_id"), *texts)
     raw = tables.collect(table, path, "items")
     tables.require_no_nulls(raw, "item_id", id_column, path, "items")
     require_unique(raw, path)
@@ -89,6 +92,18 @@ def require_unique(items: pl.DataFrame, path: str) -> None:
             f"items file {path} has {twice['item_id'].n_unique()} item ids in more than one row, first "
             f"'{twice['item_id'][0]}'; keep one row for each"
         )
+
+
+def _as_text(column: str, dtype: pl.DataType, path: str) -> pl.Expr:
+    """A column as one text a row; nested and binary values have no one way to be read."""
+    if dtype == pl.List(pl.String):
+        return pl.col(column).list.join(" ", ignore_nulls=True)
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        raise UserError(
+            f"items file {path}: column '{column}' is {dtype}, not text or a list of strings; write it as text, or "
+            "leave it out"
+        )
+    return pl.col(column)
 
 
 def _unescape(text: str) -> str:

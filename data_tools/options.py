@@ -49,8 +49,8 @@ class Options:
     user_column: str = _flag("", "Column of --interactions that names the user; optional.", sources=_LOGS)
     text_columns: str = _flag(
         "",
-        "Columns of --items that hold text, with commas between, the most telling first. Defaults: tabular title; "
-        "amazon_m2 title,desc.",
+        "Columns of --items that hold text, with commas between, the most telling first; lists of strings are joined "
+        "by spaces. Defaults: tabular title; amazon_m2 title,desc.",
         sources=_FILES,
     )
     name_column: str = _flag(

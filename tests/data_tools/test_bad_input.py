@@ -72,6 +72,17 @@ def test_bad_items(tmp_path: pathlib.Path, logs: dict[str, Any], tail: str, line
 
 
 @pytest.mark.parametrize(
+    ("value", "kind"),
+    [({"de": "Seife"}, "Struct"), ([[1.5]], "List(List(Float64))"), ([7], "List(Int64)"), (b"soap", "Binary")],
+)
+def test_a_text_column_that_holds_no_text(tmp_path: pathlib.Path, logs: dict[str, Any], value: Any, kind: str) -> None:
+    logs["items"] = str(tmp_path / "items.parquet")
+    pl.DataFrame({"item_id": ["i00"], "title": [value]}).write_parquet(logs["items"])
+    line = refusal(tmp_path, **logs)
+    assert f"column 'title' is {kind}" in line and "write it as text, or leave it out" in line
+
+
+@pytest.mark.parametrize(
     ("settings", "line"),
     [
         ({"session_column": "sesion_id"}, "no column 'sesion_id'; did you mean 'session_id'?"),

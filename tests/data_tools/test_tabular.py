@@ -141,6 +141,18 @@ def test_text_is_cleaned_and_vectors_belong_to_their_items(tmp_path: pathlib.Pat
     assert dataset.manifest["text_encoder"]["columns"] == ["title", "brand"]
 
 
+def test_lists_of_strings_are_joined(tmp_path: pathlib.Path) -> None:
+    logs = write_logs(tmp_path, random_clicks(7))
+    kinds = [["Home &amp; Kitchen", None, "Pans"], [], None, ["Pans"]]
+    logs["items"] = str(tmp_path / "items.parquet")
+    rows = {"item_id": [f"i{i:02d}" for i in range(20)], "title": ["pan"] * 20, "categories": kinds * 5}
+    pl.DataFrame(rows).write_parquet(logs["items"])
+    dataset = prepared(tmp_path, **logs, text_columns="title,categories", catalogue="all", name_column="categories")
+    found = dataset.items.sort("item_id").head(4)
+    assert found["text"].to_list() == ["pan, Home & Kitchen Pans", "pan", "pan", "pan, Pans"]
+    assert found["name"].to_list() == ["Home & Kitchen Pans", "i01", "i02", "Pans"]
+
+
 def test_the_split_column_is_obeyed(tmp_path: pathlib.Path) -> None:
     names = {"a": "train", "b": "validation", "c": "test"}
     rows = [(session, f"i{i}", names[session]) for i in range(3) for session in names]

@@ -9,6 +9,9 @@ import polars as pl
 from alterrec_jax.cli import nearest
 from alterrec_jax.errors import UserError
 
+_ISO_DATE = r"^\d{4}-\d{2}-\d{2}"
+_EXAMPLES = "numbers, or dates like 2024-03-31 or 2024-03-31 18:05:00"
+
 
 def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
     """A lazy table of `path`; the kind of the file is told by its first bytes, not its name.
@@ -85,15 +88,18 @@ def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, wh
 def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
     """The order column as integers, floats or times, whichever holds all of its values.
 
+    Of dates written out only the ISO form is read: whether 03/04/2024 is in March or in April cannot be told.
+
     Raises:
       UserError: a value is empty, not finite, or neither a number nor an ISO date.
     """
     if values.dtype == pl.String:
         parsed = _parse(values)
         if parsed is None:
+            row = _first_bad(values)
             raise UserError(
-                f"interactions file {path}: column '{shown}' is neither all numbers nor all ISO dates, "
-                f"for example '{_first_bad(values)}'; mend it or choose another --order_column"
+                f"interactions file {path}: column '{shown}' is neither all numbers nor all ISO dates, first in data "
+                f"row {row + 1} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
             )
         values = parsed
     elif not (values.dtype.is_numeric() or values.dtype.is_temporal()):
@@ -108,13 +114,21 @@ def _parse(values: pl.Series) -> pl.Series | None:
         numbers = values.cast(dtype, strict=False)
         if not numbers.has_nulls():
             return numbers
-    try:
-        times = values.str.to_datetime(strict=False, time_unit="us")
-    except pl.exceptions.PolarsError:
-        return None
+    times = _times(values)
     return None if times.has_nulls() else times
 
 
-def _first_bad(values: pl.Series) -> str:
-    bad = values.filter(values.cast(pl.Float64, strict=False).is_null())
-    return bad[0]
+def _times(values: pl.Series) -> pl.Series:
+    """The values that are ISO dates or times, as times; the others as null."""
+    iso = values.set(~values.str.contains(_ISO_DATE), None)
+    try:
+        return iso.str.to_datetime(strict=False, time_unit="us")
+    except pl.exceptions.PolarsError:  # not even the first of them has a form that Polars knows
+        return pl.Series(values.name, [None] * len(values), pl.Datetime("us"))
+
+
+def _first_bad(values: pl.Series) -> int:
+    """The row of the first value that is not of the kind (number or date) that the first value is."""
+    numbers = values.cast(pl.Float64, strict=False)
+    read = _times(values) if numbers[0] is None else numbers
+    return int(read.is_null().arg_max() or 0)

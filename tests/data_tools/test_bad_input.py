@@ -9,7 +9,7 @@ import pytest
 
 from alterrec_jax.errors import UserError
 from data_tools.pipeline import prepare
-from tests.data_tools.examples import FakeEncoder, options, random_clicks, write_logs
+from tests.data_tools.examples import FakeEncoder, options, random_clicks, write_csv, write_logs
 
 
 def refusal(folder: pathlib.Path, **settings: Any) -> str:
@@ -31,7 +31,7 @@ def logs(tmp_path: pathlib.Path) -> dict[str, Any]:
         (b"s1,", "column 'item_id' is empty in 1 of"),
         (b",i01,3\n", "column 'session_id' is empty in 1 of"),
         (b"s1,i01,\n", "column 'time' is empty in 1 of"),
-        (b"s1,i01,soon\n", "for example 'soon'"),
+        (b"s1,i01,soon\n", "with 'soon'; write numbers, or dates like 2024-03-31"),
         (b"s1,i01,nan\n", "NaN or an infinity"),
         (b"s1,i01,3,4,5\n", "cannot be read"),
         (b'"s1,i01', "cannot be read"),
@@ -43,6 +43,28 @@ def test_bad_rows(tmp_path: pathlib.Path, logs: dict[str, Any], tail: bytes, lin
     with open(logs["interactions"], "ab") as file:
         file.write(tail)
     assert line in refusal(tmp_path, **logs)
+
+
+@pytest.mark.parametrize(
+    ("times", "row", "bad"),
+    [
+        (["03/04/2024", "28/04/2024"], 1, "03/04/2024"),
+        (["2024-04-03", "03/04/2024"], 2, "03/04/2024"),
+        (["2024-04-03 18:05:00", "2024-13-03 18:05:00"], 2, "2024-13-03 18:05:00"),
+        (["2024-04-03 at noon", "2024-04-03"], 1, "2024-04-03 at noon"),
+        (["2024/04/03", "2024/04/04"], 1, "2024/04/03"),
+        (["2024-4-3", "2024-4-4"], 1, "2024-4-3"),
+        (["1711", "2024-04-03", "3"], 2, "2024-04-03"),
+    ],
+)
+def test_an_order_that_is_neither_numbers_nor_iso_dates(
+    tmp_path: pathlib.Path, logs: dict[str, Any], times: list[str], row: int, bad: str
+) -> None:
+    clicks = [("s1", "i01", time) for time in times]
+    logs["interactions"] = write_csv(tmp_path / "log.csv", ("session_id", "item_id", "time"), clicks)
+    line = refusal(tmp_path, **logs)
+    assert f"column 'time' is neither all numbers nor all ISO dates, first in data row {row} with '{bad}'" in line
+    assert "write numbers, or dates like 2024-03-31 or 2024-03-31 18:05:00" in line
 
 
 @pytest.mark.parametrize("kind", ["gz", "parquet", "csv"])

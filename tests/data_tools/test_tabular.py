@@ -78,6 +78,25 @@ def test_dates_order_a_session_and_ids_keep_their_zeros(tmp_path: pathlib.Path) 
     assert as_items(dataset, "test")[0] == ("007", ["0001", "0001", "0002", "0002", "0003", "0003"], 5)
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2024-02-10 10:00:00", "2024-02-09", "2024-02-10 10:00:00.5"],
+        ["2024-02-10T10:00:00Z", "2024-02-10T11:00:00+02:00", "2024-02-10T10:00:00.5Z"],
+        ["2024-02-10T10:00", "2024-02-10T09:59", "2024-02-10T10:01"],
+    ],
+)
+def test_every_iso_form_orders_a_session(tmp_path: pathlib.Path, times: list[str]) -> None:
+    rows = [("s", f"i{item}", time) for item, time in enumerate(times)]
+    dataset = prepared(
+        tmp_path,
+        interactions=write_csv(tmp_path / "log.csv", ("session_id", "item_id", "time"), rows * 2),
+        items=write_csv(tmp_path / "items.csv", ("item_id", "title"), [(f"i{item}", "x") for item in range(3)]),
+        order_column="time",
+    )
+    assert as_items(dataset, "test") == [("s", ["i1", "i1", "i0", "i0", "i2", "i2"], 5)]
+
+
 def test_held_out_sessions_cannot_change_training(tmp_path: pathlib.Path) -> None:
     clicks = random_clicks(3, times=1000)
     settings = {"order_column": "time", "split": "temporal", "min_item_count": 5}

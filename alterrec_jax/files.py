@@ -18,9 +18,15 @@ PARTIAL_SUFFIX = ".partial"
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write a file to; renames it over `path` if the block succeeds.
 
-    A block that fails, or a process that dies in it, leaves whatever `path` held before.
+    A block that fails, or a process that dies in it, leaves whatever `path` held before. Where `path` is a symbolic
+    link, what it points to is replaced.
+
+    Raises:
+      UserError: something that is no regular file stands at `path`: a folder, or a device, which must not go.
     """
-    path = pathlib.Path(path)
+    path = _target(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file, and is not replaced by one; name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
@@ -37,9 +43,10 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Like `replacing`, for a folder: yields an empty folder beside `path` and puts it in its place.
 
     The folder that stood there before is removed only after the new one is complete. A process that dies
-    between the two renames leaves no folder at `path`, never a half-written one.
+    between the two renames leaves no folder at `path`, never a half-written one. Where `path` is a symbolic link, the
+    folder that it points to is replaced.
     """
-    path = pathlib.Path(path)
+    path = _target(path)
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -89,6 +96,11 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _target(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Where `path` leads in the end: absolute, for "." has no name to put something beside, and without links."""
+    return pathlib.Path(os.path.realpath(path))
 
 
 def _flush(path: pathlib.Path) -> None:

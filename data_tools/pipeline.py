@@ -85,6 +85,8 @@ def _checked(options: Options) -> Options:
     if not options.out:
         raise UserError("--out is missing; name the dataset folder to write")
     target = pathlib.Path(options.out)
+    if pathlib.Path.cwd().is_relative_to(target.resolve()):
+        raise UserError(f"--out={target} is the folder that this command runs in or is above it; name another folder")
     if target.exists() and not is_dataset(target) and (target.is_file() or any(target.iterdir())):
         raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
     for name, least in (("min_session_length", 2), ("min_item_count", 1), ("max_session_length", 0), ("weeks", 0)):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -101,6 +102,29 @@ def test_a_process_that_dies_leaves_the_old_folder_and_the_next_one_writes(tmp_p
         (folder / "new").write_text("new")
     assert names(path) == ["new"], "nothing of the dead process's work may be in it"
     assert names(tmp_path) == ["folder"]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "disk" / "folder").mkdir(parents=True)
+    for name in ("file", "folder"):
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    files.write_text(tmp_path / "file", "new")
+    with files.replacing_directory(tmp_path / "folder") as folder:
+        (folder / "new").write_text("new")
+    assert (tmp_path / "disk" / "file").read_text() == (tmp_path / "disk" / "folder" / "new").read_text() == "new"
+    assert (tmp_path / "file").is_symlink() and (tmp_path / "folder").is_symlink()
+    assert names(tmp_path) == ["disk", "file", "folder"] and names(tmp_path / "disk") == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", [".", "folder", "folder/..", "pipe"])
+def test_a_file_replaces_nothing_but_a_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # stands for a device: on a real one, a failure of this test would destroy it
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is not a regular file, and is not replaced by one; name another file"):
+        files.write_text(name, "new")
+    assert names(tmp_path) == ["folder", "pipe"] and not names(tmp_path / "folder")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_json_survives_and_is_not_written_when_it_would_not_be_json(tmp_path: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from alterrec_jax.errors import UserError
 from data_tools.pipeline import prepare
-from tests.data_tools.examples import FakeEncoder, options, random_clicks, write_csv, write_logs
+from tests.data_tools.examples import FakeEncoder, options, prepared, random_clicks, write_csv, write_logs
 
 
 def refusal(folder: pathlib.Path, **settings: Any) -> str:
@@ -141,6 +141,24 @@ def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path: pathlib.Path, log
     with pytest.raises(UserError, match="holds something that is not a dataset"):
         prepare(options(tmp_path, **{**logs, "out": str(tmp_path)}), FakeEncoder())
     assert pathlib.Path(logs["items"]).exists()
+
+
+@pytest.mark.parametrize("out", [".", "..", "../here", "/"])
+def test_the_folder_that_one_stands_in_is_not_replaced(
+    tmp_path: pathlib.Path, logs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    line = refusal(tmp_path, **{**logs, "out": out})
+    assert f"--out={out} is the folder that this command runs in or is above it" in line
+
+
+def test_a_linked_folder_is_replaced_where_it_lies(tmp_path: pathlib.Path, logs: dict[str, Any]) -> None:
+    (tmp_path / "disk" / "mine").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "mine")
+    for seed in (0, 1):
+        assert prepared(tmp_path, **logs, seed=seed).manifest["seed"] == seed
+    assert (tmp_path / "out").is_symlink() and [path.name for path in (tmp_path / "disk").iterdir()] == ["mine"]
 
 
 def test_a_failed_run_keeps_the_dataset_that_stood_there(tmp_path: pathlib.Path, logs: dict[str, Any]) -> None:

@@ -143,6 +143,17 @@ def test_a_folder_that_is_no_dataset_is_not_replaced(tmp_path: pathlib.Path, log
     assert pathlib.Path(logs["items"]).exists()
 
 
+@pytest.mark.parametrize("manifest", ['{"name": "web app", "format_version": 1}', "[]", "{", ""])
+def test_a_folder_with_a_manifest_of_another_program_is_not_replaced(
+    tmp_path: pathlib.Path, logs: dict[str, Any], manifest: str
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text(manifest)
+    assert "holds something that is not a dataset" in refusal(tmp_path, **{**logs, "out": str(tmp_path / "app")})
+    assert [path.name for path in (tmp_path / "app").iterdir()] == ["manifest.json"]
+    assert (tmp_path / "app" / "manifest.json").read_text() == manifest
+
+
 @pytest.mark.parametrize("out", [".", "..", "../here", "/"])
 def test_the_folder_that_one_stands_in_is_not_replaced(
     tmp_path: pathlib.Path, logs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, out: str

@@ -11,11 +11,20 @@ DEFAULT_CACHE_DIR = "~/.cache/alterrec_jax"
 _LOGS = ("tabular",)
 _FILES = ("tabular", "amazon_m2")
 _SPLIT = ("complete_journey", "tabular")
+_BY_SHARES = ("temporal", "ratio")
 
 
-def _flag(default: Any, help: str, *, choices: tuple[str, ...] = (), sources: tuple[str, ...] = SOURCES) -> Any:
-    """A field with the text of its flag and the sources that read it."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "sources": sources})
+def _flag(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    sources: tuple[str, ...] = SOURCES,
+    splits: tuple[str, ...] = SPLIT_RULES,
+) -> Any:
+    """A field with the text of its flag, and the sources and the rules of --split that read it."""
+    metadata = {"help": help, "choices": choices, "sources": sources, "splits": splits}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +92,21 @@ class Options:
         sources=_SPLIT,
     )
     split_column: str = _flag(
-        "", "Column of --interactions that holds train, validation or test, for --split=column.", sources=_LOGS
+        "",
+        "Column of --interactions that holds train, validation or test, for --split=column.",
+        sources=_LOGS,
+        splits=("column",),
     )
     validation_fraction: float | None = _flag(
         None,
         "Share of the sessions that is validation, in (0, 1), for temporal and ratio. Defaults: complete_journey 0.05, "
         "else 0.1.",
+        splits=_BY_SHARES,
     )
     test_fraction: float | None = _flag(
-        None, "Share of the sessions that is test, in (0, 1), for temporal and ratio; defaults as for validation."
+        None,
+        "Share of the sessions that is test, in (0, 1), for temporal and ratio; defaults as for validation.",
+        splits=_BY_SHARES,
     )
 
     min_item_count: int = _flag(

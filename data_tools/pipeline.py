@@ -95,13 +95,28 @@ def _checked(options: Options) -> Options:
     if 0 < options.max_session_length < options.min_session_length:
         raise UserError("--max_session_length is below --min_session_length; no session could be kept")
     empty = {name: value for name, value in _DEFAULTS[options.source].items() if getattr(options, name) in ("", None)}
-    options = dataclasses.replace(options, **empty)
+    given, options = options, dataclasses.replace(options, **empty)
     if options.source == "complete_journey" and options.split not in ("temporal", "ratio"):
         raise UserError(f"--split={options.split} does not fit complete_journey; choose temporal or ratio")
     if options.split == "temporal" and options.source == "tabular" and not options.order_column:
         raise UserError("--split=temporal needs --order_column, a time")
+    _refuse_unread(given, options.split)
     splits.check_fractions(options.validation_fraction or 0.0, options.test_fraction or 0.0)
     return options
+
+
+def _refuse_unread(given: Options, split: str) -> None:
+    """Refuses what was set for a split that is not made; `split` is the rule that is followed."""
+    if given.source == "amazon_m2":  # which has its own rule, and reads the shares
+        if given.test_sessions and given.test_fraction is not None:
+            raise UserError("--test_fraction is not read with --test_sessions, which are the test split; leave it out")
+        return
+    for field in dataclasses.fields(given):
+        rules = field.metadata["splits"]
+        if split not in rules and getattr(given, field.name) != field.default:
+            raise UserError(
+                f"--{field.name} is read by --split={' or '.join(rules)} only, and the split is {split}; leave it out"
+            )
 
 
 def _split(logs: Logs, options: Options) -> pl.DataFrame:

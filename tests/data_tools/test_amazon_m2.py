@@ -93,6 +93,7 @@ def test_the_counts_stand_beside_the_papers(tmp_path: pathlib.Path, files: dict[
     [
         ({"locale": "FR"}, "no session of --locale=FR; it has DE, ES"),
         ({"locale": ""}, "--locale is missing"),
+        ({"test_sessions": "test.csv", "test_fraction": 0.1}, "--test_fraction is not read with --test_sessions"),
         ({"test_truth": "truth.csv"}, "no use without --test_sessions"),
         ({"text_columns": "titel"}, "did you mean 'title'?"),
     ],

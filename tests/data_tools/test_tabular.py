@@ -21,13 +21,13 @@ def test_agrees_with_the_oracle(tmp_path: pathlib.Path, seed: int, rule: str, he
     parts = oracle.split(clicks, rule, shortest=shortest, longest=longest, share=0.2)
     shortest_left = 2 if rule == "leave_one_out" else shortest
     expected = oracle.filtered(parts, least=least, shortest=shortest_left, drop_held_out=held_out == "drop")
+    shares = {"validation_fraction": 0.2, "test_fraction": 0.2} if rule == "temporal" else {}
     dataset = prepared(
         tmp_path,
         **write_logs(tmp_path, clicks),
+        **shares,
         order_column="time",
         split=rule,
-        validation_fraction=0.2,
-        test_fraction=0.2,
         min_session_length=shortest,
         max_session_length=longest,
         min_item_count=least,

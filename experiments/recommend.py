@@ -75,7 +75,8 @@ def _read_sessions(known: set[str]) -> Iterator[list[str]]:
         raise UserError(f"--input file {name} does not exist") from None
     except UnicodeDecodeError:
         raise UserError(f"{name} is not UTF-8 text; convert it first") from None
-    for count, line in enumerate(text.splitlines(), 1):
+    # splitlines() would also cut at U+2028 and its like, which JSON allows inside of strings.
+    for count, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _session(line, f"{name}, line {count}", known)
 

@@ -77,21 +77,22 @@ def test_alpha_is_weighed_anew_without_training(metrics: dict) -> None:
 
 def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     new = tmp_path / "new.csv"
-    new.write_text('item_id,title\nnew1,"red soap, 3 oz"\n', encoding="utf-8")
-    lines = '{"session": ["i0", "i1"]}\n{"session": ["new1"]}\n'
+    strange = "new\u20281\x85"  # JSON allows these ends of lines inside of strings
+    new.write_text(f'item_id,title\n{strange},"red soap, 3 oz"\n', encoding="utf-8")
+    lines = f'{{"session": ["i0", "i1"]}}\n\n{{"session": ["{strange}"]}}\n'
     done = command("experiments.recommend", f"--workdir={trained}", "--k=57", f"--new_items={new}", input=lines)
     assert done.returncode == 0, done.stderr
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [answer["session"] for answer in answers] == [["i0", "i1"], ["new1"]]
+    answers = [json.loads(line) for line in done.stdout.split("\n") if line]
+    assert [answer["session"] for answer in answers] == [["i0", "i1"], [strange]]
     items = load_dataset(dataset).items
-    names = dict(zip(items["item_id"], items["name"], strict=True)) | {"new1": "red soap, 3 oz"}
+    names = dict(zip(items["item_id"], items["name"], strict=True)) | {strange: "red soap, 3 oz"}
     for answer in answers:
         found = answer["recommendations"]
         assert len({item["id"] for item in found}) == 57
         assert all(names[item["id"]] == item["name"] for item in found)
         fused = [item["score"] for item in found if item["by"] == "fused"]
         assert fused == sorted(fused, reverse=True)
-        assert [item["id"] for item in found if item["by"] == "text"] == ["new1"]
+        assert [item["id"] for item in found if item["by"] == "text"] == [strange]
 
 
 def test_show(command: Command, trained: pathlib.Path) -> None:

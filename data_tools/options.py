@@ -7,6 +7,7 @@ SOURCES = ("complete_journey", "tabular", "amazon_m2")
 SPLIT_RULES = ("leave_one_out", "temporal", "ratio", "column")
 LOCALES = ("ES", "FR", "IT", "DE", "JP", "UK")
 DEFAULT_CACHE_DIR = "~/.cache/alterrec_jax"
+CACHE_DIR_HELP = "Folder where the vectors of texts are kept from run to run."  # for every command that encodes
 
 _LOGS = ("tabular",)
 _FILES = ("tabular", "amazon_m2")
@@ -137,4 +138,4 @@ class Options:
         "concat: the text columns of an item joined into one text. mean: encoded each alone, then averaged.",
         choices=("concat", "mean"),
     )
-    cache_dir: str = _flag(DEFAULT_CACHE_DIR, "Folder where the vectors of texts are kept from run to run.")
+    cache_dir: str = _flag(DEFAULT_CACHE_DIR, CACHE_DIR_HELP)

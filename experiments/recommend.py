@@ -17,8 +17,9 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.recommend import Recommender
 from alterrec_jax.trained import load_trained
-from data_tools.encode_text import DEFAULT_CACHE_DIR, encode_items, load_encoder
+from data_tools.encode_text import encode_items, load_encoder
 from data_tools.item_texts import FIELD, joined, read_items
+from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
 from data_tools.text_model import PACKAGED_NAME
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
@@ -37,6 +38,7 @@ _NAME_COLUMN = flags.DEFINE_string("name_column", None, "Column of --new_items t
 _TEXT_MODEL = flags.DEFINE_string(
     "text_model", None, "Folder or name of the text model, where the dataset was prepared with one of your own."
 )
+_CACHE_DIR = flags.DEFINE_string("cache_dir", DEFAULT_CACHE_DIR, CACHE_DIR_HELP)
 _EXCLUDE = flags.DEFINE_bool(
     "exclude_session_items", None, "Whether to leave out what the session holds; the run's own choice by default."
 )
@@ -119,7 +121,7 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
             f"text model {encoder.name} is not the one that the dataset was prepared with ({made_with['model']}, "
             f"sha256 {made_with['sha256']}); name that one by --text_model"
         )
-    vectors = encode_items(items, fields, made_with["fusion"], encoder, DEFAULT_CACHE_DIR)
+    vectors = encode_items(items, fields, made_with["fusion"], encoder, _CACHE_DIR.value)
     return items["item_id"].to_list(), items["name"].to_list(), vectors
 
 

@@ -80,8 +80,10 @@ def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Pat
     strange = "new\u20281\x85"  # JSON allows these ends of lines inside of strings
     new.write_text(f'item_id,title\n{strange},"red soap, 3 oz"\n', encoding="utf-8")
     lines = f'{{"session": ["i0", "i1"]}}\n\n{{"session": ["{strange}"]}}\n'
-    done = command("experiments.recommend", f"--workdir={trained}", "--k=57", f"--new_items={new}", input=lines)
+    flags = (f"--workdir={trained}", "--k=57", f"--new_items={new}", f"--cache_dir={tmp_path / 'cache'}")
+    done = command("experiments.recommend", *flags, input=lines)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cache" / "text_vectors.sqlite").is_file()
     answers = [json.loads(line) for line in done.stdout.split("\n") if line]
     assert [answer["session"] for answer in answers] == [["i0", "i1"], [strange]]
     items = load_dataset(dataset).items

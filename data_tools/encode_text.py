@@ -2,8 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.progress import progress
 from data_tools.options import DEFAULT_CACHE_DIR
 from data_tools.text_cache import TextCache
-from data_tools.text_model import SentenceModel
+from data_tools.text_model import PACKAGED_SHA256, SentenceModel
 
 _TEXTS_A_CHUNK = 256  # encoded and committed together: a killed run loses less than this
 
@@ -58,6 +58,27 @@ def load_encoder(model: str = "") -> Encoder:
       UserError: there is no such model, or it is damaged or pickled.
     """
     return SentenceModel(model)
+
+
+def load_encoder_of(made_with: Mapping[str, Any], model: str = "") -> Encoder:
+    """The encoder that a dataset was made with.
+
+    Args:
+      made_with: `text_encoder` of the dataset's manifest.
+      model: folder or hub name of it; by default the packaged one where the weights are its, else the manifest's.
+
+    Raises:
+      UserError: there is no such model, or it has other weights.
+    """
+    # A name proves nothing: a folder of the user's own may be called like the packaged model, or hold it.
+    packaged = made_with["sha256"] == PACKAGED_SHA256
+    encoder = load_encoder(model or ("" if packaged else made_with["model"]))
+    if encoder.sha256 != made_with["sha256"]:
+        raise UserError(
+            f"text model {encoder.name} is not the one that the dataset was prepared with ({made_with['model']}, "
+            f"sha256 {made_with['sha256']}); name that one by --text_model"
+        )
+    return encoder
 
 
 def encode_texts(

@@ -17,10 +17,9 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.recommend import Recommender
 from alterrec_jax.trained import load_trained
-from data_tools.encode_text import encode_items, load_encoder
+from data_tools.encode_text import encode_items, load_encoder_of
 from data_tools.item_texts import FIELD, joined, read_items
 from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
-from data_tools.text_model import PACKAGED_NAME
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _K = flags.DEFINE_integer("k", 20, "How many items to recommend for each session.")
@@ -115,12 +114,7 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     known = set(dataset.items["item_id"].head(dataset.catalogue_size))
     if again := [item for item in items["item_id"] if item in known]:
         raise UserError(f"{_NEW_ITEMS.value}: item '{again[0]}' was in training and is not new; take its row out")
-    encoder = load_encoder(_TEXT_MODEL.value or ("" if made_with["model"] == PACKAGED_NAME else made_with["model"]))
-    if encoder.sha256 != made_with["sha256"]:
-        raise UserError(
-            f"text model {encoder.name} is not the one that the dataset was prepared with ({made_with['model']}, "
-            f"sha256 {made_with['sha256']}); name that one by --text_model"
-        )
+    encoder = load_encoder_of(made_with, _TEXT_MODEL.value or "")
     vectors = encode_items(items, fields, made_with["fusion"], encoder, _CACHE_DIR.value)
     return items["item_id"].to_list(), items["name"].to_list(), vectors
 

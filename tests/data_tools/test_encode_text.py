@@ -109,6 +109,29 @@ def test_a_folder_is_a_model_wherever_it_lies(tmp_path: pathlib.Path) -> None:
     assert (copy.name, copy.sha256, copy.key) == ("mine", load_encoder().sha256, load_encoder().key)
 
 
+@pytest.mark.parametrize(
+    ("name", "sha256", "given", "asked"),
+    [
+        ("all-MiniLM-L6-v2", text_model.PACKAGED_SHA256, "", ""),
+        ("copy", text_model.PACKAGED_SHA256, "", ""),
+        ("all-MiniLM-L6-v2", "1" * 64, "", "all-MiniLM-L6-v2"),
+        ("mine", "1" * 64, "", "mine"),
+        ("mine", "1" * 64, "models/mine", "models/mine"),
+    ],
+)
+def test_the_model_of_a_dataset_is_told_by_its_weights(
+    monkeypatch: pytest.MonkeyPatch, name: str, sha256: str, given: str, asked: str
+) -> None:
+    found, questions = FakeEncoder(), []
+    monkeypatch.setattr(encode_text, "load_encoder", lambda model: questions.append(model) or found)
+    made_with = {"model": name, "sha256": sha256}
+    with pytest.raises(UserError, match=rf"text model fake is not .*\({name}, sha256 {sha256}\).* by --text_model"):
+        encode_text.load_encoder_of(made_with, given)
+    found.sha256 = sha256
+    assert encode_text.load_encoder_of(made_with, given) is found
+    assert questions == [asked, asked]
+
+
 def test_another_model_in_the_package_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"changed")
     monkeypatch.setattr(text_model, "_packaged_folder", lambda: tmp_path)

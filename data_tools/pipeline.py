@@ -29,6 +29,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "amazon_m2": {"split": "column", "validation_fraction": 0.1, "test_fraction": 0.1},
 }
 _NOT_SETTINGS = ("out", "cache_dir")
+_LEAST = {"min_session_length": 2, "min_item_count": 1, "max_session_length": 0, "weeks": 0, "seed": 0}
 
 
 def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str:
@@ -89,7 +90,7 @@ def _checked(options: Options) -> Options:
         raise UserError(f"--out={target} is the folder that this command runs in or is above it; name another folder")
     if target.exists() and not is_dataset(target) and (target.is_file() or any(target.iterdir())):
         raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
-    for name, least in (("min_session_length", 2), ("min_item_count", 1), ("max_session_length", 0), ("weeks", 0)):
+    for name, least in _LEAST.items():
         if getattr(options, name) < least:
             raise UserError(f"--{name} is {getattr(options, name)}; it must be at least {least}")
     if 0 < options.max_session_length < options.min_session_length:

@@ -17,7 +17,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
 _SESSIONS = flags.DEFINE_integer("sessions", 3, "How many sessions of the test split to show.", lower_bound=1)
 _K = flags.DEFINE_integer("k", 10, "How many items to recommend for each.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Which sessions: they are drawn at random, of 4 to 9 items.")
+_SEED = flags.DEFINE_integer("seed", 0, "Which sessions: they are drawn at random, of 4 to 9 items.", lower_bound=0)
 
 
 def main() -> int:

@@ -114,6 +114,7 @@ def test_a_text_column_that_holds_no_text(tmp_path: pathlib.Path, logs: dict[str
         ({"items": ""}, "--items is missing"),
         ({"min_item_count": 1000}, "no train session is left"),
         ({"min_session_length": 1}, "--min_session_length is 1; it must be at least 2"),
+        ({"split": "ratio", "seed": -1}, "--seed is -1; it must be at least 0"),
         ({"max_session_length": 3, "min_session_length": 4}, "below --min_session_length"),
         ({"split": "temporal", "order_column": ""}, "--split=temporal needs --order_column"),
         ({"split": "ratio", "test_fraction": 1.5}, "--test_fraction is 1.5"),

@@ -131,7 +131,7 @@ def test_a_full_disk(command: Command, dataset: pathlib.Path, tmp_path: pathlib.
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_recommend_and_evaluate(command: Command, trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_recommend_evaluate_and_show(command: Command, trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
     workdir = f"--workdir={trained}"
     cases = {
         '{"session": ["i3", "nothing"]}': ("line 1", "nothing"),
@@ -142,4 +142,5 @@ def test_recommend_and_evaluate(command: Command, trained: pathlib.Path, tmp_pat
         assert_one_line(command("experiments.recommend", workdir, input=line), *words)
     assert_one_line(command("experiments.recommend", workdir, "--k=0", input='{"session": ["i3"]}'), "--k=0")
     assert_one_line(command("experiments.evaluate", workdir, "--alpha=0.5,2"), "alpha", "2")
+    assert_one_line(command("experiments.show", workdir, "--seed=-1"), "seed", "-1")
     assert_one_line(command("experiments.evaluate", f"--workdir={tmp_path}"), str(tmp_path), "experiments.train")

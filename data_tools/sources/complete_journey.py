@@ -49,7 +49,7 @@ def read(options: Options, tally: Tally) -> Logs:
         interactions=interactions,
         sessions=sessions,
         items=items,
-        text_columns=TEXT_COLUMNS,
+        text_columns=tuple(items.columns[2:]),
         order={"rule": f"random inside a basket (seed {options.seed}), for its rows are sorted by product id", **ties},
         provenance={"source_files": hashes},
     )
@@ -64,21 +64,15 @@ def _package_data() -> pathlib.Path:
 
 
 def _read_products(path: str) -> pl.DataFrame:
-    columns = ("product_id", *TEXT_COLUMNS)
-    raw = tables.collect(tables.scan(path, "products", columns).select(columns), path, "products")
-    cleaned = raw.select(
-        pl.col("product_id").cast(pl.String).alias("item_id"),
-        *(item_texts.clean(pl.col(column)).str.to_lowercase().alias(column) for column in TEXT_COLUMNS),
+    items = item_texts.read_items(path, id_column="product_id", text_columns=TEXT_COLUMNS, name_column="product_type")
+    kind, category, department, _, size = (
+        pl.when(pl.col(column) != "").then(pl.col(column)) for column in items.columns[2:]
     )
-    item_texts.require_unique(cleaned, path)
-    kinds = [pl.when(pl.col(c) != "").then(pl.col(c)) for c in ("product_type", "product_category", "department")]
     name = pl.concat_str(
-        pl.coalesce(*kinds, pl.col("item_id")),
-        pl.when(pl.col("package_size") != "").then(pl.col("package_size")),
-        separator=", ",
-        ignore_nulls=True,
+        pl.coalesce(kind, category, department, "item_id"), size, separator=item_texts.SEPARATOR, ignore_nulls=True
     )
-    return cleaned.select("item_id", name.alias("name"), *TEXT_COLUMNS)
+    # Only what people see is freed of its capitals: texts stay as published, for those of new items come like that.
+    return items.with_columns(name.str.to_lowercase().alias("name"))
 
 
 def _purchases(rows: pl.DataFrame, items: pl.DataFrame, weeks: int, tally: Tally) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import math
 import pathlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -22,10 +22,12 @@ from alterrec_jax.catalogue import encoder_of, write_catalogue
 from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, MiningConfig
 from alterrec_jax.data.batches import TrainBatches
-from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.encode import Encoder
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.batching import default_batch_size
 from alterrec_jax.evaluation.protocol import Protocol, fusion_views, validate
+from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
@@ -195,7 +197,7 @@ class Trainer:
                 jax.block_until_ready(state.totals)
             place.seconds = time.monotonic() - started
             due = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
-            if self._stop.is_set() or (due and place.step < total):
+            if self._stop.is_set() or due:
                 self._save()
                 started = time.monotonic() - place.seconds
                 if self._stop.is_set():
@@ -225,7 +227,17 @@ class Trainer:
         params = {name: state.params for name, state in self._states.items()}
         encoder = Encoder(self._networks, params, self._features, self._config.max_length)
         views = fusion_views(self._config.protocol.alpha)
-        return validate(self._dataset, encoder, encoder.tables, views, self._protocol)
+
+        def queries(sessions: Sessions, targets: Targets) -> Iterator[Mapping[str, np.ndarray]]:
+            size = default_batch_size(self._dataset.catalogue_size)
+            for batch in encoder(sessions, targets):
+                for start in range(0, len(batch["id"]), size):
+                    if self._stop.is_set():
+                        self._save()  # the steps are all done: continued, the epoch is validated at once
+                        raise Interrupted
+                    yield {name: array[start : start + size] for name, array in batch.items()}
+
+        return validate(self._dataset, queries, encoder.tables, views, self._protocol)
 
     def _record(self, turn: Turn, metrics: Mapping[str, Mapping[str, float]]) -> None:
         place, total = self._place, self._batches.steps_per_epoch

@@ -1,0 +1,97 @@
+"""The driver within one process: where it stops, and what it continues from."""
+
+import itertools
+import pathlib
+import signal
+import time
+import types
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import pytest
+
+from alterrec_jax import trainer
+from alterrec_jax.checkpoint import read_newest
+from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
+from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.evaluation import batching, ranking
+from alterrec_jax.trainer import Interrupted, Trainer
+
+CONFIG = AlterRecConfig(
+    batch_prefixes=53,
+    max_length=7,
+    id=NetworkConfig(encoder="mean", dim=3),
+    text=TextNetworkConfig(encoder="mean", dim=5, mlp_hidden=()),
+    mining=MiningConfig(k1=2, k2=19, augment=False),
+    schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=2),
+)
+CLOCKS = ("seconds", "prefixes_per_second", "finished_at")
+
+
+def saved(workdir: pathlib.Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The digests of the newest checkpoint's arrays, and its history without the clocks."""
+    meta = read_newest(workdir).meta
+    return meta["digests"], [{k: v for k, v in row.items() if k not in CLOCKS} for row in meta["place"]["history"]]
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The workdir of a run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    Trainer(CONFIG, dataset, workdir).run()
+    return workdir
+
+
+@pytest.fixture
+def last_step(dataset: Dataset) -> int:
+    """How many steps an epoch has."""
+    return TrainBatches(dataset.splits["train"], CONFIG.batch_prefixes, CONFIG.max_length).steps_per_epoch
+
+
+def test_a_stop_is_heard_between_the_batches_of_validation(
+    dataset: Dataset, whole: pathlib.Path, last_step: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, count = [], ranking.count_ranks
+
+    def count_and_terminate(*args: Any, **kwargs: Any) -> Any:
+        batches.append(len(args[1]))
+        signal.raise_signal(signal.SIGTERM)
+        return count(*args, **kwargs)
+
+    monkeypatch.setattr(batching, "_SCORES_HELD", 8 * dataset.catalogue_size)  # several batches: of 8 targets
+    monkeypatch.setattr(ranking, "count_ranks", count_and_terminate)
+    with pytest.raises(Interrupted):
+        Trainer(CONFIG, dataset, tmp_path).run()
+    assert batches == [8, 8, 8], "one batch under three views"
+    place = read_newest(tmp_path).meta["place"]
+    assert (place["epoch"], place["step"], place["history"]) == (0, last_step, [])
+
+    monkeypatch.undo()
+    first_steps = []
+
+    def noted(items: Iterable[Any], *_: Any, initial: int, **__: Any) -> Iterable[Any]:
+        first_steps.append(initial)
+        return items
+
+    monkeypatch.setattr(trainer, "progress", noted)
+    Trainer(CONFIG, dataset, tmp_path).run()
+    assert first_steps == [last_step, 0], "only the second epoch had steps left"
+    assert saved(tmp_path) == saved(whole)
+
+
+def test_a_due_checkpoint_does_not_wait_for_validation(
+    dataset: Dataset, whole: pathlib.Path, last_step: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> NoReturn:
+        raise RuntimeError("killed")
+
+    slow = itertools.count(0, CONFIG.checkpoint_seconds)  # between any two looks at the clock a checkpoint is due
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "time", types.SimpleNamespace(time=time.time, monotonic=lambda: next(slow)))
+        patch.setattr(trainer, "validate", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            Trainer(CONFIG, dataset, tmp_path).run()
+    assert read_newest(tmp_path).meta["place"]["step"] == last_step
+    Trainer(CONFIG, dataset, tmp_path).run()
+    assert saved(tmp_path) == saved(whole)

@@ -43,10 +43,11 @@ class CheckpointStore:
     """The checkpoints of a workdir, the newest two of them."""
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
-        self._folder = pathlib.Path(workdir).absolute() / _FOLDER
-        # Whoever only reads must not clear away what a run that is going on has half written.
+        self._folder, self._read_only = pathlib.Path(workdir).absolute() / _FOLDER, read_only
+        # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
+        # run clears away meanwhile.
         options = (
-            ocp.CheckpointManagerOptions(read_only=True)
+            ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)
             if read_only
             else ocp.CheckpointManagerOptions(
                 max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -88,13 +89,15 @@ class CheckpointStore:
     def restore_newest(self, state: Any, best: Any) -> Checkpoint | None:
         """The newest intact checkpoint, with a word on any newer one that is not; None if there is none at all.
 
+        A run that is going on may save and clear away while its checkpoints are read here; they are listed anew then.
+
         Args:
           state, best: trees of arrays of the shapes to restore; None for a tree that is not needed.
 
         Raises:
           UserError: there are checkpoints, and none of them is intact.
         """
-        numbers = sorted(self._manager.all_steps(), reverse=True)
+        numbers = self._numbers()
         for number in numbers:
             try:
                 with _without_late_callbacks():
@@ -102,11 +105,19 @@ class CheckpointStore:
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
+                if self._numbers() != numbers:
+                    return self.restore_newest(state, best)
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
                 say(f"checkpoint {self._folder / str(number)} is damaged and is passed over: {reason}")
         if numbers:
-            raise UserError(f"no checkpoint in {self._folder} is intact; remove that folder to train from the start")
+            # Whoever only reads cannot know whose folder it is, nor whether a run goes on in it.
+            remedy = "train in another workdir" if self._read_only else "remove that folder to train from the start"
+            raise UserError(f"no checkpoint in {self._folder} is intact; {remedy}")
         return None
+
+    def _numbers(self) -> list[int]:
+        """The numbers of the checkpoints that are there now, the newest first; orbax knows those of a while ago."""
+        return sorted((int(entry.name) for entry in self._folder.iterdir() if entry.name.isdigit()), reverse=True)
 
     def forget_after(self, number: int) -> None:
         """Removes checkpoints newer than `number`: the damaged ones that were passed over."""

@@ -229,6 +229,8 @@ def test_nothing_intact_is_an_error_with_the_remedy(workdir: pathlib.Path) -> No
             truncate(workdir / file)
     with pytest.raises(UserError, match="no checkpoint in .* is intact; remove that folder"):
         restore(workdir)
+    with pytest.raises(UserError, match="no checkpoint in .* is intact; train in another workdir"):
+        read_newest(workdir)
 
 
 def test_other_shapes_are_not_restored(saved: pathlib.Path) -> None:
@@ -255,3 +257,23 @@ def test_reading_leaves_what_a_run_is_writing(saved: pathlib.Path, tmp_path: pat
     (half_written / "state").write_text("half")
     assert read_newest(workdir).meta["place"] == {"epoch": 2}
     assert (half_written / "state").read_text() == "half"
+
+
+@pytest.mark.parametrize("clearances", [1, 2])
+def test_a_reader_looks_again_when_the_run_has_saved_and_cleared_away(
+    clearances: int, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restore_one = CheckpointStore._restore
+    to_come = [(5, 6), (3, 4)][-clearances:]
+
+    def overtaken(store: CheckpointStore, *args: Any) -> Checkpoint:
+        if to_come:
+            save(workdir, *to_come.pop())
+        return restore_one(store, *args)
+
+    monkeypatch.setattr(CheckpointStore, "_restore", overtaken)
+    newest = 2 + 2 * clearances
+    found = read_newest(workdir, checkpoint_of(0).best)
+    assert found.meta["place"] == {"epoch": newest}
+    assert tree_digest(found.best) == digests(checkpoint_of(newest))[1]
+    assert "damaged" not in capsys.readouterr().err

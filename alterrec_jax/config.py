@@ -5,6 +5,7 @@ departs from it, a field gives the other reading (`experiments/configs/official.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ class AlterRecConfig:
                 mining.p,
                 f"0 to mining.k1 ({mining.k1}): a positive must not be a negative too",
             )
-        _require(mining.beta >= 0, "mining.beta", mining.beta, "at least 0")
+        _require(0 <= mining.beta < math.inf, "mining.beta", mining.beta, "at least 0 and finite")
         _require(0 < mining.hard_fraction <= 1, "mining.hard_fraction", mining.hard_fraction, "in (0, 1]")
         _require(schedule.m_random >= 0, "schedule.m_random", schedule.m_random, "at least 0")
         _require(schedule.m_gap >= 1, "schedule.m_gap", schedule.m_gap, "at least 1")
@@ -118,6 +119,7 @@ class AlterRecConfig:
         _require(0 <= protocol.alpha <= 1, "protocol.alpha", protocol.alpha, "between 0 and 1")
         _choose(protocol.targets, "protocol.targets", "last", "all_prefixes")
         _choose(protocol.select_on, "protocol.select_on", "hits@20", "ndcg@20")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
         _require(self.max_length >= 1, "max_length", self.max_length, "at least 1")
         _require(self.batch_prefixes >= 1, "batch_prefixes", self.batch_prefixes, "at least 1")
         _require(self.checkpoint_seconds >= 1, "checkpoint_seconds", self.checkpoint_seconds, "at least 1")
@@ -170,9 +172,10 @@ def _check_network(name: str, network: NetworkConfig) -> None:
             f"a divisor of {name}.dim ({network.dim})",
         )
     _require(0 <= network.dropout < 1, f"{name}.dropout", network.dropout, "in [0, 1)")
-    _require(network.temperature > 0, f"{name}.temperature", network.temperature, "above 0")
-    _require(network.learning_rate > 0, f"{name}.learning_rate", network.learning_rate, "above 0")
-    _require(network.weight_decay >= 0, f"{name}.weight_decay", network.weight_decay, "at least 0")
+    tau, rate, decay = network.temperature, network.learning_rate, network.weight_decay
+    _require(0 < tau < math.inf, f"{name}.temperature", tau, "above 0 and finite")
+    _require(0 < rate < math.inf, f"{name}.learning_rate", rate, "above 0 and finite")
+    _require(0 <= decay < math.inf, f"{name}.weight_decay", decay, "at least 0 and finite")
     _require(network.decay_every >= 0, f"{name}.decay_every", network.decay_every, "at least 0")
     _require(0 < network.decay_factor <= 1, f"{name}.decay_factor", network.decay_factor, "in (0, 1]")
     if isinstance(network, TextNetworkConfig):

@@ -9,7 +9,7 @@ import pytest
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig, from_mapping
 from alterrec_jax.errors import UserError
 
-NAN = float("nan")
+NAN, INFINITY = float("nan"), float("inf")
 
 
 def changed(config: Any, path: str, value: Any) -> Any:
@@ -37,12 +37,18 @@ def test_defaults_make_sense() -> None:
         ("id.dropout", -0.1),
         ("id.dropout", NAN),
         ("text.temperature", 0.0),
+        ("id.temperature", INFINITY),
+        ("text.temperature", NAN),
         ("id.learning_rate", 0.0),
         ("id.learning_rate", NAN),
+        ("text.learning_rate", INFINITY),
         ("text.weight_decay", -1e-6),
+        ("id.weight_decay", NAN),
+        ("id.weight_decay", INFINITY),
         ("id.decay_every", -1),
         ("text.decay_factor", 0.0),
         ("text.decay_factor", 1.5),
+        ("id.decay_factor", NAN),
         ("text.mlp_hidden", (7, 0)),
         ("text.item_dropout", 1.0),
         ("mining.k1", -1),
@@ -52,6 +58,7 @@ def test_defaults_make_sense() -> None:
         ("mining.p", -1),
         ("mining.beta", -0.5),
         ("mining.beta", NAN),
+        ("mining.beta", INFINITY),
         ("mining.hard_fraction", 0.0),
         ("mining.hard_fraction", 1.1),
         ("schedule.m_random", -1),
@@ -63,6 +70,8 @@ def test_defaults_make_sense() -> None:
         ("protocol.alpha", NAN),
         ("protocol.targets", "first"),
         ("protocol.select_on", "hits@10"),
+        ("seed", -1),
+        ("seed", 2**32),
         ("max_length", 0),
         ("batch_prefixes", 0),
         ("checkpoint_seconds", 0),
@@ -80,6 +89,7 @@ def test_senseless_values_are_refused_by_name(field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("seed", 2**32 - 1),
         ("mining.k1", 0),
         ("mining.p", 20),
         ("mining.hard_fraction", 1.0),

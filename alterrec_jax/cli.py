@@ -51,8 +51,6 @@ def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
         raise
     except (AttributeError, KeyError) as error:  # ml_collections, for an unknown field of the configuration
         raise UserError(f"configuration override: {' '.join(str(error.args[0]).split())}") from None
-    except (FileNotFoundError, ImportError, SyntaxError) as error:
-        raise UserError(f"--config cannot be loaded: {error}") from None
     if len(remaining) > 1:
         raise UserError(f"unexpected argument '{remaining[1]}'; every setting is a flag, see --help")
     return remaining

@@ -8,19 +8,16 @@ Any field of the configuration can be overridden: --config.seed=1 --config.text.
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from alterrec_jax import cli
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.progress import say
 from alterrec_jax.trainer import Interrupted, Trainer
+from experiments import config_flag
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
+_CONFIG = config_flag.define(
     "A file of experiments/configs; --config.FIELD=VALUE overrides a field. alterrec_jax/config.py explains them all.",
-    lock_config=True,
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _WORKDIR = flags.DEFINE_string(

@@ -52,6 +52,28 @@ def test_no_such_dataset_or_configuration(command: Command, tmp_path: pathlib.Pa
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("rate = 1e-3\nrate = rat\n", ("NameError", "'rat'", "(line 2)")),
+        ("def get_config():\n    return int(None)\n", ("TypeError", "(line 2)")),
+        ("def get_config():\n    raise ValueError('not\\nthis')\n", ("ValueError: not this", "(line 2)")),
+        ("def get_config()\n", ("SyntaxError", "line 1")),
+        ("import nowhere\n", ("ModuleNotFoundError", "'nowhere'", "(line 1)")),
+        ("seed = 1\n", ("get_config()", "experiments/configs")),
+        ("def get_config():\n    pass\n", ("get_config()", "ConfigDict")),
+        (None, ("directory",)),
+    ],
+)
+def test_a_configuration_file_that_fails(
+    command: Command, tmp_path: pathlib.Path, content: str | None, words: tuple[str, ...]
+) -> None:
+    path = tmp_path / "mine.py"
+    path.mkdir() if content is None else path.write_text(content)
+    flags = (f"--config={path}", "--config.seed=1", "--data_dir=x", f"--workdir={tmp_path / 'run'}")
+    assert_one_line(command("experiments.train", *flags), f"--config={path}", *words)
+
+
 def test_damaged_dataset(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     vectors = np.load(dataset / "text_vectors.npy")
     holes = vectors.copy()

@@ -27,7 +27,7 @@ from alterrec_jax.progress import say
 FORMAT_VERSION = 1
 _KEPT = 2
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
-_FOLDER = "checkpoints"
+FOLDER = "checkpoints"
 _LATE_SECONDS = 0.2  # reads that were under way when one of them failed have ended by then
 
 
@@ -43,7 +43,7 @@ class CheckpointStore:
     """The checkpoints of a workdir, the newest two of them."""
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
-        self._folder, self._read_only = pathlib.Path(workdir).absolute() / _FOLDER, read_only
+        self._folder, self._read_only = pathlib.Path(workdir).absolute() / FOLDER, read_only
         # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
         # run clears away meanwhile.
         options = (
@@ -181,7 +181,7 @@ def read_newest(workdir: str | os.PathLike[str], best: Any = None) -> Checkpoint
       UserError: the workdir holds no checkpoint, or none that is intact.
     """
     found = None
-    if (pathlib.Path(workdir) / _FOLDER).is_dir():
+    if (pathlib.Path(workdir) / FOLDER).is_dir():
         store = CheckpointStore(workdir, read_only=True)
         try:
             found = store.restore_newest(None, best)

@@ -19,7 +19,8 @@ from alterrec_jax.config import AlterRecConfig
 
 matplotlib.use("Agg")
 
-_EVENTS = "tensorboard"
+CONFIG, _HISTORY, _EVENTS, _CURVES = "config.json", "history.csv", "tensorboard", "curves.png"
+WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
 _TEXT = ("network", "phase")
 
 
@@ -28,7 +29,7 @@ class RunLog:
 
     def __init__(self, workdir: pathlib.Path, config: AlterRecConfig, history: Sequence[Mapping[str, Any]]):
         self._workdir, self._written = workdir, 0
-        files.write_json(workdir / "config.json", dataclasses.asdict(config))
+        files.write_json(workdir / CONFIG, dataclasses.asdict(config))
         shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # told anew from the history
         self._writer = Writer(str(workdir / _EVENTS))
         if history:
@@ -45,9 +46,9 @@ class RunLog:
                     self._writer.add_scalar(tag, value, record["epoch"] + 1, wall_time=record["finished_at"])
         self._written = len(history)
         self._writer.flush()
-        with files.replacing(self._workdir / "history.csv") as partial:
+        with files.replacing(self._workdir / _HISTORY) as partial:
             pl.DataFrame(list(history)).write_csv(partial)
-        with files.replacing(self._workdir / "curves.png") as partial:
+        with files.replacing(self._workdir / _CURVES) as partial:
             _draw(history, partial)
 
 

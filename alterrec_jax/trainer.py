@@ -33,6 +33,7 @@ from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
 from alterrec_jax.schedule import RANDOM, Turn, turn_of_epoch
 from alterrec_jax.signals import stop_signals
+from alterrec_jax.workdir import claimed
 
 _INIT, _ORDER, _STEP = range(3)  # what a key is folded for
 _STEPS_IN_FLIGHT = 16  # the driver waits for the device so often, to tell true times and hear signals
@@ -103,16 +104,17 @@ class Trainer:
 
         Raises:
           Interrupted: a signal asked it to stop; its place is saved.
-          UserError: the workdir holds another run, a loss is not finite, or the disk is full.
+          UserError: the workdir is in use or holds something else, a loss is not finite, or the disk is full.
         """
-        self._store = CheckpointStore(self._workdir)
-        try:
-            self._begin_or_continue()
-            with stop_signals(self._stop):
-                while not self._finished():
-                    self._epoch()
-        finally:
-            self._store.close()
+        with claimed(self._workdir):
+            self._store = CheckpointStore(self._workdir)
+            try:
+                self._begin_or_continue()
+                with stop_signals(self._stop):
+                    while not self._finished():
+                        self._epoch()
+            finally:
+                self._store.close()
         assert self._place.best is not None
         return self._place.best
 

@@ -15,8 +15,10 @@ from alterrec_jax.checkpoint import read_newest
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import batching, ranking
 from alterrec_jax.trainer import Interrupted, Trainer
+from alterrec_jax.workdir import claimed
 
 CONFIG = AlterRecConfig(
     batch_prefixes=53,
@@ -95,3 +97,18 @@ def test_a_due_checkpoint_does_not_wait_for_validation(
     assert read_newest(tmp_path).meta["place"]["step"] == last_step
     Trainer(CONFIG, dataset, tmp_path).run()
     assert saved(tmp_path) == saved(whole)
+
+
+def test_a_workdir_that_is_in_use_or_not_of_a_run_is_refused_before_anything_is_written(
+    dataset: Dataset, tmp_path: pathlib.Path
+) -> None:
+    used, other = tmp_path / "used", tmp_path / "other"
+    with claimed(used), pytest.raises(UserError, match="in use"):
+        Trainer(CONFIG, dataset, used).run()
+    (other / "tensorboard").mkdir(parents=True)
+    with pytest.raises(UserError, match="not of a run of ours"):
+        Trainer(CONFIG, dataset, other).run()
+    assert [sorted(path.name for path in folder.iterdir()) for folder in (used, other)] == [
+        ["alterrec_jax.lock"],
+        ["tensorboard"],
+    ]

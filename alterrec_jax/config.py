@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from alterrec_jax.cli import nearest
 from alterrec_jax.errors import UserError
+from alterrec_jax.mining import SELECTIONS
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class MiningConfig:
     augment: bool = True  # AlterRec_aug: learn from the peer's top p as positives too
     p: int = 5  # how many of them
     beta: float = 0.5  # weight of each
+    selection: str = "search"  # how ranks are found: "search", "top_k" (reference), "approx" (fast on TPU, not exact)
     hard_fraction: float = (
         1.0  # share of the window that is drawn; uniform negatives fill up the rest (released code: 0.5)
     )
@@ -111,6 +113,7 @@ class AlterRecConfig:
                 f"0 to mining.k1 ({mining.k1}): a positive must not be a negative too",
             )
         _require(0 <= mining.beta < math.inf, "mining.beta", mining.beta, "at least 0 and finite")
+        _choose(mining.selection, "mining.selection", *SELECTIONS)
         _require(0 < mining.hard_fraction <= 1, "mining.hard_fraction", mining.hard_fraction, "in (0, 1]")
         _require(schedule.m_random >= 0, "schedule.m_random", schedule.m_random, "at least 0")
         _require(schedule.m_gap >= 1, "schedule.m_gap", schedule.m_gap, "at least 1")

@@ -1,8 +1,9 @@
 """Hard negatives and augmented positives from the frozen peer's ranking (section 4.2 of the AlterRec paper).
 
-The ranking is that of `jax.lax.top_k`: by descending score, equal scores by ascending item number. A rank window
-is a contiguous piece of it, so it is described by its two border entries, and an item is in it if it lies
-between them: membership is a comparison, and no list of items has to be gathered or scattered.
+The rank of an item is the number of items that score higher, so items of one score share a rank. The window of ranks
+[k1, k2) is then what scores less than the k1-th best and at least as much as the k2-th best: two numbers a prefix
+describe it, membership is a comparison, and no list of items has to be sorted, gathered or scattered. The top p of
+`jax.lax.top_k`, p <= k1, are never in the window.
 """
 
 from typing import NamedTuple
@@ -10,60 +11,142 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+SELECTIONS = ("search", "top_k", "approx")
+"""How the k-th best score is found: by counting ("search"), by `lax.top_k`, or by `lax.approx_max_k`, which is fast
+on TPU and misses some of the best."""
+
+HELD = 2**26  # scores of a batch that may be held at once: 256 MiB in float32
+_SMALL = 64  # up to here `lax.top_k` is a pass or two over the scores, whatever the selection
+
 
 class RankWindow(NamedTuple):
-    """The ranks [k1, k2) of each prefix's ranking, by their first and last entries.
+    """The ranks [k1, k2) of each prefix's ranking, by their borders.
 
     Attributes:
-      first_score, first_item: [prefix], the entry of rank k1.
-      last_score, last_item: [prefix], the entry of rank k2 - 1; None where k2 is the whole catalogue.
-      top: int32 [prefix, p], the items of rank 0 .. p-1.
+      below: float [prefix], every score of the window is less: the k1-th best, or infinity where k1 is 0.
+      least: float [prefix], no score of the window is less: the k2-th best (or what lies between it and the next
+        lower score), or minus infinity where k2 is the whole catalogue.
+      top: int32 [prefix, p], the best p items, equal scores by ascending item number.
     """
 
-    first_score: jax.Array
-    first_item: jax.Array
-    last_score: jax.Array | None
-    last_item: jax.Array | None
+    below: jax.Array
+    least: jax.Array
     top: jax.Array
 
 
-def rank_window(scores: jax.Array, k1: int, k2: int, p: int = 0) -> RankWindow:
-    """Finds the window [k1, k2) and the top p of each row by `jax.lax.top_k`.
+def rank_window(scores: jax.Array, k1: int, k2: int, p: int = 0, selection: str = "search") -> RankWindow:
+    """Finds the window [k1, k2) and the top p of each row.
 
     Args:
-      scores: float [prefix, item], the peer's scores.
+      scores: float32 [prefix, item], the peer's scores.
       k1, k2: ranks from 0; 0 <= k1 < k2 <= items.
       p: how many of the best to name; p <= k1.
+      selection: one of SELECTIONS.
     """
-    items = scores.shape[1]
-    whole = k2 == items  # then only the first border needs the ranking
+    prefixes, items = scores.shape
+    first = k1 if k1 <= _SMALL or selection == "top_k" else p
     # Without the barrier XLA pushes the slices below into the selection and falls back to sorting whole rows.
-    values, indices = jax.lax.optimization_barrier(jax.lax.top_k(scores, k1 + 1 if whole else k2))
-    return RankWindow(
-        first_score=values[:, k1],
-        first_item=indices[:, k1],
-        last_score=None if whole else values[:, k2 - 1],
-        last_item=None if whole else indices[:, k2 - 1],
-        top=indices[:, :p],
-    )
+    values, indices = jax.lax.optimization_barrier(jax.lax.top_k(scores, first))
+    if k1 == 0:
+        below = jnp.full(prefixes, jnp.inf, scores.dtype)
+    else:
+        below = values[:, k1 - 1] if k1 <= first else kth_best(scores, k1, selection)
+    least = jnp.full(prefixes, -jnp.inf, scores.dtype) if k2 == items else kth_best(scores, k2, selection)
+    return RankWindow(below, least, indices[:, :p])
+
+
+def peer_window(
+    queries: jax.Array, table: jax.Array, k1: int, k2: int, p: int = 0, selection: str = "search"
+) -> RankWindow:
+    """`rank_window` of the scores queries @ table.T, a few prefixes at a time where all scores are too many to hold."""
+
+    def some(part: jax.Array) -> RankWindow:
+        return rank_window(part @ table.T, k1, k2, p, selection)
+
+    prefixes, items = len(queries), len(table)
+    if prefixes * items <= HELD:
+        return some(queries)
+    at_once = max(HELD // 4 // items, 1)
+    pieces = -(-prefixes // at_once)
+    padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
+    found = jax.lax.map(some, padded.reshape(pieces, at_once, -1))
+    return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
 
 
 def in_window(scores: jax.Array, window: RankWindow) -> jax.Array:
-    """bool [prefix, item]: which items of the scores that `window` was found in have a rank in [k1, k2)."""
-    item = jnp.arange(scores.shape[1], dtype=jnp.int32)[None, :]
-    first_score, first_item = window.first_score[:, None], window.first_item[:, None]
-    inside = (scores < first_score) | ((scores == first_score) & (item >= first_item))
-    if window.last_score is not None and window.last_item is not None:
-        last_score, last_item = window.last_score[:, None], window.last_item[:, None]
-        inside &= (scores > last_score) | ((scores == last_score) & (item <= last_item))
-    return inside
+    """bool [prefix, item]: which of some items, by the peer's scores for them, are in the window."""
+    return (scores < window.below[:, None]) & (scores >= window.least[:, None])
+
+
+def kth_best(scores: jax.Array, k: int, selection: str = "search") -> jax.Array:
+    """float32 [prefix]: of each row a border that at least k scores reach, and fewer than k surpass.
+
+    It is the k-th best score (k from 1), or, by "search", any number between that and the next lower one.
+    """
+    if selection == "approx":
+        return jax.lax.approx_max_k(scores, k)[0][:, -1]
+    if selection == "top_k" or k <= _SMALL:
+        return jax.lax.optimization_barrier(jax.lax.top_k(scores, k))[0][:, -1]
+    return _search(scores, k)
+
+
+class _Bracket(NamedTuple):
+    """The border lies in [low, high), as ordered integers; `at_low` scores reach low, `at_high` reach high."""
+
+    low: jax.Array
+    high: jax.Array
+    at_low: jax.Array
+    at_high: jax.Array
+    round: jax.Array
+
+
+def _search(scores: jax.Array, k: int) -> jax.Array:
+    """The k-th best by counting how many scores reach a guess: two interpolated guesses, then one that halves."""
+    low, high = _ordered(jnp.min(scores, axis=1)), _ordered(jnp.max(scores, axis=1)) + 1
+    start = _Bracket(low, high, jnp.full_like(low, scores.shape[1]), jnp.zeros_like(low), jnp.int32(0))
+
+    def searching(bracket: _Bracket) -> jax.Array:
+        return (bracket.at_low != k) & (bracket.high - 1 > bracket.low)
+
+    def narrow(bracket: _Bracket) -> _Bracket:
+        low, high, at_low, at_high, count = bracket
+        share = (at_low - k) / jnp.maximum(at_low - at_high, 1)
+        from_score, to_score = _float(low), _float(high)
+        between = _ordered(from_score + (to_score - from_score) * jnp.clip(share, 0.02, 0.98))
+        half = (low >> 1) + (high >> 1) + (low & high & 1)
+        guess = jnp.clip(jnp.where(count % 3 == 2, half, between), low + 1, high - 1)
+        reach = jnp.sum(scores >= _float(guess)[:, None], axis=1, dtype=jnp.int32)
+        active = searching(bracket)
+        up, down = active & (reach >= k), active & (reach < k)
+        return _Bracket(
+            low=jnp.where(up, guess, low),
+            high=jnp.where(down, guess, high),
+            at_low=jnp.where(up, reach, at_low),
+            at_high=jnp.where(down, reach, at_high),
+            round=count + 1,
+        )
+
+    return _float(jax.lax.while_loop(lambda bracket: jnp.any(searching(bracket)), narrow, start).low)
+
+
+def _ordered(values: jax.Array) -> jax.Array:
+    """int32 of the same order as float32 values."""
+    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+def _float(ordered: jax.Array) -> jax.Array:
+    """The float32 values that `_ordered` was made of; 0 for subnormal ones, which some devices compare as 0."""
+    values = jax.lax.bitcast_convert_type(jnp.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered), jnp.float32)
+    return jnp.where(jnp.abs(values) < jnp.finfo(jnp.float32).tiny, 0, values)
 
 
 def drawn_from_window(key: jax.Array, scores: jax.Array, k1: int, k2: int, hard_fraction: float) -> jax.Array:
     """Negatives of the released code: a share of the window, and uniform items in place of the rest.
 
-    Of the n = k2 - k1 negatives, round(hard_fraction * n) ranks are drawn from the window without replacement and
-    the others from the catalogue with replacement. One draw of ranks and one of items serves the whole batch.
+    Of the n = k2 - k1 negatives, round(hard_fraction * n) places are drawn from places k1 .. k2-1 of the ranking of
+    `jax.lax.top_k` without replacement and the others from the catalogue with replacement. One draw of places and one
+    of items serves the whole batch.
 
     Returns:
       float32 [prefix, item], how often each item is a negative.
@@ -72,8 +155,8 @@ def drawn_from_window(key: jax.Array, scores: jax.Array, k1: int, k2: int, hard_
     window = k2 - k1
     hard = round(hard_fraction * window)
     rank_key, item_key = jax.random.split(key)
-    ranks = k1 + jax.random.permutation(rank_key, window)[:hard]
-    mined = jax.lax.top_k(scores, k2)[1][:, ranks]
+    places = k1 + jax.random.permutation(rank_key, window)[:hard]
+    mined = jax.lax.top_k(scores, k2)[1][:, places]
     uniform = jax.random.randint(item_key, (window - hard,), 0, items)
     shared = jnp.zeros(items, jnp.float32).at[uniform].add(1.0)
     counts = jnp.broadcast_to(shared[None, :], (prefixes, items))
@@ -81,9 +164,5 @@ def drawn_from_window(key: jax.Array, scores: jax.Array, k1: int, k2: int, hard_
 
 
 def random_negatives(key: jax.Array, items: int, count: int) -> jax.Array:
-    """int32 [count]: items drawn uniformly without replacement, one draw for a whole batch.
-
-    Each prefix's negatives are uniform over the catalogue; the loss takes the prefix's own target out of them, as
-    it does with a window.
-    """
+    """int32 [count]: items drawn uniformly without replacement, one draw for a whole batch."""
     return jax.random.permutation(key, items)[:count].astype(jnp.int32)

@@ -13,8 +13,9 @@ import optax
 
 from alterrec_jax import mining
 from alterrec_jax.config import MiningConfig, NetworkConfig
-from alterrec_jax.losses import sampled_softmax_loss
+from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
 from alterrec_jax.models.network import Network, PackedRows, Params
+from alterrec_jax.negatives import CountedNegatives, Negatives, SharedNegatives, WindowNegatives
 
 
 class Totals(NamedTuple):
@@ -99,11 +100,10 @@ def make_random_step(
         sample_key, dropout_key = jax.random.split(key)
         table, queries = _embed(network, params, features, rows, dropout_key)
         targets = rows.targets.reshape(-1)
-        negatives = mining.random_negatives(sample_key, len(table), count)
+        drawn = mining.random_negatives(sample_key, len(table), min(count + 1, len(table)))
         losses = sampled_softmax_loss(
             target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
-            negative_scores=queries @ table[negatives].T,
-            negative_counts=negatives[None, :] != targets[:, None],
+            log_sum=log_sum_exp(queries, table[drawn], SharedNegatives(drawn, targets)),
         )
         return jnp.sum(losses, where=rows.where.reshape(-1))
 
@@ -126,24 +126,25 @@ def make_window_step(
     """The step of the alternation: hard negatives, and augmented positives, from the frozen peer's ranking."""
     k1, k2 = window
 
-    def mine(peer: FrozenPeer, rows: PackedRows, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        queries = peer_network.session_embeddings(peer.params, peer.table, rows)
-        scores = queries.reshape(-1, queries.shape[-1]) @ peer.table.T
-        found = mining.rank_window(scores, k1, k2, config.p if config.augment else 0)
+    def mine(peer: FrozenPeer, rows: PackedRows, key: jax.Array) -> tuple[Negatives, jax.Array]:
+        targets = rows.targets.reshape(-1)
+        queries = peer_network.session_embeddings(peer.params, peer.table, rows).reshape(len(targets), -1)
+        found = mining.peer_window(queries, peer.table, k1, k2, config.p if config.augment else 0, config.selection)
         if config.hard_fraction < 1:
-            return mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction), found.top
-        return mining.in_window(scores, found), found.top
+            scores = queries @ peer.table.T
+            return CountedNegatives(
+                mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction), targets
+            ), found.top
+        return WindowNegatives(queries, peer.table, found, targets), found.top
 
     def loss_fn(params: Params, peer: FrozenPeer, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
         sample_key, dropout_key = jax.random.split(key)
         negatives, positives = mine(peer, rows, sample_key)
         table, queries = _embed(network, params, features, rows, dropout_key)
         targets = rows.targets.reshape(-1)
-        item = jnp.arange(len(table), dtype=jnp.int32)
         losses = sampled_softmax_loss(
             target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
-            negative_scores=queries @ table.T,
-            negative_counts=jnp.where(item[None, :] == targets[:, None], 0, negatives),
+            log_sum=log_sum_exp(queries, table, negatives),
             positive_scores=jnp.einsum("pd,pad->pa", queries, table[positives]) if config.augment else None,
             positive_where=positives != targets[:, None] if config.augment else None,
             beta=config.beta,

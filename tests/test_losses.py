@@ -1,13 +1,15 @@
-"""The sampled softmax with augmented positives, by value, by gradient and by property."""
+"""The sampled softmax with augmented positives, by value, by gradient and by property, whole and in blocks of items."""
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.losses import sampled_softmax_loss
+from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
+from alterrec_jax.negatives import CountedNegatives
 from tests.oracles import losses as oracle
 
 PREFIXES, ITEMS, POSITIVES, BETA = 7, 13, 3, 0.7
@@ -49,16 +51,34 @@ def expected(scores: Scores, beta: float) -> np.ndarray:
     )
 
 
-loss = jax.jit(sampled_softmax_loss)
+BLOCKS = (ITEMS, 1, 4, ITEMS - 1)
+"""Items at a time: all of them, one, and two that leave a rest."""
 
 
-@jax.jit
-def gradients(scores: Scores) -> tuple[jax.Array, jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnames="block")
+def loss(
+    target_scores: Any,
+    negative_scores: Any,
+    negative_counts: Any,
+    positive_scores: Any = None,
+    positive_where: Any = None,
+    beta: float = 0.0,
+    block: int | None = None,
+) -> jax.Array:
+    """The loss of given scores: queries that are their rows, against a table that is the identity."""
+    no_target = jnp.full(len(negative_scores), -1)
+    negatives = CountedNegatives(jnp.asarray(negative_counts, jnp.float32), no_target)
+    log_sum = log_sum_exp(negative_scores, jnp.eye(negative_scores.shape[1]), negatives, block)
+    return sampled_softmax_loss(target_scores, log_sum, positive_scores, positive_where, beta)
+
+
+@functools.partial(jax.jit, static_argnames="block")
+def gradients(scores: Scores, block: int | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of the summed loss, with respect to the scores of target, negatives and positives."""
 
     def total(target: jax.Array, negative: jax.Array, positive: jax.Array) -> jax.Array:
         filled = Scores(target, negative, scores.negative_counts, positive, scores.positive_where)
-        return jnp.sum(sampled_softmax_loss(*filled, beta=BETA))
+        return jnp.sum(loss(*filled, beta=BETA, block=block))
 
     return jax.grad(total, (0, 1, 2))(scores.target_scores, scores.negative_scores, scores.positive_scores)
 
@@ -83,9 +103,10 @@ def expected_gradients(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("beta", [0.0, BETA])
-def test_values_are_those_of_the_oracle(seed: int, beta: float) -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+def test_values_are_those_of_the_oracle(seed: int, beta: float, block: int) -> None:
     scores = random_scores(seed)
-    found = loss(*scores, beta=beta)
+    found = loss(*scores, beta=beta, block=block)
     assert found.shape == (PREFIXES,) and found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected(scores, beta), rtol=1e-5, atol=1e-6)
 
@@ -99,39 +120,43 @@ def test_expected_numbers_by_hand() -> None:
     np.testing.assert_allclose(found, [np.log(4) + 0.5 * np.log(2)], rtol=1e-6)
 
 
-def test_gradients_are_those_of_the_oracle() -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+def test_gradients_are_those_of_the_oracle(block: int) -> None:
     scores = random_scores(3)
-    for found, wanted in zip(gradients(scores), expected_gradients(scores), strict=True):
+    for found, wanted in zip(gradients(scores, block), expected_gradients(scores), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_huge_scores_stay_finite() -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+def test_huge_scores_stay_finite(block: int) -> None:
     scores = random_scores(4, scale=1e4)
-    found = np.asarray(loss(*scores, beta=BETA))
+    found = np.asarray(loss(*scores, beta=BETA, block=block))
     np.testing.assert_allclose(found, expected(scores, BETA), rtol=1e-5)
     assert found.max() > 1e4
-    for gradient in gradients(scores):
+    for gradient in gradients(scores, block):
         assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("masked", [3e38, np.inf, -np.inf])
-def test_masked_items_do_not_matter_however_large(masked: float) -> None:
+@pytest.mark.parametrize("masked", [3e38, -3e38])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_masked_items_do_not_matter_however_large(masked: float, block: int) -> None:
     scores = random_scores(5)
     out = scores.negative_counts == 0
     wild = scores._replace(
         negative_scores=np.where(out, np.float32(masked), scores.negative_scores),
         positive_scores=np.where(scores.positive_where, scores.positive_scores, np.float32(masked)),
     )
-    np.testing.assert_array_equal(loss(*wild, beta=BETA), loss(*scores, beta=BETA))
-    for found, wanted in zip(gradients(wild), gradients(scores), strict=True):
+    np.testing.assert_array_equal(loss(*wild, beta=BETA, block=block), loss(*scores, beta=BETA, block=block))
+    for found, wanted in zip(gradients(wild, block), gradients(scores, block), strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_no_negatives_give_no_loss_and_no_gradient() -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+def test_no_negatives_give_no_loss_and_no_gradient(block: int) -> None:
     scores = random_scores(6)
     assert not scores.negative_counts[2].any() and scores.positive_where[2].any()
-    assert loss(*scores, beta=BETA)[2] == 0
-    for gradient in gradients(scores):
+    assert loss(*scores, beta=BETA, block=block)[2] == 0
+    for gradient in gradients(scores, block):
         assert np.isfinite(gradient).all() and not np.asarray(gradient)[2].any()
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.mining import drawn_from_window, in_window, random_negatives, rank_window
+from alterrec_jax import mining
+from alterrec_jax.mining import drawn_from_window, in_window, peer_window, random_negatives, rank_window
 from tests.oracles import mining as oracle
 
 PREFIXES, ITEMS = 5, 23
@@ -23,28 +24,66 @@ def scores_with_ties(seed: int, kind: str) -> np.ndarray:
     return rng.integers(-2, 3, (PREFIXES, ITEMS)).astype(np.float32)
 
 
+WINDOWS = [(0, 7, 0), (0, 1, 0), (0, ITEMS, 0), (3, 4, 3), (5, 13, 2), (5, 13, 0), (6, ITEMS, 6), (ITEMS - 1, ITEMS, 1)]
+
+
 @pytest.mark.parametrize("kind", ["distinct", "ties", "constant"])
-@pytest.mark.parametrize(
-    ("k1", "k2", "p"),
-    [(0, 7, 0), (0, 1, 0), (0, ITEMS, 0), (3, 4, 3), (5, 13, 2), (5, 13, 0), (6, ITEMS, 6), (ITEMS - 1, ITEMS, 1)],
-)
-def test_window_is_a_slice_of_the_sorted_ranking(kind: str, k1: int, k2: int, p: int) -> None:
+@pytest.mark.parametrize("selection", ["search", "top_k"])
+@pytest.mark.parametrize(("k1", "k2", "p"), WINDOWS)
+def test_window_is_that_of_the_oracle(
+    kind: str, selection: str, k1: int, k2: int, p: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mining, "_SMALL", 1)  # so that these small windows are searched for
     scores = scores_with_ties(k2 + 31 * k1, kind)
-    found = rank_window(jnp.asarray(scores), k1, k2, p)
+    found = rank_window(jnp.asarray(scores), k1, k2, p, selection)
     inside = np.asarray(in_window(jnp.asarray(scores), found))
     assert inside.shape == (PREFIXES, ITEMS)
     for row, mask, best in zip(scores.tolist(), inside, np.asarray(found.top), strict=True):
         assert set(np.flatnonzero(mask).tolist()) == oracle.window(row, k1, k2)
         assert best.tolist() == oracle.top(row, p)
-        order = oracle.ranking(row)
         assert set(best.tolist()).isdisjoint(np.flatnonzero(mask).tolist())
-        assert mask[order[k1]] and mask[order[k2 - 1]]
+        if kind == "distinct":
+            assert np.flatnonzero(mask).size == k2 - k1
 
 
-def test_window_is_the_same_under_jit_as_outside() -> None:
-    scores = jnp.asarray(scores_with_ties(2, "ties"))
-    inside = jax.jit(lambda y: in_window(y, rank_window(y, 5, 13, 2)))(scores)
-    np.testing.assert_array_equal(inside, in_window(scores, rank_window(scores, 5, 13, 2)))
+@pytest.mark.parametrize("selection", ["search", "top_k"])
+@pytest.mark.parametrize("k", [1, 2, 100, 1_500, 2_999, 3_000])
+def test_kth_best_of_long_rows(selection: str, k: int) -> None:
+    rng = np.random.default_rng(k)
+    rows = [
+        rng.normal(size=3_000),
+        np.exp(20 * rng.normal(size=3_000)),  # a few are larger than all others together
+        np.round(rng.normal(size=3_000), 1),
+        np.where(rng.random(3_000) < 0.9, -1.0, rng.normal(size=3_000) * 1e-30),
+        np.full(3_000, 7.0),
+        np.arange(3_000) - 3_000.0,
+        np.concatenate([[3e38, -3e38], np.zeros(2_998)]),
+    ]
+    scores = np.asarray(rows, np.float32)
+    border = np.asarray(jax.jit(mining.kth_best, static_argnums=(1, 2))(jnp.asarray(scores), k, selection))
+    best = -np.sort(-scores, axis=1)
+    reach, wanted = scores >= border[:, None], scores >= best[:, [k - 1]]
+    np.testing.assert_array_equal(reach, wanted)
+    if selection == "top_k":
+        np.testing.assert_array_equal(border, best[:, k - 1])
+
+
+def test_approximate_borders_miss_few() -> None:
+    scores = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3_000)), jnp.float32)
+    inside = in_window(scores, rank_window(scores, 100, 1_500, 5, "approx"))
+    np.testing.assert_allclose(inside.sum(axis=1), 1_400, rtol=0.1)
+
+
+def test_window_of_few_prefixes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    queries, table = rng.integers(-2, 3, (7, 4)).astype(np.float32), rng.integers(-2, 3, (ITEMS, 4)).astype(np.float32)
+    whole = peer_window(queries, table, 5, 13, 2)
+    monkeypatch.setattr(mining, "HELD", 4 * 2 * ITEMS - 1 - ITEMS)  # too few for all
+    for found, wanted in zip(peer_window(queries, table, 5, 13, 2), whole, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    scores = jnp.asarray(queries @ table.T)
+    for mask, row in zip(np.asarray(in_window(scores, whole)), scores.tolist(), strict=True):
+        assert set(np.flatnonzero(mask).tolist()) == oracle.window(row, 5, 13)
 
 
 def shared_draw(counts: np.ndarray, order: np.ndarray, k1: int, k2: int, hard: int) -> np.ndarray:
@@ -75,7 +114,7 @@ def test_drawn_negatives_mix_the_window_with_the_catalogue(kind: str, hard_fract
     for row, count in zip(scores.tolist(), counts - uniform, strict=True):
         assert set(np.unique(count)) <= {0.0, 1.0}, "hard negatives are drawn without replacement"
         mined = set(np.flatnonzero(count).tolist())
-        assert len(mined) == hard and mined <= oracle.window(row, k1, k2)
+        assert len(mined) == hard and mined <= set(oracle.ranking(row)[k1:k2])
 
 
 def test_drawn_negatives_are_uniform_over_window_and_catalogue() -> None:

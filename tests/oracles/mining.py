@@ -9,10 +9,11 @@ def ranking(scores: Sequence[float]) -> list[int]:
 
 
 def window(scores: Sequence[float], k1: int, k2: int) -> set[int]:
-    """The items of rank k1 .. k2-1, counted from 0."""
-    return set(ranking(scores)[k1:k2])
+    """The items of rank k1 .. k2-1: the rank of an item is how many score higher."""
+    rank = [sum(other > score for other in scores) for score in scores]
+    return {item for item in range(len(scores)) if k1 <= rank[item] < k2}
 
 
 def top(scores: Sequence[float], p: int) -> list[int]:
-    """The items of rank 0 .. p-1."""
+    """The first p of the ranking."""
     return ranking(scores)[:p]

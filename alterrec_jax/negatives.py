@@ -1,0 +1,86 @@
+"""Sets of negatives: how often each candidate is a negative of each prefix, for any stretch of the candidates.
+
+A set is a tree of arrays with one method, so that a loss can ask for it block by block, forwards and backwards. A
+prefix's own target is in none of them.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.mining import RankWindow, in_window
+
+
+class Negatives(Protocol):
+    """What a loss needs to know of its negatives."""
+
+    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+        """[prefix, size] bool or float32, how often candidates start .. start+size-1 are negatives of each prefix."""
+
+
+class WindowNegatives(NamedTuple):
+    """The rank window of the peer, whose scores are made anew for every stretch of the catalogue.
+
+    Attributes:
+      queries: float32 [prefix, dim], the peer's session embeddings.
+      table: float32 [item, dim], its item table.
+      window: the borders.
+      targets: int32 [prefix].
+    """
+
+    queries: jax.Array
+    table: jax.Array
+    window: RankWindow
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+        scores = self.queries @ stretch(self.table, start, size).T
+        return in_window(scores, self.window) & _others(start, size, self.targets)
+
+
+class CountedNegatives(NamedTuple):
+    """Negatives that were drawn for each prefix.
+
+    Attributes:
+      of_items: float32 [prefix, item], how often each was drawn.
+      targets: int32 [prefix].
+    """
+
+    of_items: jax.Array
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+        drawn = jax.lax.dynamic_slice_in_dim(self.of_items, start, size, axis=1)
+        return jnp.where(_others(start, size, self.targets), drawn, 0)
+
+
+class SharedNegatives(NamedTuple):
+    """Items that were drawn once for all prefixes of a batch; here these alone are the candidates.
+
+    One more is drawn than wanted. It takes the place of a prefix's own target, or else is left out.
+
+    Attributes:
+      items: int32 [wanted + 1], distinct.
+      targets: int32 [prefix].
+    """
+
+    items: jax.Array
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+        place = start + jnp.arange(size)
+        drawn = stretch(self.items, start, size)
+        met = jnp.any(self.items[None, :-1] == self.targets[:, None], axis=1)
+        wanted = (place < len(self.items) - 1)[None, :] | met[:, None]
+        return wanted & (drawn[None, :] != self.targets[:, None])
+
+
+def stretch(array: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
+    """Rows start .. start+size-1."""
+    return array if size == len(array) else jax.lax.dynamic_slice_in_dim(array, start, size)
+
+
+def _others(start: jax.Array | int, size: int, targets: jax.Array) -> jax.Array:
+    """bool [prefix, size]: which of the items from `start` on are not the prefix's target."""
+    return (start + jnp.arange(size, dtype=jnp.int32))[None, :] != targets[:, None]

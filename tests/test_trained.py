@@ -34,7 +34,7 @@ def workdir(dataset: Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
             "place": {"best": best},
             "finished": False,
             "config": json.loads(json.dumps(dataclasses.asdict(CONFIG))),
-            "dataset": {"path": str(dataset.path), "items_fingerprint": dataset.items_fingerprint},
+            "dataset": {"path": str(dataset.path), "fingerprint": dataset.fingerprint},
         }
         store.save(number, Checkpoint(params, params, meta))
     store.close()

@@ -21,6 +21,7 @@ from alterrec_jax import steps
 from alterrec_jax.catalogue import encoder_of, write_catalogue
 from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, MiningConfig
+from alterrec_jax.cpu import steps_in_flight
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.encode import Encoder
@@ -36,7 +37,6 @@ from alterrec_jax.signals import stop_signals
 from alterrec_jax.workdir import claimed
 
 _INIT, _ORDER, _STEP = range(3)  # what a key is folded for
-_STEPS_IN_FLIGHT = 16  # the driver waits for the device so often, to tell true times and hear signals
 
 
 class Interrupted(Exception):
@@ -195,8 +195,8 @@ class Trainer:
             key = self._key(_STEP, place.epoch * total + place.step)
             state = self._states[turn.network] = step_fn(state, peer, features, rows, key)
             place.step += 1
-            if place.step % _STEPS_IN_FLIGHT == 0 or place.step == total:
-                jax.block_until_ready(state.totals)
+            if place.step % steps_in_flight() == 0 or place.step == total:
+                jax.block_until_ready(state.totals)  # tells true times, and hears signals
             place.seconds = time.monotonic() - started
             due = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
             if self._stop.is_set() or due:

@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 
 from alterrec_jax import cli, files
+from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.bootstrap import Bootstrap
@@ -38,6 +39,7 @@ _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples of the
 
 def main() -> int:
     """Ranks, prints the table and writes the JSON."""
+    keep_freed_memory()
     sweep = alpha_sweep(_alphas(_ALPHA.value)) if _ALPHA.value else None
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     if not trained.finished:

@@ -11,6 +11,7 @@ from absl import flags
 
 from alterrec_jax import cli
 from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.progress import say
 from alterrec_jax.trainer import Interrupted, Trainer
@@ -28,6 +29,7 @@ flags.mark_flag_as_required("config")
 
 def main() -> int:
     """Trains, and tells the best epoch."""
+    keep_freed_memory()
     config = from_mapping(AlterRecConfig, _CONFIG.value.to_dict(), "--config").check()
     dataset = load_dataset(_DATA_DIR.value)
     try:

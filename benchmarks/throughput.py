@@ -1,0 +1,193 @@
+"""Training speed, against the time of the matrix products that no implementation can do without.
+
+python -m benchmarks.throughput --data_dir=DIR --output=FILE.json
+"""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from alterrec_jax import cli, files, steps
+from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
+from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.network import PackedRows
+from alterrec_jax.progress import say
+from alterrec_jax.trainer import clip_window, text_features
+from benchmarks.timing import seconds, table
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
+_DIM = flags.DEFINE_integer("dim", 300, "Width of both networks.", lower_bound=1)
+_LAYERS = flags.DEFINE_integer("layers", 2, "Transformer layers of both networks.", lower_bound=1)
+_LENGTH = flags.DEFINE_integer("max_length", 50, "Items of a session that an encoder sees.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch_prefixes", 512, "Prefixes a step.", lower_bound=1)
+_K1 = flags.DEFINE_integer("k1", 20, "First rank of the window.", lower_bound=0)
+_K2 = flags.DEFINE_integer("k2", 6000, "One past its last rank.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 5, "The floor and every phase are timed in turn so often; ratios are medians.", lower_bound=1
+)
+_STEPS = flags.DEFINE_integer("steps", 8, "Steps of each phase in a round.", lower_bound=1)
+
+Product = tuple[tuple[int, ...], tuple[int, ...]]
+"""The shapes of the two sides of a (batched) matrix product."""
+
+
+def main() -> int:
+    """Times, prints the table and writes the JSON."""
+    keep_freed_memory()
+    dataset = load_dataset(_DATA_DIR.value)
+    shared: dict[str, Any] = {"dim": _DIM.value, "layers": _LAYERS.value, "dropout": 0.1}
+    config = AlterRecConfig(
+        batch_prefixes=_BATCH.value,
+        max_length=_LENGTH.value,
+        id=NetworkConfig(**shared),
+        text=TextNetworkConfig(**shared, mlp_hidden=(_DIM.value,)),
+        mining=MiningConfig(k1=_K1.value, k2=_K2.value, p=min(5, _K1.value)),
+    ).check()
+    batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
+    phases = make_phases(config, dataset, batches)
+    floors = {name: floor_of(config, dataset, batches.rows, name) for name in phases}
+    times: dict[str, list[float]] = {name: [] for name in phases}
+    floor_times: dict[str, list[float]] = {name: [] for name in phases}
+    for number in range(_ROUNDS.value + 1):
+        of_product = {shape: seconds_of_product(*shape) for shape in set(itertools.chain(*floors.values()))}
+        for name, run in phases.items():
+            spent = run(_STEPS.value)
+            if number:  # the first round compiles
+                times[name].append(spent)
+                floor_times[name].append(sum(of_product[shape] for shape in floors[name]))
+        say(f"round {number} of {_ROUNDS.value}" + (" (compiled)" if not number else ""))
+    prefixes = batches.prefixes / batches.steps_per_epoch
+    result = {
+        name: {
+            "prefixes_per_s": prefixes / statistics.median(times[name]),
+            "step_ms": 1e3 * statistics.median(times[name]),
+            "floor_ms": 1e3 * statistics.median(floor_times[name]),
+            "floor_ratio": statistics.median(t / f for t, f in zip(times[name], floor_times[name], strict=True)),
+        }
+        for name in phases
+    }
+    rows = [
+        [
+            name,
+            f"{r['prefixes_per_s']:,.0f}",
+            f"{r['step_ms']:.1f}",
+            f"{r['floor_ms']:.1f}",
+            f"{r['floor_ratio']:.2f}",
+        ]
+        for name, r in result.items()
+    ]
+    print(table(["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor"], rows))
+    device = jax.devices()[0]
+    print(
+        f"{dataset.catalogue_size:,} items, dim {_DIM.value}, {batches.rows} x {_LENGTH.value} positions a step "
+        f"({batches.fill:.1%} filled), ranks {_K1.value} to {_K2.value}, {device.platform} ({device.device_kind})"
+    )
+    if _OUTPUT.value:
+        files.write_json(_OUTPUT.value, {"phases": result, "device": device.device_kind, "config": _plain(config)})
+    return 0
+
+
+def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches) -> dict[str, Callable[[int], float]]:
+    """Of each phase, a function that makes some steps and tells the seconds of one."""
+    window = clip_window(config.mining, dataset.catalogue_size)
+    networks, features = build_networks(config, dataset.catalogue_size), text_features(dataset)
+    phases: dict[str, Callable[[int], float]] = {}
+    for name, peer in (("id", "text"), ("text", "id")):
+        optimizer = steps.make_optimizer(config.id if name == "id" else config.text, batches.steps_per_epoch)
+        frozen = _frozen(networks[peer], features[peer])
+        plain = dataclasses.replace(config.mining, augment=False)
+        made = {
+            "random": (steps.make_random_step(networks[name], optimizer, plain, window), None),
+            "window": (steps.make_window_step(networks[name], networks[peer], optimizer, plain, window), frozen),
+            "window_augmented": (
+                steps.make_window_step(networks[name], networks[peer], optimizer, config.mining, window),
+                frozen,
+            ),
+        }
+        for phase, (step, frozen_peer) in made.items():
+            state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0))
+            phases[f"{name}_{phase}"] = _Phase(step, state, frozen_peer, features[name], batches)
+    return phases
+
+
+class _Phase:
+    """Makes steps on one batch after another, as training does."""
+
+    def __init__(self, step: steps.TrainStep, state: Any, peer: Any, features: Any, batches: TrainBatches):
+        self._step, self._state, self._peer, self._features = step, state, peer, features
+        self._rows = self._endless(batches)
+
+    def __call__(self, count: int) -> float:
+        return seconds(lambda: self._steps(count)) / count
+
+    def _steps(self, count: int) -> Any:
+        for number, rows in enumerate(itertools.islice(self._rows, count)):
+            self._state = self._step(self._state, self._peer, self._features, rows, jax.random.key(number))
+            if number % steps_in_flight() == 0:
+                jax.block_until_ready(self._state.totals)
+        return self._state
+
+    @staticmethod
+    def _endless(batches: TrainBatches) -> Iterator[PackedRows]:
+        for epoch in itertools.count():
+            yield from batches.epoch(jax.random.key(epoch))
+
+
+def _frozen(network: Any, features: Any) -> steps.FrozenPeer:
+    params = network.init(jax.random.key(1), features)
+    return steps.FrozenPeer(params, network.item_embeddings(params, features))
+
+
+def floor_of(config: AlterRecConfig, dataset: Dataset, rows: int, phase: str) -> list[Product]:
+    """The products of a step, one for each: scores and their gradients, encoders, and the MLP of the text network."""
+    name = phase.partition("_")[0]
+    items, positions, dim = dataset.catalogue_size, rows * config.max_length, config.id.dim
+    # One product forwards, and backwards one for each side.
+    products = 3 * [((positions, dim), (dim, items))] + 3 * _encoder(config, rows)
+    if "window" in phase:
+        products += [((positions, dim), (dim, items)), *_encoder(config, rows)]
+    if name == "text":
+        widths = [dataset.text_vectors.shape[1], *config.text.mlp_hidden, dim]
+        for layer, (inner, outer) in enumerate(itertools.pairwise(widths)):
+            products += (3 if layer else 2) * [((items, inner), (inner, outer))]  # the vectors need no gradient
+    return products
+
+
+def _encoder(config: AlterRecConfig, rows: int) -> list[Product]:
+    length, dim, heads = config.max_length, config.id.dim, config.id.heads
+    positions, of_head = rows * length, dim // heads
+    one = 4 * [((positions, dim), (dim, dim))]
+    one += [((rows * heads, length, of_head), (rows * heads, of_head, length))]
+    one += [((rows * heads, length, length), (rows * heads, length, of_head))]
+    one += [((positions, dim), (dim, 4 * dim)), ((positions, 4 * dim), (4 * dim, dim))]
+    return config.id.layers * one
+
+
+def seconds_of_product(left: tuple[int, ...], right: tuple[int, ...]) -> float:
+    """The best of several times of one product, in float32."""
+    a, b = jnp.ones(left), jnp.ones(right)
+    jax.block_until_ready(_product(a, b))
+    return min(seconds(lambda: _product(a, b)) for _ in range(5))
+
+
+@jax.jit
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return a @ b
+
+
+def _plain(config: AlterRecConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+if __name__ == "__main__":
+    cli.run(main)

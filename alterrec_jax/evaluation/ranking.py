@@ -78,7 +78,9 @@ def count_ranks(
     above -= jnp.sum(where & (gone > target), axis=1, dtype=jnp.int32)
     equal -= jnp.sum(where & (gone == target), axis=1, dtype=jnp.int32)
     ranked = inside & ~jnp.any(where & (excluded == item[:, None]), axis=1)
-    return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1), jnp.isfinite(scores).all()
+    # A sum takes up whatever is not finite, and XLA on CPU makes it faster than it counts; its maximum loses NaN.
+    finite = jnp.isfinite(jnp.sum(scores))
+    return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1), finite
 
 
 @jax.jit

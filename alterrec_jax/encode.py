@@ -86,7 +86,9 @@ class Encoder:
         # One embedding for each item of the sessions, that of the prefix which ends there; the last one stays zero.
         count = int(offsets[-1] - offsets[0])
         out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
-        for part, place in row_groups(windows, plan, _ROWS_AT_ONCE):
+        # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
+        rows_at_once = min(_ROWS_AT_ONCE, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
+        for part, place in row_groups(windows, plan, rows_at_once):
             rows, source = fill_rows(prefixes.items, offsets, part, place, self._max_length)
             for name, encode in self._encode.items():
                 embeddings = np.asarray(encode(self._params[name], self.tables[name], rows))

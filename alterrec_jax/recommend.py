@@ -89,7 +89,8 @@ class Recommender:
         seen = np.zeros((len(sessions), self._catalogue + len(self.new_vectors)), bool)
         if self.exclude_session_items:
             seen[np.repeat(np.arange(len(sessions)), lengths), prefixes.items] = True
-        padding = ((0, _SESSIONS_AT_ONCE - len(sessions)), (0, 0))
+        shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
+        padding = ((0, shape - len(sessions)), (0, 0))
         parts = (queries["id"], queries["text"], seen, (lengths > 0)[:, None])
         alpha = self.trained.config.protocol.alpha
         found = jax.device_get(_select(*(np.pad(part, padding) for part in parts), **self._items, alpha=alpha, k=k))
@@ -121,6 +122,8 @@ def _select(
     fused = jnp.where(seen[:, :catalogue], -jnp.inf, jnp.where(known, fused, counts[None, :]))
     scores, items = jax.lax.top_k(fused, min(k, catalogue))
     new_scores = jnp.where(seen[:, catalogue:] | ~known, -jnp.inf, text_scores[:, catalogue:])
+    if not new_scores.shape[1]:
+        return scores, items, new_scores, jnp.zeros(new_scores.shape, jnp.int32)
     by_text = jnp.sort(jnp.where(seen[:, :catalogue], -jnp.inf, text_scores[:, :catalogue]), axis=1)
     ranks = catalogue - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(by_text, new_scores)
     return scores, items, new_scores, ranks

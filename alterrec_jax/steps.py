@@ -1,11 +1,11 @@
-"""The train steps: pure functions, one per network and phase, jitted apart.
+"""The train steps: pure functions, one per network and phase, compiled apart.
 
 A step sees both parameter sets by name: the state of the network that trains, which it returns changed, and the
 frozen peer, which it only reads.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import optax
 
 from alterrec_jax import mining
 from alterrec_jax.config import MiningConfig, NetworkConfig
+from alterrec_jax.data.batches import BatchGroup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
 from alterrec_jax.models.network import Network, PackedRows, Params
 from alterrec_jax.negatives import CountedNegatives, Negatives, SharedNegatives, WindowNegatives
@@ -61,6 +62,9 @@ class FrozenPeer(NamedTuple):
 
 
 TrainStep = Callable[[NetworkState, FrozenPeer | None, jax.Array | None, PackedRows, jax.Array], NetworkState]
+
+GroupStep = Callable[[NetworkState, FrozenPeer | None, jax.Array | None, BatchGroup, jax.Array], NetworkState]
+Step = TypeVar("Step", TrainStep, GroupStep)
 
 
 def make_optimizer(config: NetworkConfig, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -113,7 +117,7 @@ def make_random_step(
         del peer
         return _update(state, optimizer, rows, lambda params: loss_fn(params, features, rows, key))
 
-    return jax.jit(random_step, donate_argnames="state")
+    return random_step
 
 
 def make_window_step(
@@ -157,7 +161,29 @@ def make_window_step(
         assert peer is not None, "a window step needs the frozen peer"
         return _update(state, optimizer, rows, lambda params: loss_fn(params, peer, features, rows, key))
 
-    return jax.jit(window_step, donate_argnames="state")
+    return window_step
+
+
+def in_groups(step: TrainStep) -> GroupStep:
+    """The same step on batches that are on the device already: it takes the one whose turn it is.
+
+    The number of the batch is that of the steps which the state has summed, so nothing but the group, once for all its
+    batches, comes from the host. The key is that of the epoch.
+    """
+
+    def group_step(
+        state: NetworkState, peer: FrozenPeer | None, features: Any, group: BatchGroup, key: jax.Array
+    ) -> NetworkState:
+        number = state.totals.steps.astype(jnp.int32)
+        rows = jax.tree.map(lambda column: column[number - group.first], group.rows)
+        return step(state, peer, features, rows, jax.random.fold_in(key, number))
+
+    return group_step
+
+
+def compiled(step: Step) -> Step:
+    """The step as one program, which takes over the buffers of the state that it is given."""
+    return jax.jit(step, donate_argnames="state")
 
 
 def _embed(

@@ -6,6 +6,7 @@ one base key by what they are for and when, so a run that is killed and continue
 
 import dataclasses
 import functools
+import itertools
 import math
 import pathlib
 import threading
@@ -22,7 +23,7 @@ from alterrec_jax.catalogue import encoder_of, write_catalogue
 from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, MiningConfig
 from alterrec_jax.cpu import steps_in_flight
-from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.encode import Encoder
 from alterrec_jax.errors import UserError
@@ -188,12 +189,12 @@ class Trainer:
         place, total = self._place, self._batches.steps_per_epoch
         step_fn, peer = self._step_fn(turn), self._peer(turn)
         features, state = self._features[turn.network], self._states[turn.network]
-        rows_left = self._batches.epoch(self._key(_ORDER, place.epoch), place.step)
+        key, batches = self._key(_STEP, place.epoch), self._on_device(place.epoch, place.step)
         what = f"epoch {place.epoch + 1}/{self._config.schedule.m_max} {turn}"
         started = time.monotonic() - place.seconds
-        for rows in progress(rows_left, what, total=total, unit="steps", initial=place.step):
-            key = self._key(_STEP, place.epoch * total + place.step)
-            state = self._states[turn.network] = step_fn(state, peer, features, rows, key)
+        for group in progress(batches, what, total=total, unit="steps", initial=place.step):
+            with jax.transfer_guard("disallow"):
+                state = self._states[turn.network] = step_fn(state, peer, features, group, key)
             place.step += 1
             if place.step % steps_in_flight() == 0 or place.step == total:
                 jax.block_until_ready(state.totals)  # tells true times, and hears signals
@@ -205,17 +206,25 @@ class Trainer:
                 if self._stop.is_set():
                     raise Interrupted
 
-    def _step_fn(self, turn: Turn) -> steps.TrainStep:
+    def _on_device(self, epoch: int, start: int) -> Iterator[BatchGroup]:
+        """Yields for each batch from number `start` on the group that it is in."""
+        for batches, group in self._batches.groups(self._key(_ORDER, epoch), start):
+            group = jax.device_put(group)
+            yield from itertools.repeat(group, batches)
+
+    def _step_fn(self, turn: Turn) -> steps.GroupStep:
         return self._step_fns[turn.network, turn.phase]
 
     @functools.cached_property
-    def _step_fns(self) -> dict[tuple[str, str], steps.TrainStep]:
+    def _step_fns(self) -> dict[tuple[str, str], steps.GroupStep]:
         mining, window = self._config.mining, self._window
-        made: dict[tuple[str, str], steps.TrainStep] = {}
+        made: dict[tuple[str, str], steps.GroupStep] = {}
         for name, peer in (("id", "text"), ("text", "id")):
             network, optimizer = self._networks[name], self._optimizers[name]
-            made[name, "random"] = steps.make_random_step(network, optimizer, mining, window)
-            made[name, "window"] = steps.make_window_step(network, self._networks[peer], optimizer, mining, window)
+            random = steps.make_random_step(network, optimizer, mining, window)
+            hard = steps.make_window_step(network, self._networks[peer], optimizer, mining, window)
+            made[name, "random"] = steps.compiled(steps.in_groups(random))
+            made[name, "window"] = steps.compiled(steps.in_groups(hard))
         return made
 
     def _peer(self, turn: Turn) -> steps.FrozenPeer | None:

@@ -16,10 +16,9 @@ from absl import flags
 from alterrec_jax import cli, files, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
-from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.models.network import PackedRows
 from alterrec_jax.progress import say
 from alterrec_jax.trainer import clip_window, text_features
 from benchmarks.timing import seconds, table
@@ -116,31 +115,34 @@ def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches)
         }
         for phase, (step, frozen_peer) in made.items():
             state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0))
-            phases[f"{name}_{phase}"] = _Phase(step, state, frozen_peer, features[name], batches)
+            phases[f"{name}_{phase}"] = _Phase(
+                steps.compiled(steps.in_groups(step)), state, frozen_peer, features[name], batches
+            )
     return phases
 
 
 class _Phase:
     """Makes steps on one batch after another, as training does."""
 
-    def __init__(self, step: steps.TrainStep, state: Any, peer: Any, features: Any, batches: TrainBatches):
+    def __init__(self, step: steps.GroupStep, state: Any, peer: Any, features: Any, batches: TrainBatches):
         self._step, self._state, self._peer, self._features = step, state, peer, features
-        self._rows = self._endless(batches)
+        self._key, self._groups = jax.random.key(0), self._endless(batches)
 
     def __call__(self, count: int) -> float:
         return seconds(lambda: self._steps(count)) / count
 
     def _steps(self, count: int) -> Any:
-        for number, rows in enumerate(itertools.islice(self._rows, count)):
-            self._state = self._step(self._state, self._peer, self._features, rows, jax.random.key(number))
+        for number, group in enumerate(itertools.islice(self._groups, count)):
+            self._state = self._step(self._state, self._peer, self._features, group, self._key)
             if number % steps_in_flight() == 0:
                 jax.block_until_ready(self._state.totals)
         return self._state
 
-    @staticmethod
-    def _endless(batches: TrainBatches) -> Iterator[PackedRows]:
+    def _endless(self, batches: TrainBatches) -> Iterator[BatchGroup]:
         for epoch in itertools.count():
-            yield from batches.epoch(jax.random.key(epoch))
+            self._state = steps.start_epoch(self._state)
+            for held, group in batches.groups(jax.random.key(epoch)):
+                yield from itertools.repeat(jax.device_put(group), held)
 
 
 def _frozen(network: Any, features: Any) -> steps.FrozenPeer:

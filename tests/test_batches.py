@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from alterrec_jax.data import batches as module
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.models.network import PackedRows
 from tests.evaluation.examples import make_sessions
@@ -94,3 +95,19 @@ def test_no_session_of_two_items_gives_no_prefix() -> None:
 def test_a_batch_has_at_least_one_row() -> None:
     batches = TrainBatches(make_sessions([[1, 2, 3]]), 1, 50)
     assert (batches.rows, batches.steps_per_epoch, batches.prefixes) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_groups_hold_the_batches_of_an_epoch_in_one_shape(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists, first_target = sessions_of_all_kinds(7)
+    batches = TrainBatches(make_sessions(lists, first_target), batch_prefixes=35, max_length=7)
+    monkeypatch.setattr(module, "_GROUP_BYTES", 5 * batches.rows * 7 * 17)
+    epoch = an_epoch(batches, jax.random.key(2))
+    assert len(epoch) % 5 and (len(epoch) - 2) % 5, "the last group is not full"
+    found = []
+    for count, group in batches.groups(jax.random.key(2), start):
+        assert group.first == start + len(found)
+        assert [column.shape for column in group.rows] == [(5, batches.rows, 7)] * 5
+        found += [PackedRows(*(column[number] for column in group.rows)) for number in range(count)]
+        assert not any(column[count:].any() for column in group.rows[-1:])
+    assert_same(found, epoch[start:])

@@ -65,8 +65,10 @@ def test_builds_and_takes_a_step_of_each_kind(name: str) -> None:
         state = steps.init_state(networks[network], optimizer, features[network], jax.random.key(0))
         peer_params = networks[peer].init(jax.random.key(1), features[peer])
         frozen = steps.FrozenPeer(peer_params, networks[peer].item_embeddings(peer_params, features[peer]))
-        random_step = steps.make_random_step(networks[network], optimizer, config.mining, window)
-        window_step = steps.make_window_step(networks[network], networks[peer], optimizer, config.mining, window)
+        random_step = steps.compiled(steps.make_random_step(networks[network], optimizer, config.mining, window))
+        window_step = steps.compiled(
+            steps.make_window_step(networks[network], networks[peer], optimizer, config.mining, window)
+        )
         state = random_step(state, None, features[network], rows, jax.random.key(2))
         state = window_step(state, frozen, features[network], rows, jax.random.key(3))
         assert float(state.totals.steps) == 2

@@ -11,7 +11,7 @@ import pytest
 
 from alterrec_jax import steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
-from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.models.network import Network, PackedRows
 from tests.evaluation.examples import make_sessions
@@ -89,7 +89,7 @@ class Stepping(NamedTuple):
 @pytest.fixture(scope="module")
 def plain() -> Stepping:
     both, optimizer = networks("mean"), optax.sgd(1.0)
-    step = steps.make_window_step(both["id"], both["text"], optimizer, MINING, (K1, K2))
+    step = steps.compiled(steps.make_window_step(both["id"], both["text"], optimizer, MINING, (K1, K2)))
     return Stepping(step, lambda: fresh(both["id"], optimizer, None), frozen(both["text"], text_vectors()))
 
 
@@ -164,6 +164,23 @@ def test_steps_add_up_and_are_compiled_once(plain: Stepping) -> None:
     assert_identical(on_host(state.params), params)
 
 
+def test_a_group_step_takes_one_batch_after_another_and_nothing_from_the_host(plain: Stepping) -> None:
+    key, batches = jax.random.key(4), [batch(seed) for seed in range(3)]
+    rows = PackedRows(*(np.stack(column) for column in zip(*batches, strict=True)))
+    group = jax.device_put(BatchGroup(rows, np.int32(2)))
+    step = steps.compiled(steps.compiled(steps.in_groups(plain.step)))
+    late = steps.Totals(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.float32(2))  # two steps were made before
+    one_by_one, state = (plain.start()._replace(totals=jax.tree.map(jnp.copy, late)) for _ in range(2))
+    for number, alone in enumerate(batches):
+        one_by_one = plain.step(one_by_one, plain.peer, None, alone, jax.random.fold_in(key, 2 + number))
+        with jax.transfer_guard("disallow"):
+            state = step(state, plain.peer, None, group, key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), on_host(state), on_host(one_by_one))
+    assert step._cache_size() == 1, "a second batch must not compile the step again"
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"), jax.transfer_guard("disallow"):
+        step(state, plain.peer, None, BatchGroup(rows, np.int32(2)), key)
+
+
 def test_a_batch_without_prefixes_changes_nothing_but_counts_as_a_step(plain: Stepping) -> None:
     rows = batch()
     nothing = rows._replace(where=np.zeros_like(rows.where))
@@ -186,7 +203,7 @@ def test_what_is_not_scored_has_no_influence(plain: Stepping) -> None:
 def test_the_text_network_without_augmentation_is_that_of_the_oracle() -> None:
     both, optimizer = networks("mean"), optax.sgd(1.0)
     config = MiningConfig(k1=K1, k2=K2, p=P, beta=BETA, augment=False)
-    step = steps.make_window_step(both["text"], both["id"], optimizer, config, (K1, K2))
+    step = steps.compiled(steps.make_window_step(both["text"], both["id"], optimizer, config, (K1, K2)))
     state, peer = fresh(both["text"], optimizer, text_vectors()), frozen(both["id"], None)
     table = np.asarray(both["text"].item_embeddings(state.params, text_vectors()), np.float64)
     rows = batch()
@@ -208,7 +225,7 @@ def test_a_transformer_trains_with_dropout_against_a_peer_without() -> None:
     both = networks("transformer", dropout=0.3)
     config = NetworkConfig(learning_rate=0.01, weight_decay=0.1)
     optimizer = steps.make_optimizer(config, steps_per_epoch=1)
-    step = steps.make_window_step(both["id"], both["text"], optimizer, MINING, (K1, K2))
+    step = steps.compiled(steps.make_window_step(both["id"], both["text"], optimizer, MINING, (K1, K2)))
     peer = frozen(both["text"], text_vectors())
     peer_before, before = on_host(peer), on_host(fresh(both["id"], optimizer, None).params)
     first, again, other = (
@@ -225,7 +242,7 @@ def test_a_transformer_trains_with_dropout_against_a_peer_without() -> None:
 
 def test_random_negatives_of_the_whole_catalogue_are_a_full_softmax() -> None:
     both, optimizer = networks("mean"), optax.sgd(1.0)
-    step = steps.make_random_step(both["id"], optimizer, MINING, (0, ITEMS))
+    step = steps.compiled(steps.make_random_step(both["id"], optimizer, MINING, (0, ITEMS)))
     state, rows = fresh(both["id"], optimizer, None), batch()
     table = np.asarray(state.params["items"]["table"], np.float64)
     losses = []
@@ -244,7 +261,7 @@ def all_equal(network: Network, optimizer: optax.GradientTransformation) -> step
 
 def test_random_negatives_are_as_many_as_the_window_holds_without_the_target() -> None:
     both, optimizer = networks("mean"), optax.sgd(0.0)
-    step = steps.make_random_step(both["id"], optimizer, MINING, (K1, K2))
+    step = steps.compiled(steps.make_random_step(both["id"], optimizer, MINING, (K1, K2)))
     rows = batch()
     count, prefixes = K2 - K1, int(rows.where.sum())
     for seed in range(5):
@@ -256,7 +273,7 @@ def test_half_a_window_is_as_many_negatives_and_the_same_positives() -> None:
     both, optimizer = networks("mean"), optax.sgd(0.0)
     rows, peer = batch(), frozen(both["text"], text_vectors())
     config = MiningConfig(k1=K1, k2=K2, p=P, beta=BETA, hard_fraction=0.5)
-    step = steps.make_window_step(both["id"], both["text"], optimizer, config, (K1, K2))
+    step = steps.compiled(steps.make_window_step(both["id"], both["text"], optimizer, config, (K1, K2)))
     after = step(all_equal(both["id"], optimizer), peer, None, rows, jax.random.key(0))
     peer_table, count = np.asarray(peer.table, np.float64), K2 - K1
     weights = []

@@ -1,5 +1,6 @@
 """The driver within one process: where it stops, and what it continues from."""
 
+import dataclasses
 import itertools
 import pathlib
 import signal
@@ -49,6 +50,13 @@ def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib
 def last_step(dataset: Dataset) -> int:
     """How many steps an epoch has."""
     return TrainBatches(dataset.splits["train"], CONFIG.batch_prefixes, CONFIG.max_length).steps_per_epoch
+
+
+def test_no_step_is_compiled_twice(dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    run = Trainer(dataclasses.replace(CONFIG, schedule=ScheduleConfig(m_random=2, m_gap=2, m_max=8)), dataset, tmp_path)
+    run.run()
+    steps = {turn: step._cache_size() for turn, step in run._step_fns.items()}  # type: ignore[attr-defined]
+    assert steps == {(name, phase): 1 for name in ("id", "text") for phase in ("random", "window")}
 
 
 def test_a_stop_is_heard_between_the_batches_of_validation(

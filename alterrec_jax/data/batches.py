@@ -1,6 +1,8 @@
 """The batches of an epoch: the same for the same key, starting from any of them."""
 
+import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -8,6 +10,20 @@ import numpy as np
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
 from alterrec_jax.models.network import PackedRows
+
+_GROUP_BYTES = 2**26  # of batches that are put on a device together
+
+
+class BatchGroup(NamedTuple):
+    """Consecutive batches of an epoch, to be put on a device together.
+
+    Attributes:
+      rows: PackedRows of [batch, row, position]; as many batches in every group, the last ones empty if need be.
+      first: int32 [], the number of the first of them within the epoch.
+    """
+
+    rows: PackedRows
+    first: np.int32
 
 
 class TrainBatches:
@@ -40,3 +56,14 @@ class TrainBatches:
         plan = shuffle_plan(self._plan, self._lengths, np.random.default_rng(seed))
         for windows, part in row_groups(self._windows, plan, self.rows, start):
             yield fill_rows(self._sessions.items, self._sessions.offsets, windows, part, self._max_length)[0]
+
+    def groups(self, key: jax.Array, start: int = 0) -> Iterator[tuple[int, BatchGroup]]:
+        """Yields the batches of `epoch` in groups, with the number of batches that each holds."""
+        of_batch = self.rows * self._max_length * 17  # four numbers of 32 bits and a bool for each position
+        size = min(self.steps_per_epoch, max(_GROUP_BYTES // of_batch, 1))
+        batches = self.epoch(key, start)
+        for first in range(start, self.steps_per_epoch, size):
+            some = list(itertools.islice(batches, size))
+            missing = ((0, size - len(some)), (0, 0), (0, 0))
+            rows = PackedRows(*(np.pad(np.stack(column), missing) for column in zip(*some, strict=True)))
+            yield len(some), BatchGroup(rows, np.int32(first))

@@ -15,12 +15,12 @@ from alterrec_jax import files
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 
-_FILE = "catalogue.parquet"
+FILE = "catalogue.parquet"
 
 
 def write_catalogue(workdir: str | os.PathLike[str], dataset: Dataset) -> None:
     """Writes item_id and text of the items that a run scores, in the order of its tables."""
-    with files.replacing(pathlib.Path(workdir) / _FILE) as partial:
+    with files.replacing(pathlib.Path(workdir) / FILE) as partial:
         dataset.items.head(dataset.catalogue_size).select("item_id", "text").write_parquet(partial)
 
 
@@ -41,7 +41,7 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
     Raises:
       UserError: the dataset lacks an item of the run, or has another text or text vector for it.
     """
-    path = pathlib.Path(workdir) / _FILE
+    path = pathlib.Path(workdir) / FILE
     try:
         wanted = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:

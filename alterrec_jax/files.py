@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,12 +56,13 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         for file in partial.rglob("*"):
             if file.is_file():
                 _flush(file)
-        retired = path.with_name(path.name + ".old")
-        shutil.rmtree(retired, ignore_errors=True)
-        if path.exists():
-            os.replace(path, retired)
-        os.replace(partial, path)
-        shutil.rmtree(retired, ignore_errors=True)
+        # A folder of a new name: whatever else stands beside is somebody's.
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
+        ) as retired:
+            if path.exists():
+                os.replace(path, pathlib.Path(retired) / path.name)
+            os.replace(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -78,10 +78,9 @@ def _recommender(folder: pathlib.Path) -> Recommender:
         catalogue_size=items,
         provenance={"source": "random numbers"},
     )
-    network = {"dim": _DIM.value, "layers": 2}
     config = AlterRecConfig(
-        id=NetworkConfig(**network),
-        text=TextNetworkConfig(**network),
+        id=NetworkConfig(dim=_DIM.value, layers=2),
+        text=TextNetworkConfig(dim=_DIM.value, layers=2),
         mining=MiningConfig(k1=1, k2=20, augment=False),
         schedule=ScheduleConfig(m_random=1, m_max=2),
     )

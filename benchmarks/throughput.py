@@ -168,7 +168,7 @@ def floor_of(config: AlterRecConfig, dataset: Dataset, rows: int, phase: str) ->
 def _encoder(config: AlterRecConfig, rows: int) -> list[Product]:
     length, dim, heads = config.max_length, config.id.dim, config.id.heads
     positions, of_head = rows * length, dim // heads
-    one = 4 * [((positions, dim), (dim, dim))]
+    one: list[Product] = [((positions, dim), (dim, dim))] * 4
     one += [((rows * heads, length, of_head), (rows * heads, of_head, length))]
     one += [((rows * heads, length, length), (rows * heads, length, of_head))]
     one += [((positions, dim), (dim, 4 * dim)), ((positions, 4 * dim), (4 * dim, dim))]

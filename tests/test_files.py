@@ -152,3 +152,16 @@ def test_hash_of_a_file_is_that_of_its_bytes(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(bytes(range(256)) * 1000)
     assert files.sha256_file(path) == hashlib.sha256(bytes(range(256)) * 1000).hexdigest()
+
+
+def test_what_stands_beside_a_replaced_folder_stays(tmp_path: pathlib.Path) -> None:
+    for name in ("data", "data.old", "data.bak"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    with files.replacing_directory(tmp_path / "data") as partial:
+        (partial / "file").write_text("new")
+    assert {path.name: (path / "file").read_text() for path in tmp_path.iterdir()} == {
+        "data": "new",
+        "data.old": "data.old",
+        "data.bak": "data.bak",
+    }

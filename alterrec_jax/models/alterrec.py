@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.config import AlterRecConfig, NetworkConfig
+from alterrec_jax.models.blocks import rows_in_blocks
 from alterrec_jax.models.encoders import MeanEncoder, TransformerEncoder
 from alterrec_jax.models.item_tables import IdTable, TextTable
 from alterrec_jax.models.network import Network, PackedRows, Params
+
+_ROWS_AT_ONCE = 2**16  # items whose text passes through the MLP together
 
 
 def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
@@ -35,10 +38,14 @@ def build_network(config: NetworkConfig, item_table: nn.Module, max_length: int)
     )
 
     def item_embeddings(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        inputs: tuple[Any, ...] = () if features is None else (features, key is None)
-        rngs = {} if key is None else {"dropout": key}
-        table: jax.Array = item_table.apply({"params": params["items"]}, *inputs, rngs=rngs)  # type: ignore[assignment]
-        return table
+        def of_rows(params: Params, rows: jax.Array | None, key: jax.Array | None) -> jax.Array:
+            inputs: tuple[Any, ...] = () if rows is None else (rows, key is None)
+            rngs = {} if key is None else {"dropout": key}
+            return item_table.apply({"params": params}, *inputs, rngs=rngs)  # type: ignore[return-value]
+
+        if features is None:
+            return of_rows(params["items"], None, key)
+        return rows_in_blocks(of_rows, params["items"], features, key, _ROWS_AT_ONCE)
 
     def session_embeddings(
         params: Params, table: jax.Array, rows: PackedRows, key: jax.Array | None = None

@@ -1,0 +1,55 @@
+"""The benchmarks at a small size: that they run, and what they write."""
+
+import json
+import pathlib
+
+import pytest
+
+from tests.entry_points.conftest import Command
+
+PHASES = {f"{name}_{phase}" for name in ("id", "text") for phase in ("random", "window", "window_augmented")}
+
+
+def test_throughput(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    sizes = ("--dim=8", "--layers=1", "--max_length=10", "--batch_prefixes=50", "--k1=5", "--k2=31")
+    output = tmp_path / "speed.json"
+    few = ("--rounds=1", "--steps=2", f"--data_dir={dataset}", f"--output={output}")
+    done = command("benchmarks.throughput", *sizes, *few)
+    assert done.returncode == 0, done.stderr
+    phases = json.loads(output.read_text())["phases"]
+    assert set(phases) == PHASES
+    for phase in phases.values():
+        assert phase["prefixes_per_s"] > 0 and phase["floor_ratio"] > 0
+        assert phase["floor_ratio"] == pytest.approx(phase["step_ms"] / phase["floor_ms"], rel=1e-6)
+    assert all(name in done.stdout for name in PHASES)
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "wanted"),
+    [
+        ("evaluation", ("--items=300", "--dim=8", "--targets=100", "--rounds=2"), {"targets_per_s", "floor_ratio"}),
+        ("latency", ("--items=300", "--dim=8", "--requests=10"), {"p50_ms", "p99_ms"}),
+    ],
+)
+def test_positive_numbers(
+    command: Command, tmp_path: pathlib.Path, module: str, flags: tuple[str, ...], wanted: set[str]
+) -> None:
+    output = tmp_path / "result.json"
+    done = command(f"benchmarks.{module}", *flags, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert wanted <= result.keys() and all(value > 0 for value in result.values())
+
+
+def test_scaling_and_memory(command: Command, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "scaling.json"
+    done = command("benchmarks.scaling", "--items=300,3000", "--batch_prefixes=100", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    small, large = json.loads(output.read_text())
+    assert (small["items"], large["items"]) == (300, 3000)
+    # Per item: the row of X with its two moments and its gradient, and a text vector, in float32.
+    assert large["tables_bytes"] - small["tables_bytes"] == 2700 * 4 * (4 * 64 + 384)
+    for result in (small, large):
+        assert result["peak_bytes"] == result["tables_bytes"] + result["beyond_tables_bytes"]
+        assert result["peak_bytes"] > result["process_bytes"] > 0
+        assert min(result["step_s"].values()) > 0

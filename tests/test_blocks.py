@@ -40,14 +40,13 @@ def test_values_and_gradients_are_those_of_the_whole(block: int) -> None:
 
 def test_dropout_backwards_is_that_of_forwards() -> None:
     params, rows, weights = example()
-    key = jax.random.key(0)
 
     def total(params: dict[str, jax.Array]) -> jax.Array:
-        return jnp.sum(weights * rows_in_blocks(mlp, params, rows, key, 9))
+        return jnp.sum(weights * rows_in_blocks(mlp, params, rows, jax.random.key(0), 9))
 
     # The result is linear in the second layer, so the gradient tells the value, if its masks are the same ones.
     gradient = jax.jit(jax.grad(total))(params)["second"]
     np.testing.assert_allclose(jnp.sum(gradient * params["second"]), jax.jit(total)(params), rtol=1e-5)
-    out = np.asarray(rows_in_blocks(mlp, params, rows, key, 9))
+    out = np.asarray(rows_in_blocks(mlp, params, rows, jax.random.key(0), 9))
     assert 0.3 < (out == 0).mean() < 0.7
     assert (out[:5] == 0).tolist() != (out[9:14] == 0).tolist(), "blocks draw masks of their own"

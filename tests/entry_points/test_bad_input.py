@@ -98,11 +98,11 @@ def test_a_workdir_of_another_run(
     there = load_dataset(dataset)
     write_dataset(
         copy,
-        items=there.items,
+        items=there.items.with_columns(text=pl.col("text") + "!"),
         sessions=pl.read_parquet(dataset / "sessions.parquet"),
         text_vectors=-there.text_vectors,
         catalogue_size=there.catalogue_size,
-        provenance={},
+        provenance={"text_encoder": there.manifest["text_encoder"]},
     )
     other_data = command("experiments.train", *SMALL, f"--data_dir={copy}", workdir)
     assert_one_line(other_data, str(trained), str(copy), "another dataset")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from alterrec_jax.cli import nearest
 from alterrec_jax.errors import UserError
 from alterrec_jax.mining import SELECTIONS
+from alterrec_jax.products import PRECISIONS
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class TextNetworkConfig(NetworkConfig):
     """The text network: the same, and the MLP that turns frozen sentence vectors into the table H (eq. 1)."""
 
     mlp_hidden: tuple[int, ...] = (300,)  # widths of the MLP's hidden layers; () is one linear map
+    unit_variance: bool = True  # multiply sentence vectors of unit length by sqrt(d_text) first (released code: no)
     mlp_output_relu: bool = False  # ReLU after the last linear map too (released code)
     item_dropout: float = 0.0  # dropout over the whole table, one mask for inputs and candidates (released code)
 
@@ -86,6 +88,9 @@ class AlterRecConfig:
 
     seed: int = 0
     batch_prefixes: int = 512  # prefixes a step, rounded to whole rows
+    precision: str = (
+        "float32"  # of matrix products: "float32", or "bfloat16" with sums (and all that is kept) in float32
+    )
     max_length: int = 50  # items of a session that an encoder sees, and the length of a packed row
     checkpoint_seconds: int = 120  # at most so much work is lost to a kill; every epoch is saved as well
     id: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
@@ -122,6 +127,7 @@ class AlterRecConfig:
         _require(0 <= protocol.alpha <= 1, "protocol.alpha", protocol.alpha, "between 0 and 1")
         _choose(protocol.targets, "protocol.targets", "last", "all_prefixes")
         _choose(protocol.select_on, "protocol.select_on", "hits@20", "ndcg@20")
+        _choose(self.precision, "precision", *PRECISIONS)
         _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
         _require(self.max_length >= 1, "max_length", self.max_length, "at least 1")
         _require(self.batch_prefixes >= 1, "batch_prefixes", self.batch_prefixes, "at least 1")

@@ -14,7 +14,7 @@ import numpy as np
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, row_groups
 from alterrec_jax.evaluation.targets import Targets
-from alterrec_jax.models.network import Network, Params
+from alterrec_jax.models.network import Network, Params, item_table
 
 _ITEMS_AT_ONCE = 65_536  # of whole sessions; bounds the memory that embeddings take
 _ROWS_AT_ONCE = 32
@@ -52,7 +52,7 @@ class Encoder:
     ):
         self._params, self._max_length = dict(params), max_length
         self._encode = {name: jax.jit(network.session_embeddings) for name, network in networks.items()}
-        self.tables = {name: jax.jit(n.item_embeddings)(params[name], features[name]) for name, n in networks.items()}
+        self.tables = {name: item_table(n, params[name], features[name]) for name, n in networks.items()}
         self._catalogue = len(next(iter(self.tables.values())))
 
     def __call__(self, sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:

@@ -10,10 +10,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.blocks import block_at, stretch
 from alterrec_jax.mining import HELD
-from alterrec_jax.negatives import Negatives, stretch
+from alterrec_jax.negatives import Negatives
+from alterrec_jax.products import product, scores_of
 
-_BLOCK = 2**23  # scores of a block
+_BLOCK = 2**22  # scores of a block, of which about four matrices are held at once
 
 
 def sampled_softmax_loss(
@@ -56,7 +58,7 @@ def log_sum_exp(queries: jax.Array, table: jax.Array, negatives: Negatives, bloc
     """float32 [prefix]: the logarithm of the sum of exp(score) over each prefix's negatives.
 
     Args:
-      queries: float32 [prefix, dim].
+      queries: float32 or bfloat16 [prefix, dim]; all products are as exact as they are.
       table: float32 [candidate, dim]; a score is the dot product of a query with a row.
       negatives: how often each candidate counts.
       block: candidates at a time; None chooses by the size of the batch and of the table. Values and gradients
@@ -89,7 +91,7 @@ def _forward(block: int, queries: jax.Array, table: jax.Array, negatives: Negati
         new = jnp.maximum(largest, of_block)
         return new, total * jnp.exp(largest - new) + jnp.sum(weights, axis=1) * jnp.exp(of_block - new)
 
-    lowest = jnp.full(len(queries), jnp.finfo(queries.dtype).min)
+    lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
     largest, total = jax.lax.fori_loop(0, -(-len(table) // block), add, (lowest, jnp.zeros_like(lowest)))
     log_sum = jnp.log(total) + largest
     return log_sum, (queries, table, negatives, log_sum)
@@ -100,7 +102,8 @@ def _backward(block: int, kept: tuple, cotangent: jax.Array) -> tuple[jax.Array,
     if block == len(table):
         _, _, weights, total = kept
         scale = jnp.where(total > 0, cotangent / jnp.where(total > 0, total, 1), 0)[:, None]
-        return scale * (weights @ table), weights.T @ (scale * queries), None
+        of_queries = scale * product(weights, table, queries.dtype)
+        return of_queries.astype(queries.dtype), product(weights.T, scale * queries, queries.dtype), None
     _, _, negatives, log_sum = kept
     shift = jnp.where(log_sum > -jnp.inf, log_sum, 0)
 
@@ -108,15 +111,17 @@ def _backward(block: int, kept: tuple, cotangent: jax.Array) -> tuple[jax.Array,
         of_queries, of_table = gradients
         start, counts = _block(number, block, len(table), negatives)
         rows = stretch(table, start, block)
-        scores = queries @ rows.T - shift[:, None]
+        scores = scores_of(queries, rows) - shift[:, None]
         weights = counts * jnp.exp(jnp.where(counts > 0, scores, 0)) * cotangent[:, None]
         before = stretch(of_table, start, block)
-        of_table = jax.lax.dynamic_update_slice_in_dim(of_table, before + weights.T @ queries, start, axis=0)
-        return of_queries + weights @ rows, of_table
+        of_table = jax.lax.dynamic_update_slice_in_dim(
+            of_table, before + product(weights.T, queries, queries.dtype), start, 0
+        )
+        return of_queries + product(weights, rows, queries.dtype), of_table
 
-    nothing = (jnp.zeros_like(queries), jnp.zeros_like(table))
+    nothing = (jnp.zeros(queries.shape), jnp.zeros_like(table))
     of_queries, of_table = jax.lax.fori_loop(0, -(-len(table) // block), add, nothing)
-    return of_queries, of_table, None
+    return of_queries.astype(queries.dtype), of_table, None
 
 
 _log_sum_exp.defvjp(_forward, _backward)
@@ -124,7 +129,7 @@ _log_sum_exp.defvjp(_forward, _backward)
 
 def _weights(queries: jax.Array, rows: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
     """counts * exp(score - largest), and the largest score that counts (the least float where none does)."""
-    scores = queries @ rows.T
+    scores = scores_of(queries, rows)
     counted = jnp.where(counts > 0, scores, jnp.finfo(scores.dtype).min)
     largest = jnp.max(counted, axis=1)
     # exp of a score that does not count may overflow: it is replaced before, not masked after.
@@ -132,7 +137,6 @@ def _weights(queries: jax.Array, rows: jax.Array, counts: jax.Array) -> tuple[ja
 
 
 def _block(number: jax.Array, block: int, candidates: int, negatives: Negatives) -> tuple[jax.Array, jax.Array]:
-    """Where a block starts, and its counts. The last one reaches back into its neighbour, whose items it leaves out."""
-    start = jnp.minimum(number * block, candidates - block)
-    new = start + jnp.arange(block) >= number * block
+    """Where a block starts, and the counts of what is new in it."""
+    start, new = block_at(number, block, candidates)
     return start, jnp.where(new[None, :], negatives.counts(start, block), 0)

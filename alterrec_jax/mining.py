@@ -11,11 +11,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.products import scores_of, scores_of_table
+
 SELECTIONS = ("search", "top_k", "approx")
 """How the k-th best score is found: by counting ("search"), by `lax.top_k`, or by `lax.approx_max_k`, which is fast
 on TPU and misses some of the best."""
 
-HELD = 2**26  # scores of a batch that may be held at once: 256 MiB in float32
+HELD = 2**26  # scores of a batch that may be held at once: 256 MiB in float32, and about three times that in a step
+_PIECE = 2**23  # scores of the prefixes that are mined together where all are too many
 _FEW = 64  # rows of which no part is worth going on alone
 _WRITTEN_OUT = 9  # rounds after which three quarters of the rows are done, if their scores are spread like most
 _SMALL = 64  # up to here `lax.top_k` is a pass or two over the scores, whatever the selection
@@ -25,8 +28,9 @@ class RankWindow(NamedTuple):
     """The ranks [k1, k2) of each prefix's ranking, by their borders.
 
     Attributes:
-      below: float [prefix], every score of the window is less: the k1-th best, or infinity where k1 is 0.
-      least: float [prefix], no score of the window is less: the k2-th best (or what lies between it and the next
+      below: float32 [prefix], every score of the window is less: the k1-th best (or what lies between it and the
+        next lower score), or infinity where k1 is 0.
+      least: float32 [prefix], no score of the window is less: the k2-th best (or what lies between it and the next
         lower score), or minus infinity where k2 is the whole catalogue.
       top: int32 [prefix, p], the best p items, equal scores by ascending item number.
     """
@@ -46,33 +50,54 @@ def rank_window(scores: jax.Array, k1: int, k2: int, p: int = 0, selection: str 
       selection: one of SELECTIONS.
     """
     prefixes, items = scores.shape
-    first = k1 if k1 <= _SMALL or selection == "top_k" else p
+    sorted_out = p
+    if selection == "top_k" or k1 <= _SMALL:
+        sorted_out = k1
+    if selection == "top_k" and k2 < items:
+        sorted_out = k2
     # Without the barrier XLA pushes the slices below into the selection and falls back to sorting whole rows.
-    values, indices = jax.lax.optimization_barrier(jax.lax.top_k(scores, first))
-    if k1 == 0:
-        below = jnp.full(prefixes, jnp.inf, scores.dtype)
-    else:
-        below = values[:, k1 - 1] if k1 <= first else kth_best(scores, k1, selection)
-    least = jnp.full(prefixes, -jnp.inf, scores.dtype) if k2 == items else kth_best(scores, k2, selection)
+    values, indices = jax.lax.optimization_barrier(jax.lax.top_k(scores, sorted_out))
+
+    def border(k: int) -> jax.Array:
+        """The k-th best score, 0 < k < items."""
+        return values[:, k - 1] if k <= sorted_out else kth_best(scores, k, selection)
+
+    below = border(k1) if k1 else jnp.full(prefixes, jnp.inf, scores.dtype)
+    least = border(k2) if k2 < items else jnp.full(prefixes, -jnp.inf, scores.dtype)
     return RankWindow(below, least, indices[:, :p])
 
 
 def peer_window(
     queries: jax.Array, table: jax.Array, k1: int, k2: int, p: int = 0, selection: str = "search"
 ) -> RankWindow:
-    """`rank_window` of the scores queries @ table.T, a few prefixes at a time where all scores are too many to hold."""
+    """`rank_window` of the scores of some queries, a few prefixes at a time where all scores are too many to hold.
 
-    def some(part: jax.Array) -> RankWindow:
-        return rank_window(part @ table.T, k1, k2, p, selection)
-
+    The scores will then be made again, in blocks of items, and rounded otherwise. So that they fall on the same sides
+    of the borders, these lie halfway between two scores.
+    """
     prefixes, items = len(queries), len(table)
     if prefixes * items <= HELD:
-        return some(queries)
-    at_once = max(HELD // 4 // items, 1)
+        return rank_window(scores_of(queries, table), k1, k2, p, selection)
+
+    def some(part: jax.Array) -> RankWindow:
+        scores = scores_of_table(part, table)
+        found = rank_window(scores, k1, k2, p, selection)
+        return found._replace(below=_halfway(scores, found.below), least=_halfway(scores, found.least))
+
+    at_once = max(_PIECE // items, 1)
     pieces = -(-prefixes // at_once)
     padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
     found = jax.lax.map(some, padded.reshape(pieces, at_once, -1))
     return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
+
+
+def _halfway(scores: jax.Array, border: jax.Array) -> jax.Array:
+    """float32 [prefix]: the border, moved between the scores that reach it and those that do not, if there are both."""
+    reach = scores >= border[:, None]
+    upper = jnp.min(jnp.where(reach, scores, jnp.inf), axis=1)
+    lower = jnp.max(jnp.where(reach, -jnp.inf, scores), axis=1)
+    middle = lower / 2 + upper / 2
+    return jnp.where((lower < middle) & (middle <= upper) & jnp.isfinite(middle), middle, border)
 
 
 def in_window(scores: jax.Array, window: RankWindow) -> jax.Array:

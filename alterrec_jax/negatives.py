@@ -9,21 +9,26 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.blocks import stretch
 from alterrec_jax.mining import RankWindow, in_window
+from alterrec_jax.products import scores_of
 
 
 class Negatives(Protocol):
     """What a loss needs to know of its negatives."""
 
     def counts(self, start: jax.Array | int, size: int) -> jax.Array:
-        """[prefix, size] bool or float32, how often candidates start .. start+size-1 are negatives of each prefix."""
+        """[prefix, size] bool or float32, how often candidates start .. start+size-1 are negatives of each prefix.
+
+        `start` may be traced.
+        """
 
 
 class WindowNegatives(NamedTuple):
     """The rank window of the peer, whose scores are made anew for every stretch of the catalogue.
 
     Attributes:
-      queries: float32 [prefix, dim], the peer's session embeddings.
+      queries: float [prefix, dim], the peer's session embeddings.
       table: float32 [item, dim], its item table.
       window: the borders.
       targets: int32 [prefix].
@@ -35,7 +40,8 @@ class WindowNegatives(NamedTuple):
     targets: jax.Array
 
     def counts(self, start: jax.Array | int, size: int) -> jax.Array:
-        scores = self.queries @ stretch(self.table, start, size).T
+        """bool [prefix, size], as `Negatives.counts`."""
+        scores = scores_of(self.queries, stretch(self.table, start, size))
         return in_window(scores, self.window) & _others(start, size, self.targets)
 
 
@@ -51,6 +57,7 @@ class CountedNegatives(NamedTuple):
     targets: jax.Array
 
     def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+        """float32 [prefix, size], as `Negatives.counts`."""
         drawn = jax.lax.dynamic_slice_in_dim(self.of_items, start, size, axis=1)
         return jnp.where(_others(start, size, self.targets), drawn, 0)
 
@@ -69,16 +76,12 @@ class SharedNegatives(NamedTuple):
     targets: jax.Array
 
     def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+        """bool [prefix, size], as `Negatives.counts`."""
         place = start + jnp.arange(size)
         drawn = stretch(self.items, start, size)
         met = jnp.any(self.items[None, :-1] == self.targets[:, None], axis=1)
         wanted = (place < len(self.items) - 1)[None, :] | met[:, None]
         return wanted & (drawn[None, :] != self.targets[:, None])
-
-
-def stretch(array: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
-    """Rows start .. start+size-1."""
-    return array if size == len(array) else jax.lax.dynamic_slice_in_dim(array, start, size)
 
 
 def _others(start: jax.Array | int, size: int, targets: jax.Array) -> jax.Array:

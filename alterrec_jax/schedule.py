@@ -28,6 +28,10 @@ class Turn(NamedTuple):
         return f"{self.network}:window({self.peer})" if self.phase == WINDOW else f"{self.network}:random"
 
 
+TURNS = tuple(Turn(network, phase) for network in (ID, TEXT) for phase in (RANDOM, WINDOW))
+"""All that there are."""
+
+
 def turn_of_epoch(epoch: int, schedule: ScheduleConfig) -> Turn:
     """The turn of an epoch, counted from 0.
 
@@ -40,8 +44,3 @@ def turn_of_epoch(epoch: int, schedule: ScheduleConfig) -> Turn:
         return Turn(TEXT, RANDOM)
     turns = (epoch - 2 * schedule.m_random) // schedule.m_gap
     return Turn(ID if turns % 2 == 0 else TEXT, WINDOW)
-
-
-def tape(schedule: ScheduleConfig) -> tuple[Turn, ...]:
-    """The turns of all m_max epochs, in order."""
-    return tuple(turn_of_epoch(epoch, schedule) for epoch in range(schedule.m_max))

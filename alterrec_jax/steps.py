@@ -4,7 +4,7 @@ A step sees both parameter sets by name: the state of the network that trains, w
 frozen peer, which it only reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -13,10 +13,13 @@ import optax
 
 from alterrec_jax import mining
 from alterrec_jax.config import MiningConfig, NetworkConfig
+from alterrec_jax.cpu import give_back_freed_memory
 from alterrec_jax.data.batches import BatchGroup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
-from alterrec_jax.models.network import Network, PackedRows, Params
+from alterrec_jax.models.network import Network, PackedRows, Params, item_table
 from alterrec_jax.negatives import CountedNegatives, Negatives, SharedNegatives, WindowNegatives
+from alterrec_jax.products import scores_of
+from alterrec_jax.schedule import RANDOM, Turn
 
 
 class Totals(NamedTuple):
@@ -60,6 +63,11 @@ class FrozenPeer(NamedTuple):
     params: Params
     table: jax.Array
 
+    @classmethod
+    def of(cls, network: Network, params: Params, features: jax.Array | None) -> "FrozenPeer":
+        """Makes the table."""
+        return cls(params, item_table(network, params, features))
+
 
 TrainStep = Callable[[NetworkState, FrozenPeer | None, jax.Array | None, PackedRows, jax.Array], NetworkState]
 
@@ -88,15 +96,25 @@ def init_state(
     return NetworkState(params, optimizer.init(params), Totals.zero())
 
 
-@jax.jit
 def start_epoch(state: NetworkState) -> NetworkState:
-    """Sets the sums to zero."""
-    return state._replace(totals=jax.tree.map(jnp.zeros_like, state.totals))
+    """Sets the sums to zero. The other arrays are passed on, not copied."""
+    return state._replace(totals=Totals.zero())
 
 
-def make_random_step(
-    network: Network, optimizer: optax.GradientTransformation, config: MiningConfig, window: tuple[int, int]
+def make_step(
+    turn: Turn,
+    networks: Mapping[str, Network],
+    optimizer: optax.GradientTransformation,
+    config: MiningConfig,
+    window: tuple[int, int],
 ) -> TrainStep:
+    """The step of a turn: of its network, whose optimizer is given, in its phase."""
+    if turn.phase == RANDOM:
+        return make_random_step(networks[turn.network], optimizer, window)
+    return make_window_step(networks[turn.network], networks[turn.peer], optimizer, config, window)
+
+
+def make_random_step(network: Network, optimizer: optax.GradientTransformation, window: tuple[int, int]) -> TrainStep:
     """The step of the warm-up: as many uniform negatives as the window (k1, k2) holds, no peer, no augmentation."""
     count = window[1] - window[0]
 
@@ -135,7 +153,7 @@ def make_window_step(
         queries = peer_network.session_embeddings(peer.params, peer.table, rows).reshape(len(targets), -1)
         found = mining.peer_window(queries, peer.table, k1, k2, config.p if config.augment else 0, config.selection)
         if config.hard_fraction < 1:
-            scores = queries @ peer.table.T
+            scores = scores_of(queries, peer.table)
             return CountedNegatives(
                 mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction), targets
             ), found.top
@@ -182,8 +200,20 @@ def in_groups(step: TrainStep) -> GroupStep:
 
 
 def compiled(step: Step) -> Step:
-    """The step as one program, which takes over the buffers of the state that it is given."""
-    return jax.jit(step, donate_argnames="state")
+    """The step as one program, which takes over the buffers of the state that it is given.
+
+    It is made at the first call, for arguments of those shapes: others are an error, never compiled for anew.
+    """
+    program: jax.stages.Compiled | None = None
+
+    def call(*arguments: Any) -> NetworkState:
+        nonlocal program
+        if program is None:
+            program = jax.jit(step, donate_argnames="state").lower(*arguments).compile()
+            give_back_freed_memory()
+        return program(*arguments)
+
+    return call
 
 
 def _embed(
@@ -207,9 +237,14 @@ def _update(
     count = jnp.maximum(prefixes, 1.0)
     mean_loss, gradients = jax.value_and_grad(lambda params: loss_fn(params) / count)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    measured = Totals(mean_loss * count, prefixes, optax.tree.norm(gradients), jnp.ones(()))
+    measured = Totals(mean_loss * count, prefixes, _norm(gradients), jnp.ones(()))
     return NetworkState(
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
         totals=jax.tree.map(jnp.add, state.totals, measured),
     )
+
+
+def _norm(tree: Any) -> jax.Array:
+    """The global norm. Without the barrier XLA shares the squares with Adam, and writes those of a whole table out."""
+    return optax.tree.norm(jax.lax.optimization_barrier(tree))

@@ -33,7 +33,7 @@ from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
-from alterrec_jax.schedule import RANDOM, Turn, turn_of_epoch
+from alterrec_jax.schedule import RANDOM, TURNS, Turn, turn_of_epoch
 from alterrec_jax.signals import stop_signals
 from alterrec_jax.workdir import claimed
 
@@ -76,9 +76,9 @@ def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
     return mining.k1, min(mining.k2, items)
 
 
-def text_features(dataset: Dataset) -> dict[str, jax.Array | None]:
-    """What each network knows of the catalogue's items: nothing, and their text vectors."""
-    return {"id": None, "text": jnp.asarray(dataset.text_vectors[: dataset.catalogue_size])}
+def text_features(dataset: Dataset, precision: str) -> dict[str, jax.Array | None]:
+    """What each network knows of the catalogue's items: nothing, and their text vectors, of that precision."""
+    return {"id": None, "text": jnp.asarray(dataset.text_vectors[: dataset.catalogue_size], precision)}
 
 
 class Trainer:
@@ -89,7 +89,7 @@ class Trainer:
         items = dataset.catalogue_size
         self._window = clip_window(config.mining, items)
         self._networks = build_networks(config, items)
-        self._features = text_features(dataset)
+        self._features = text_features(dataset, config.precision)
         self._batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
@@ -182,12 +182,12 @@ class Trainer:
         place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
         self._save()
         self._log.write(place.history)
-        if self._stop.is_set():
+        if self._stop.is_set() and not self._finished():
             raise Interrupted
 
     def _train(self, turn: Turn) -> None:
         place, total = self._place, self._batches.steps_per_epoch
-        step_fn, peer = self._step_fn(turn), self._peer(turn)
+        step_fn, peer = self._step_fns[turn], self._peer(turn)
         features, state = self._features[turn.network], self._states[turn.network]
         key, batches = self._key(_STEP, place.epoch), self._on_device(place.epoch, place.step)
         what = f"epoch {place.epoch + 1}/{self._config.schedule.m_max} {turn}"
@@ -212,27 +212,21 @@ class Trainer:
             group = jax.device_put(group)
             yield from itertools.repeat(group, batches)
 
-    def _step_fn(self, turn: Turn) -> steps.GroupStep:
-        return self._step_fns[turn.network, turn.phase]
-
     @functools.cached_property
-    def _step_fns(self) -> dict[tuple[str, str], steps.GroupStep]:
+    def _step_fns(self) -> dict[Turn, steps.GroupStep]:
         mining, window = self._config.mining, self._window
-        made: dict[tuple[str, str], steps.GroupStep] = {}
-        for name, peer in (("id", "text"), ("text", "id")):
-            network, optimizer = self._networks[name], self._optimizers[name]
-            random = steps.make_random_step(network, optimizer, mining, window)
-            hard = steps.make_window_step(network, self._networks[peer], optimizer, mining, window)
-            made[name, "random"] = steps.compiled(steps.in_groups(random))
-            made[name, "window"] = steps.compiled(steps.in_groups(hard))
-        return made
+        return {
+            turn: steps.compiled(
+                steps.in_groups(steps.make_step(turn, self._networks, self._optimizers[turn.network], mining, window))
+            )
+            for turn in TURNS
+        }
 
     def _peer(self, turn: Turn) -> steps.FrozenPeer | None:
         if turn.phase == RANDOM:
             return None
-        params = self._states[turn.peer].params
-        table = jax.jit(self._networks[turn.peer].item_embeddings)(params, self._features[turn.peer])
-        return steps.FrozenPeer(params, table)
+        peer = turn.peer
+        return steps.FrozenPeer.of(self._networks[peer], self._states[peer].params, self._features[peer])
 
     def _validate(self) -> dict[str, dict[str, float]]:
         params = {name: state.params for name, state in self._states.items()}

@@ -35,12 +35,10 @@ def main() -> int:
     targets = Targets(np.arange(count), np.ones(count, np.int32), random.integers(0, items, count).astype(np.int32))
     size = default_batch_size(items)
 
-    def products() -> list[jax.Array]:
-        return [
-            jax.block_until_ready(component_scores(array[start : start + size], tables[name]))
-            for start in range(0, count, size)
-            for name, array in queries.items()
-        ]
+    def products() -> None:
+        for start in range(0, count, size):
+            for name, array in queries.items():
+                jax.block_until_ready(component_scores(array[start : start + size], tables[name]))
 
     def ranked() -> None:
         rank_targets([queries], tables, fusion_views(0.5), targets)

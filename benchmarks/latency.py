@@ -3,7 +3,6 @@
 python -m benchmarks.latency --output=FILE.json
 """
 
-import dataclasses
 import pathlib
 import tempfile
 import time
@@ -79,12 +78,13 @@ def _recommender(folder: pathlib.Path) -> Recommender:
         provenance={"source": "random numbers"},
     )
     config = AlterRecConfig(
+        batch_prefixes=500,
         id=NetworkConfig(dim=_DIM.value, layers=2),
         text=TextNetworkConfig(dim=_DIM.value, layers=2),
         mining=MiningConfig(k1=1, k2=20, augment=False),
         schedule=ScheduleConfig(m_random=1, m_max=2),
     )
-    Trainer(dataclasses.replace(config, batch_prefixes=500), load_dataset(folder / "data"), folder / "run").run()
+    Trainer(config, load_dataset(folder / "data"), folder / "run").run()
     trained = load_trained(folder / "run")
     return Recommender(trained, np.zeros((0, _TEXT_WIDTH), np.float32), exclude_session_items=False)
 

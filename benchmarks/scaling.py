@@ -42,10 +42,11 @@ def main() -> int:
 def _measure(items: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder) / "memory.json"
-        flags = (f"--items={items}", f"--batch_prefixes={_BATCH.value}", f"--output={output}")
-        done = subprocess.run([sys.executable, "-m", "benchmarks.memory", *flags], capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"benchmarks.memory --items={items} failed: {done.stderr.strip().splitlines()[-1]}")
+        sizes = (f"--items={items}", f"--batch_prefixes={_BATCH.value}", f"--output={output}")
+        done = subprocess.run([sys.executable, "-m", "benchmarks.memory", *sizes], capture_output=True, text=True)
+        if done.returncode:  # negative: the signal that ended it, say for want of memory
+            said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+            raise UserError(f"benchmarks.memory --items={items} ended with {done.returncode}, saying: {said}")
         return json.loads(output.read_text(encoding="utf-8"))
 
 

@@ -19,7 +19,9 @@ from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
 from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.products import PRECISIONS, product
 from alterrec_jax.progress import say
+from alterrec_jax.schedule import ID, RANDOM, TEXT, WINDOW, Turn
 from alterrec_jax.trainer import clip_window, text_features
 from benchmarks.timing import seconds, table
 
@@ -31,6 +33,7 @@ _LENGTH = flags.DEFINE_integer("max_length", 50, "Items of a session that an enc
 _BATCH = flags.DEFINE_integer("batch_prefixes", 512, "Prefixes a step.", lower_bound=1)
 _K1 = flags.DEFINE_integer("k1", 20, "First rank of the window.", lower_bound=0)
 _K2 = flags.DEFINE_integer("k2", 6000, "One past its last rank.", lower_bound=1)
+_PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of matrix products, the floor's among them.")
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 5, "The floor and every phase are timed in turn so often; ratios are medians.", lower_bound=1
 )
@@ -48,6 +51,7 @@ def main() -> int:
     config = AlterRecConfig(
         batch_prefixes=_BATCH.value,
         max_length=_LENGTH.value,
+        precision=_PRECISION.value,
         id=NetworkConfig(**shared),
         text=TextNetworkConfig(**shared, mlp_hidden=(_DIM.value,)),
         mining=MiningConfig(k1=_K1.value, k2=_K2.value, p=min(5, _K1.value)),
@@ -92,31 +96,33 @@ def main() -> int:
         f"({batches.fill:.1%} filled), ranks {_K1.value} to {_K2.value}, {device.platform} ({device.device_kind})"
     )
     if _OUTPUT.value:
-        files.write_json(_OUTPUT.value, {"phases": result, "device": device.device_kind, "config": _plain(config)})
+        files.write_json(
+            _OUTPUT.value, {"phases": result, "device": device.device_kind, "config": dataclasses.asdict(config)}
+        )
     return 0
 
 
 def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches) -> dict[str, Callable[[int], float]]:
     """Of each phase, a function that makes some steps and tells the seconds of one."""
     window = clip_window(config.mining, dataset.catalogue_size)
-    networks, features = build_networks(config, dataset.catalogue_size), text_features(dataset)
+    networks, features = build_networks(config, dataset.catalogue_size), text_features(dataset, config.precision)
     phases: dict[str, Callable[[int], float]] = {}
-    for name, peer in (("id", "text"), ("text", "id")):
-        optimizer = steps.make_optimizer(config.id if name == "id" else config.text, batches.steps_per_epoch)
-        frozen = _frozen(networks[peer], features[peer])
-        plain = dataclasses.replace(config.mining, augment=False)
-        made = {
-            "random": (steps.make_random_step(networks[name], optimizer, plain, window), None),
-            "window": (steps.make_window_step(networks[name], networks[peer], optimizer, plain, window), frozen),
-            "window_augmented": (
-                steps.make_window_step(networks[name], networks[peer], optimizer, config.mining, window),
-                frozen,
-            ),
-        }
-        for phase, (step, frozen_peer) in made.items():
-            state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0))
+    for name in (ID, TEXT):
+        optimizer = steps.make_optimizer(config.id if name == ID else config.text, batches.steps_per_epoch)
+        for phase, turn, augment in (
+            ("random", Turn(name, RANDOM), False),
+            ("window", Turn(name, WINDOW), False),
+            ("window_augmented", Turn(name, WINDOW), True),
+        ):
+            mining = dataclasses.replace(config.mining, augment=augment)
+            step = steps.make_step(turn, networks, optimizer, mining, window)
+            params = networks[turn.peer].init(jax.random.key(1), features[turn.peer])
             phases[f"{name}_{phase}"] = _Phase(
-                steps.compiled(steps.in_groups(step)), state, frozen_peer, features[name], batches
+                steps.compiled(steps.in_groups(step)),
+                steps.init_state(networks[name], optimizer, features[name], jax.random.key(0)),
+                steps.FrozenPeer.of(networks[turn.peer], params, features[turn.peer]),
+                features[name],
+                batches,
             )
     return phases
 
@@ -145,11 +151,6 @@ class _Phase:
                 yield from itertools.repeat(jax.device_put(group), held)
 
 
-def _frozen(network: Any, features: Any) -> steps.FrozenPeer:
-    params = network.init(jax.random.key(1), features)
-    return steps.FrozenPeer(params, network.item_embeddings(params, features))
-
-
 def floor_of(config: AlterRecConfig, dataset: Dataset, rows: int, phase: str) -> list[Product]:
     """The products of a step, one for each: scores and their gradients, encoders, and the MLP of the text network."""
     name = phase.partition("_")[0]
@@ -176,19 +177,15 @@ def _encoder(config: AlterRecConfig, rows: int) -> list[Product]:
 
 
 def seconds_of_product(left: tuple[int, ...], right: tuple[int, ...]) -> float:
-    """The best of several times of one product, in float32."""
-    a, b = jnp.ones(left), jnp.ones(right)
+    """The best of several times of one product, of operands that have the precision already."""
+    a, b = jnp.ones(left, _PRECISION.value), jnp.ones(right, _PRECISION.value)
     jax.block_until_ready(_product(a, b))
     return min(seconds(lambda: _product(a, b)) for _ in range(5))
 
 
 @jax.jit
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    return a @ b
-
-
-def _plain(config: AlterRecConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config)
+    return product(a, b, a.dtype)
 
 
 if __name__ == "__main__":

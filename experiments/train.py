@@ -13,6 +13,7 @@ from alterrec_jax import cli
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.products import PRECISIONS
 from alterrec_jax.progress import say
 from alterrec_jax.trainer import Interrupted, Trainer
 from experiments import config_flag
@@ -24,13 +25,17 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by dat
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints, logs, curves. One that exists is continued.", required=True
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision", None, PRECISIONS, "Of matrix products; the same as --config.precision, which it overrides."
+)
 flags.mark_flag_as_required("config")
 
 
 def main() -> int:
     """Trains, and tells the best epoch."""
     keep_freed_memory()
-    config = from_mapping(AlterRecConfig, _CONFIG.value.to_dict(), "--config").check()
+    chosen = {"precision": _PRECISION.value} if _PRECISION.value else {}
+    config = from_mapping(AlterRecConfig, _CONFIG.value.to_dict() | chosen, "--config").check()
     dataset = load_dataset(_DATA_DIR.value)
     try:
         best = Trainer(config, dataset, pathlib.Path(_WORKDIR.value)).run()

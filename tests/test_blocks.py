@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.models.blocks import rows_in_blocks
+from alterrec_jax.blocks import rows_in_blocks
 
 ROWS, WIDTH, DIM = 23, 5, 3
 

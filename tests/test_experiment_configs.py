@@ -12,6 +12,7 @@ from alterrec_jax import steps
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.models.network import PackedRows
+from alterrec_jax.schedule import Turn
 
 NAMES = sorted(
     path.stem
@@ -64,10 +65,10 @@ def test_builds_and_takes_a_step_of_each_kind(name: str) -> None:
         optimizer = steps.make_optimizer(getattr(config, network), 3)
         state = steps.init_state(networks[network], optimizer, features[network], jax.random.key(0))
         peer_params = networks[peer].init(jax.random.key(1), features[peer])
-        frozen = steps.FrozenPeer(peer_params, networks[peer].item_embeddings(peer_params, features[peer]))
-        random_step = steps.compiled(steps.make_random_step(networks[network], optimizer, config.mining, window))
-        window_step = steps.compiled(
-            steps.make_window_step(networks[network], networks[peer], optimizer, config.mining, window)
+        frozen = steps.FrozenPeer.of(networks[peer], peer_params, features[peer])
+        random_step, window_step = (
+            steps.compiled(steps.make_step(Turn(network, phase), networks, optimizer, config.mining, window))
+            for phase in ("random", "window")
         )
         state = random_step(state, None, features[network], rows, jax.random.key(2))
         state = window_step(state, frozen, features[network], rows, jax.random.key(3))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax import mining
+from alterrec_jax import mining, products
 from alterrec_jax.mining import drawn_from_window, in_window, peer_window, random_negatives, rank_window
 from tests.oracles import mining as oracle
 
@@ -74,16 +74,34 @@ def test_approximate_borders_miss_few() -> None:
     np.testing.assert_allclose(inside.sum(axis=1), 1_400, rtol=0.1)
 
 
-def test_window_of_few_prefixes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("k1", "k2", "p"), WINDOWS)
+def test_window_of_few_prefixes_at_a_time(k1: int, k2: int, p: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     queries, table = rng.integers(-2, 3, (7, 4)).astype(np.float32), rng.integers(-2, 3, (ITEMS, 4)).astype(np.float32)
-    whole = peer_window(queries, table, 5, 13, 2)
-    monkeypatch.setattr(mining, "HELD", 4 * 2 * ITEMS - 1 - ITEMS)  # too few for all
-    for found, wanted in zip(peer_window(queries, table, 5, 13, 2), whole, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    whole = peer_window(queries, table, k1, k2, p)
+    monkeypatch.setattr(mining, "HELD", 7 * ITEMS - 1)  # too few for all
+    monkeypatch.setattr(mining, "_PIECE", 3 * ITEMS - 1)
+    monkeypatch.setattr(products, "_ITEMS_AT_ONCE", 5)
+    few = peer_window(queries, table, k1, k2, p)
+    np.testing.assert_array_equal(few.top, whole.top)
     scores = jnp.asarray(queries @ table.T)
-    for mask, row in zip(np.asarray(in_window(scores, whole)), scores.tolist(), strict=True):
-        assert set(np.flatnonzero(mask).tolist()) == oracle.window(row, 5, 13)
+    for window in (whole, few):
+        for mask, row in zip(np.asarray(in_window(scores, window)), scores.tolist(), strict=True):
+            assert set(np.flatnonzero(mask).tolist()) == oracle.window(row, k1, k2)
+
+
+@pytest.mark.parametrize("selection", ["search", "top_k"])
+def test_borders_hold_for_scores_that_are_rounded_otherwise(selection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    k1, k2, prefixes, items = 20, 500, 40, 3_001
+    rng = np.random.default_rng(2)
+    queries, table = (jnp.asarray(rng.normal(size=(n, 64)), jnp.float32) for n in (prefixes, items))
+    monkeypatch.setattr(mining, "HELD", prefixes * items - 1)
+    window = peer_window(queries, table, k1, k2, k1, selection)
+    exact = np.asarray(queries, np.float64) @ np.asarray(table, np.float64).T
+    nearby = jnp.asarray(exact + 1e-6 * np.abs(exact) * rng.uniform(-1, 1, exact.shape), jnp.float32)
+    inside = np.asarray(in_window(nearby, window))
+    np.testing.assert_array_equal(inside.sum(axis=1), k2 - k1)
+    assert not np.take_along_axis(inside, np.asarray(window.top), axis=1).any()
 
 
 def shared_draw(counts: np.ndarray, order: np.ndarray, k1: int, k2: int, hard: int) -> np.ndarray:

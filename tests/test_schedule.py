@@ -3,10 +3,15 @@
 import pytest
 
 from alterrec_jax.config import ScheduleConfig
-from alterrec_jax.schedule import Turn, tape, turn_of_epoch
+from alterrec_jax.schedule import TURNS, Turn, turn_of_epoch
 
 ID, TEXT = "id:random", "text:random"
 ID_WINDOW, TEXT_WINDOW = "id:window(text)", "text:window(id)"
+
+
+def tape(schedule: ScheduleConfig) -> list[Turn]:
+    """The turns of all m_max epochs, in order."""
+    return [turn_of_epoch(epoch, schedule) for epoch in range(schedule.m_max)]
 
 
 def told(schedule: ScheduleConfig) -> list[str]:
@@ -41,6 +46,10 @@ def test_tape_of_odd_settings(m_random: int, m_gap: int, m_max: int, expected: l
 def test_peer_is_the_other_network() -> None:
     assert Turn("id", "window").peer == "text"
     assert Turn("text", "random").peer == "id"
+
+
+def test_all_turns_are_named() -> None:
+    assert set(tape(ScheduleConfig(m_random=1, m_gap=1, m_max=9))) == set(TURNS) and len(TURNS) == 4
 
 
 def test_turn_does_not_depend_on_how_long_the_run_is() -> None:

@@ -6,35 +6,44 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.blocks import rows_in_blocks
 from alterrec_jax.config import AlterRecConfig, NetworkConfig
-from alterrec_jax.models.blocks import rows_in_blocks
 from alterrec_jax.models.encoders import MeanEncoder, TransformerEncoder
 from alterrec_jax.models.item_tables import IdTable, TextTable
 from alterrec_jax.models.network import Network, PackedRows, Params
 
-_ROWS_AT_ONCE = 2**16  # items whose text passes through the MLP together
+_ROWS_AT_ONCE = 2**14  # items whose text passes through the MLP together
 
 
 def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
     """The ID and the text network of a configuration, for a catalogue of so many items."""
     text = config.text
     id_table = IdTable(items, config.id.dim, config.id.item_norm)
-    text_table = TextTable(text.dim, text.mlp_hidden, text.mlp_output_relu, text.item_dropout, text.item_norm)
+    text_table = TextTable(
+        dim=text.dim,
+        dtype=config.precision,
+        unit_variance=text.unit_variance,
+        hidden=text.mlp_hidden,
+        output_relu=text.mlp_output_relu,
+        dropout=text.item_dropout,
+        norm=text.item_norm,
+    )
     return {
-        "id": build_network(config.id, id_table, config.max_length),
-        "text": build_network(text, text_table, config.max_length),
+        "id": build_network(config.id, id_table, config.max_length, config.precision),
+        "text": build_network(text, text_table, config.max_length, config.precision),
     }
 
 
-def build_network(config: NetworkConfig, item_table: nn.Module, max_length: int) -> Network:
+def build_network(config: NetworkConfig, item_table: nn.Module, max_length: int, dtype: str) -> Network:
     """Joins an item table and a session encoder into a `Network`.
 
-    The table is called with the features, where there are any, and told whether dropout is off.
+    The table is called with the features, where there are any, and told whether dropout is off. `dtype` is that of
+    what products take; session embeddings have it.
     """
     encoder = (
         MeanEncoder(config.dropout)
         if config.encoder == "mean"
-        else TransformerEncoder(config.layers, config.heads, config.dropout, max_length)
+        else TransformerEncoder(config.layers, config.heads, config.dropout, max_length, dtype)
     )
 
     def item_embeddings(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
@@ -53,11 +62,11 @@ def build_network(config: NetworkConfig, item_table: nn.Module, max_length: int)
         rngs = {} if key is None else {"dropout": key}
         variables = {"params": params["encoder"]}
         hidden: jax.Array = encoder.apply(variables, table[rows.items], rows, key is None, rngs=rngs)  # type: ignore[assignment]
-        return hidden / config.temperature
+        return (hidden / config.temperature).astype(dtype)
 
     def init(key: jax.Array, features: jax.Array | None) -> Params:
         table_key, encoder_key, uniform_key = jax.random.split(key, 3)
-        inputs: tuple[Any, ...] = () if features is None else (features, True)
+        inputs: tuple[Any, ...] = () if features is None else (features[:1], True)  # their width alone matters
         one = jnp.zeros((1, max_length), jnp.int32)
         rows = PackedRows(one, one, one, one, one.astype(bool))
         params = {

@@ -1,10 +1,13 @@
 """Session encoders g (section 4.1.2): from the items of a session to an embedding of each of its prefixes."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alterrec_jax.models.network import PackedRows, same_segment
+from alterrec_jax.products import exactness
 
 _EPSILON = 1e-5  # PyTorch's, as in the released code; linen's own is 1e-6
 
@@ -19,7 +22,9 @@ class MeanEncoder(nn.Module):
         """float [row, position, dim] -> float [row, position, dim]; zeros where a row holds no item."""
         inputs = nn.Dropout(self.dropout)(inputs, deterministic=deterministic)
         share = same_segment(rows).astype(inputs.dtype)
-        return jnp.einsum("rqk,rkd->rqd", share / jnp.maximum(share.sum(-1, keepdims=True), 1.0), inputs)
+        return jnp.einsum(
+            "rqk,rkd->rqd", share / jnp.maximum(share.sum(-1, keepdims=True), 1.0), inputs, precision="highest"
+        )
 
 
 class TransformerEncoder(nn.Module):
@@ -33,6 +38,7 @@ class TransformerEncoder(nn.Module):
     heads: int
     dropout: float
     max_length: int
+    dtype: str
 
     @nn.compact
     def __call__(self, inputs: jax.Array, rows: PackedRows, deterministic: bool) -> jax.Array:
@@ -43,24 +49,27 @@ class TransformerEncoder(nn.Module):
         hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
         mask = same_segment(rows)[:, None]
         for layer in range(self.layers):
-            hidden = _Block(self.heads, self.dropout, name=f"block_{layer}")(hidden, mask, deterministic)
+            hidden = _Block(self.heads, self.dropout, self.dtype, name=f"block_{layer}")(hidden, mask, deterministic)
         return hidden
 
 
 class _Block(nn.Module):
     heads: int
     dropout: float
+    dtype: str
 
     @nn.compact
     def __call__(self, hidden: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
         dim = hidden.shape[-1]
+        # Of the products alone: sums and norms stay float32.
+        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": exactness(self.dtype)}
         attention = nn.MultiHeadDotProductAttention(
-            self.heads, use_bias=False, dropout_rate=self.dropout, broadcast_dropout=False, name="attention"
+            self.heads, use_bias=False, dropout_rate=self.dropout, broadcast_dropout=False, name="attention", **exact
         )
         attended = attention(hidden, mask=mask, deterministic=deterministic)
         attended = nn.Dropout(self.dropout)(attended, deterministic=deterministic)
-        hidden = nn.LayerNorm(_EPSILON, name="attention_norm")(hidden + attended)
-        inner = nn.relu(nn.Dense(4 * dim, name="inner")(hidden))
-        outer = nn.Dense(dim, name="outer")(inner)
+        hidden = nn.LayerNorm(_EPSILON, name="attention_norm")(hidden + attended.astype(hidden.dtype))
+        inner = nn.relu(nn.Dense(4 * dim, name="inner", **exact)(hidden))
+        outer = nn.Dense(dim, name="outer", **exact)(inner)
         outer = nn.Dropout(self.dropout)(outer, deterministic=deterministic)
-        return nn.LayerNorm(_EPSILON, name="feed_forward_norm")(hidden + outer)
+        return nn.LayerNorm(_EPSILON, name="feed_forward_norm")(hidden + outer.astype(hidden.dtype))

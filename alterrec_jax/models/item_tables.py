@@ -1,7 +1,12 @@
 """Item encoders (section 4.1.1): the learned ID table X, and the table H made from frozen sentence vectors."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+
+from alterrec_jax.products import exactness
 
 _EPSILON = 1e-5
 _START = 0.02
@@ -28,6 +33,8 @@ class TextTable(nn.Module):
     """
 
     dim: int
+    dtype: str
+    unit_variance: bool
     hidden: tuple[int, ...]
     output_relu: bool
     dropout: float
@@ -36,13 +43,15 @@ class TextTable(nn.Module):
     @nn.compact
     def __call__(self, vectors: jax.Array, deterministic: bool) -> jax.Array:
         """float [item, d_text] -> float [item, dim]."""
-        # Sentence vectors have unit length; entries of unit variance are what initialisers and Adam expect.
-        table = vectors * vectors.shape[-1] ** 0.5
+        # Where sentence vectors have unit length, their entries then have unit variance: what initialisers and Adam
+        # expect.
+        table = vectors * vectors.shape[-1] ** 0.5 if self.unit_variance else vectors
+        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": exactness(self.dtype)}
         for layer, width in enumerate(self.hidden):
-            table = nn.relu(nn.Dense(width, name=f"hidden_{layer}")(table))
+            table = nn.relu(nn.Dense(width, name=f"hidden_{layer}", **exact)(table))
         # Rows start as small as those of the ID table, so that neither network drowns the other in the fused score.
         small = nn.initializers.variance_scaling(_START**2, "fan_in", "normal")
-        table = nn.Dense(self.dim, kernel_init=small, name="output")(table)
+        table = nn.Dense(self.dim, kernel_init=small, name="output", **exact)(table).astype(jnp.float32)
         if self.output_relu:
             table = nn.relu(table)
         table = nn.Dropout(self.dropout)(table, deterministic=deterministic)

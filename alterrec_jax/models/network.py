@@ -38,13 +38,13 @@ class InitFn(Protocol):
 
 
 class ItemFn(Protocol):
-    """item_embeddings(params, features, key=None) -> float [item, dim]; a key turns dropout on."""
+    """item_embeddings(params, features, key=None) -> float32 [item, dim]; a key turns dropout on."""
 
     def __call__(self, params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array: ...
 
 
 class SessionFn(Protocol):
-    """session_embeddings(params, table, rows, key=None) -> float [row, position, dim]; causal.
+    """session_embeddings(params, table, rows, key=None) -> float32 or bfloat16 [row, position, dim]; causal.
 
     Position j is the embedding of the prefix that ends there. `table` is the item table of the same parameters,
     made once and used for inputs and candidates alike.
@@ -58,12 +58,19 @@ class SessionFn(Protocol):
 class Network(NamedTuple):
     """A model. `features` are what it knows of the items and does not learn (text vectors), or None.
 
-    `session_embeddings` are divided by the temperature: scores are plain dot products.
+    `session_embeddings` are divided by the temperature: scores are plain dot products, as exact as these are.
     """
 
     init: InitFn
     item_embeddings: ItemFn
     session_embeddings: SessionFn
+
+
+def item_table(network: Network, params: Params, features: jax.Array | None) -> jax.Array:
+    """float [item, dim] without dropout, made once for many uses. A parameter that is the table as it stands, as X
+    without a norm, is handed on; a compiled function would copy it."""
+    embed = network.item_embeddings if features is None else jax.jit(network.item_embeddings)
+    return embed(params, features)
 
 
 def same_segment(rows: PackedRows) -> jax.Array:

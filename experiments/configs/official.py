@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
                 decay_every=5,
                 temperature=0.07,
                 mlp_hidden=(),
+                unit_variance=False,
                 mlp_output_relu=True,
                 item_dropout=0.1,
             ),

@@ -1,4 +1,4 @@
-"""A function of rows, applied to a few rows at a time, so that its inner layers never hold all of them."""
+"""Long arrays a block of rows at a time, so that what is made of them is never held for all of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,20 @@ import jax.numpy as jnp
 
 RowFunction = Callable[[Any, jax.Array, jax.Array | None], jax.Array]
 """Given parameters, rows [row, ...] and a key or None: [row, dim], each row of which depends on its own row alone."""
+
+
+def block_at(number: jax.Array, size: int, total: int) -> tuple[jax.Array, jax.Array]:
+    """Where block `number` of some rows starts, and which of its rows are new: bool [size].
+
+    All blocks are of one size, so the last one reaches back into its neighbour.
+    """
+    start = jnp.minimum(number * size, total - size)
+    return start, start + jnp.arange(size) >= number * size
+
+
+def stretch(array: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
+    """Rows start .. start+size-1."""
+    return array if size == len(array) else jax.lax.dynamic_slice_in_dim(array, start, size)
 
 
 def rows_in_blocks(function: RowFunction, params: Any, rows: jax.Array, key: jax.Array | None, block: int) -> jax.Array:
@@ -25,19 +39,18 @@ def rows_in_blocks(function: RowFunction, params: Any, rows: jax.Array, key: jax
     blocks = -(-len(rows) // block)
 
     def part(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Where a block starts, which of its rows are new (the last reaches back into its neighbour), and its key."""
-        start = jnp.minimum(number * block, len(rows) - block)
-        new = (start + jnp.arange(block) >= number * block)[:, None]
-        return start, new, None if key is None else jax.random.fold_in(key, number)
+        """Where a block starts, which of its rows are new, and its key."""
+        start, new = block_at(number, block, len(rows))
+        return start, new[:, None], None if key is None else jax.random.fold_in(key, number)
 
     def of_block(params: Any, start: jax.Array, key: jax.Array | None) -> jax.Array:
-        return function(params, jax.lax.dynamic_slice_in_dim(rows, start, block), key)
+        return function(params, stretch(rows, start, block), key)
 
     @jax.custom_vjp
     def whole(params: Any) -> jax.Array:
         def write(number: jax.Array, out: jax.Array) -> jax.Array:
             start, new, block_key = part(number)
-            before = jax.lax.dynamic_slice_in_dim(out, start, block)
+            before = stretch(out, start, block)
             value = jnp.where(new, of_block(params, start, block_key), before)
             return jax.lax.dynamic_update_slice_in_dim(out, value, start, axis=0)
 
@@ -47,7 +60,7 @@ def rows_in_blocks(function: RowFunction, params: Any, rows: jax.Array, key: jax
     def backward(params: Any, cotangent: jax.Array) -> tuple[Any]:
         def add(number: jax.Array, gradients: Any) -> Any:
             start, new, block_key = part(number)
-            own = jnp.where(new, jax.lax.dynamic_slice_in_dim(cotangent, start, block), 0)
+            own = jnp.where(new, stretch(cotangent, start, block), 0)
             (more,) = jax.vjp(lambda params: of_block(params, start, block_key), params)[1](own)
             return jax.tree.map(jnp.add, gradients, more)
 

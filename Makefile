@@ -24,12 +24,12 @@ $(RUN)/data/manifest.json: | .venv/ready
 	$(BIN)/python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 \
 		--held_out_rare_items=drop --out=$(RUN)/data
 
-train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what fusing ID and text brings (about six minutes)
+train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what fusing ID and text brings (about five minutes)
 	$(BIN)/python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=$(RUN)/data --workdir=$(RUN)
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
-test: .venv/ready ## Run the tests (about six minutes)
+test: .venv/ready ## Run the tests (about nine minutes)
 	$(BIN)/python -m pytest $(WORDS)
 
 lint: .venv/ready ## Run the linter and the type checker

@@ -150,7 +150,7 @@ class Trainer:
     def _check_same_run(self, meta: Mapping[str, Any]) -> None:
         there, here = _flat(meta["config"]), _flat(_plain(self._config))
         for name in sorted(there.keys() | here.keys()):
-            if there.get(name) != here.get(name):
+            if name != "checkpoint_seconds" and there.get(name) != here.get(name):  # that changes no number
                 raise UserError(
                     f"{self._workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
                     "use another --workdir, or remove that one"

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -26,15 +27,11 @@ def load(name: str) -> AlterRecConfig:
     return from_mapping(AlterRecConfig, values).check()
 
 
-def test_the_configurations_are_those_that_users_are_told_of() -> None:
-    assert NAMES == ["amazon_beauty", "amazon_m2", "complete_journey", "official", "quickstart"]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_says_what_it_is_for_its_command_and_its_score(name: str) -> None:
     told = importlib.import_module(f"experiments.configs.{name}").__doc__ or ""
     assert f"--config=experiments/configs/{name}.py" in told
-    assert "easured" in told
+    assert re.search(r"Measured on 20\d\d-\d\d-\d\d", told) or re.search(r"Not measured[^:]*: \w+", told)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,18 +6,19 @@ import pathlib
 import signal
 import time
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import pytest
 
-from alterrec_jax import trainer
+from alterrec_jax import steps, trainer
 from alterrec_jax.checkpoint import read_newest
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import batching, ranking
+from alterrec_jax.run_log import RunLog
 from alterrec_jax.trainer import Interrupted, Trainer
 from alterrec_jax.workdir import claimed
 
@@ -52,11 +53,32 @@ def last_step(dataset: Dataset) -> int:
     return TrainBatches(dataset.splits["train"], CONFIG.batch_prefixes, CONFIG.max_length).steps_per_epoch
 
 
-def test_no_step_is_compiled_twice(dataset: Dataset, tmp_path: pathlib.Path) -> None:
-    run = Trainer(dataclasses.replace(CONFIG, schedule=ScheduleConfig(m_random=2, m_gap=2, m_max=8)), dataset, tmp_path)
-    run.run()
-    steps = {turn: step._cache_size() for turn, step in run._step_fns.items()}  # type: ignore[attr-defined]
-    assert steps == {(name, phase): 1 for name in ("id", "text") for phase in ("random", "window")}
+def test_no_step_is_compiled_twice(dataset: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []  # what compiling leaves behind is given back after each time
+    monkeypatch.setattr(steps, "give_back_freed_memory", lambda: compiled.append(1))
+    Trainer(dataclasses.replace(CONFIG, schedule=ScheduleConfig(m_random=2, m_gap=2, m_max=8)), dataset, tmp_path).run()
+    assert len(compiled) == 4, "two networks in two phases"
+
+
+def test_a_stop_after_the_last_epoch_is_no_interruption(
+    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = RunLog.write
+
+    def write_and_terminate(log: RunLog, history: Sequence[Mapping[str, Any]]) -> None:
+        write(log, history)
+        if len(history) == CONFIG.schedule.m_max:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(RunLog, "write", write_and_terminate)
+    Trainer(CONFIG, dataset, tmp_path).run()
+    assert saved(tmp_path) == saved(whole)
+
+
+def test_how_often_to_save_may_change_and_nothing_else(dataset: Dataset, whole: pathlib.Path) -> None:
+    Trainer(dataclasses.replace(CONFIG, checkpoint_seconds=7), dataset, whole).run()
+    with pytest.raises(UserError, match="seed=0, not 1"):
+        Trainer(dataclasses.replace(CONFIG, seed=1), dataset, whole).run()
 
 
 def test_a_stop_is_heard_between_the_batches_of_validation(

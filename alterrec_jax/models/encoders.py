@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from alterrec_jax.models.network import PackedRows, same_segment
 from alterrec_jax.products import exactness
 
-_EPSILON = 1e-5  # PyTorch's, as in the released code; linen's own is 1e-6
+NORM_EPSILON = 1e-5  # PyTorch's, as in the released code; linen's own is 1e-6
 
 
 class MeanEncoder(nn.Module):
@@ -45,7 +45,7 @@ class TransformerEncoder(nn.Module):
         """float [row, position, dim] -> float [row, position, dim]; junk where a row holds no item."""
         dim = inputs.shape[-1]
         places = nn.Embed(self.max_length, dim, embedding_init=nn.initializers.normal(0.02), name="positions")
-        hidden = nn.LayerNorm(_EPSILON, name="input_norm")(inputs + places(rows.positions))
+        hidden = nn.LayerNorm(NORM_EPSILON, name="input_norm")(inputs + places(rows.positions))
         hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
         mask = same_segment(rows)[:, None]
         for layer in range(self.layers):
@@ -68,8 +68,8 @@ class _Block(nn.Module):
         )
         attended = attention(hidden, mask=mask, deterministic=deterministic)
         attended = nn.Dropout(self.dropout)(attended, deterministic=deterministic)
-        hidden = nn.LayerNorm(_EPSILON, name="attention_norm")(hidden + attended.astype(hidden.dtype))
+        hidden = nn.LayerNorm(NORM_EPSILON, name="attention_norm")(hidden + attended.astype(hidden.dtype))
         inner = nn.relu(nn.Dense(4 * dim, name="inner", **exact)(hidden))
         outer = nn.Dense(dim, name="outer", **exact)(inner)
         outer = nn.Dropout(self.dropout)(outer, deterministic=deterministic)
-        return nn.LayerNorm(_EPSILON, name="feed_forward_norm")(hidden + outer.astype(hidden.dtype))
+        return nn.LayerNorm(NORM_EPSILON, name="feed_forward_norm")(hidden + outer.astype(hidden.dtype))

@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.models.encoders import NORM_EPSILON
 from alterrec_jax.products import exactness
 
-_EPSILON = 1e-5
 _START = 0.02
 
 
@@ -23,7 +23,7 @@ class IdTable(nn.Module):
     def __call__(self) -> jax.Array:
         """float [item, dim]."""
         table = self.param("table", nn.initializers.normal(_START), (self.items, self.dim))
-        return nn.LayerNorm(_EPSILON, name="norm")(table) if self.norm else table
+        return nn.LayerNorm(NORM_EPSILON, name="norm")(table) if self.norm else table
 
 
 class TextTable(nn.Module):
@@ -55,4 +55,4 @@ class TextTable(nn.Module):
         if self.output_relu:
             table = nn.relu(table)
         table = nn.Dropout(self.dropout)(table, deterministic=deterministic)
-        return nn.LayerNorm(_EPSILON, name="norm")(table) if self.norm else table
+        return nn.LayerNorm(NORM_EPSILON, name="norm")(table) if self.norm else table

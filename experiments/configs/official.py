@@ -1,10 +1,13 @@
-"""Every reading in which the authors' released code departs from their paper, all at once.
+"""The readings in which the authors' released code departs from their paper, as far as they are fields, all at once.
 
 Temperatures 1 and 0.07, so that text weighs 14 times as much in the fused score; LayerNorm on both item tables; one
-linear map, ReLU and dropout over the catalogue as the text MLP; every parameter uniform in +-1/sqrt(d); half of the
-rank window drawn without replacement and as many items drawn uniformly with it; learning rates x 0.1 after every 2
-(ID) and 5 (text) epochs of a network's own; chosen by validation Hits@20 with a patience of 15 epochs. Left out are
-two mistakes of that code: the ID network's positives come from itself there, and padding is read as clicks.
+linear map, ReLU and dropout over the catalogue as the text MLP, on sentence vectors as they are; every parameter
+uniform in +-1/sqrt(d); half of the rank window drawn without replacement and as many items drawn uniformly with it;
+learning rates x 0.1 after every 2 (ID) and 5 (text) epochs of a network's own; chosen by validation Hits@20 with a
+patience of 15 epochs.
+
+Left out are two mistakes of that code, the ID network's positives that come from itself and padding that is read as
+clicks; augmented rows with negatives of their own, averaged with the others; and what is data preparation there.
 
 For: comparing with the paper's code on the same data.
 

@@ -41,6 +41,15 @@ def test_positive_numbers(
     assert wanted <= result.keys() and all(value > 0 for value in result.values())
 
 
+def test_selection(command: Command, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "result.json"
+    done = command("benchmarks.selection", "--items=300", "--dim=8", "--prefixes=9", "--k2=200", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert set(result) == {"product", "search", "top_k", "approx"} and result["product"]["products"] == 1
+    assert all(row["ms"] > 0 and row["products"] > 0 for row in result.values())
+
+
 def test_scaling_and_memory(command: Command, tmp_path: pathlib.Path) -> None:
     output = tmp_path / "scaling.json"
     done = command("benchmarks.scaling", "--items=3000,6000", "--batch_prefixes=100", f"--output={output}")

@@ -20,6 +20,7 @@ from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
 from alterrec_jax.evaluation.targets import Targets, histories
+from alterrec_jax.products import scores_of_table
 from alterrec_jax.progress import progress
 
 View = Mapping[str, float]
@@ -30,6 +31,7 @@ MISS = np.iinfo(np.int32).max
 # The rows of a table are padded to a multiple of this. In the last few columns of an odd number, some matrix
 # products add up in another order than elsewhere, so that two items with equal rows would not tie.
 _ITEM_MULTIPLE = 128
+_BITS = 10  # hold a count of so many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ def count_ranks(
     The target's score is read out of the row that it is compared with, so that equality is exact.
 
     Args:
-      scores: float32 [batch, item]; columns from `catalogue` on are padding.
+      scores: float32 [batch, item], of items a multiple of 128; columns from `catalogue` on are padding.
       item: int32 [batch], the targets.
       excluded: int32 [batch, position], items that are no candidates, each once in a row; may be of width 0.
       where: bool [batch, position], True where `excluded` names an item.
@@ -67,26 +69,28 @@ def count_ranks(
       above, equal: int32 [batch], as in `Ranks`; a target that is excluded or outside the catalogue is a miss.
       finite: bool [], whether all scores are.
     """
-    candidate = jnp.arange(scores.shape[1]) < catalogue
     inside = item < catalogue
     target = jnp.take_along_axis(scores, jnp.where(inside, item, 0)[:, None], axis=1)
-    above = jnp.sum(candidate[None] & (scores > target), axis=1, dtype=jnp.int32)
-    equal = jnp.sum(candidate[None] & (scores == target), axis=1, dtype=jnp.int32)
+    # Memory is read once: three counts of a few items fit into one number, which is taken apart afterwards.
+    kind = jnp.where(scores > target, 1, 0) + jnp.where(scores == target, 1 << _BITS, 0)
+    kind += jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
+    kind = jnp.where((jnp.arange(scores.shape[1]) < catalogue)[None], kind, 0)
+    counts = jnp.sum(kind.reshape(len(scores), -1, _ITEM_MULTIPLE), axis=2, dtype=jnp.int32)
+    counts = jax.lax.optimization_barrier(counts)
+    above, equal, strange = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
     # Counting all and taking away the few that are excluded spares a mask of the size of the scores.
     where = where & (excluded < catalogue)
     gone = jnp.take_along_axis(scores, jnp.where(where, excluded, 0), axis=1)
     above -= jnp.sum(where & (gone > target), axis=1, dtype=jnp.int32)
     equal -= jnp.sum(where & (gone == target), axis=1, dtype=jnp.int32)
     ranked = inside & ~jnp.any(where & (excluded == item[:, None]), axis=1)
-    # A sum takes up whatever is not finite, and XLA on CPU makes it faster than it counts; its maximum loses NaN.
-    finite = jnp.isfinite(jnp.sum(scores))
-    return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1), finite
+    return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1), ~jnp.any(strange)
 
 
 @jax.jit
 def component_scores(queries: jax.Array, table: jax.Array) -> jax.Array:
     """float32 [batch, item], the dot products of queries [batch, dim] with a table [item, dim], in full precision."""
-    return jax.lax.dot_general(queries, table, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+    return scores_of_table(queries, table)
 
 
 # Weighing and counting are compiled apart. Inside one program the compiler may evaluate the sum twice, once for the
@@ -167,8 +171,8 @@ def rank_rows(
     def score_batches() -> Iterator[tuple[int, Iterator[tuple[str, jax.Array]]]]:
         for start in range(0, len(targets), size):
             stop = min(start + size, len(targets))
-            scores = np.zeros((size, catalogue), np.float32)
-            scores[: stop - start] = rows(start, stop)
+            scores = np.zeros((size, catalogue + -catalogue % _ITEM_MULTIPLE), np.float32)
+            scores[: stop - start, :catalogue] = rows(start, stop)
             yield stop - start, iter([(name, jnp.asarray(scores))])
 
     return _count_all(score_batches(), (name,), targets, catalogue, exclude, size)[name]

@@ -48,7 +48,10 @@ def test_window_is_that_of_the_oracle(
 
 @pytest.mark.parametrize("selection", ["search", "top_k"])
 @pytest.mark.parametrize("k", [1, 2, 100, 1_500, 2_999, 3_000])
-def test_kth_best_of_long_rows(selection: str, k: int) -> None:
+@pytest.mark.parametrize("run", [64, 8])  # rows of these lengths are sampled first, or are not
+def test_kth_best_of_long_rows(selection: str, k: int, run: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mining, "_RUN", run)
+    monkeypatch.setattr(mining, "_SMALL", 1)
     rng = np.random.default_rng(k)
     rows = [
         rng.normal(size=3_000),
@@ -60,7 +63,7 @@ def test_kth_best_of_long_rows(selection: str, k: int) -> None:
         np.concatenate([[3e38, -3e38], np.zeros(2_998)]),
     ]
     scores = np.asarray([*rows, *rng.normal(size=(90, 3_000))], np.float32)  # enough that the last go on alone
-    border = np.asarray(jax.jit(mining.kth_best, static_argnums=(1, 2))(jnp.asarray(scores), k, selection))
+    border = np.asarray(jax.jit(lambda scores: mining.kth_best(scores, k, selection))(jnp.asarray(scores)))
     best = -np.sort(-scores, axis=1)
     reach, wanted = scores >= border[:, None], scores >= best[:, [k - 1]]
     np.testing.assert_array_equal(reach, wanted)

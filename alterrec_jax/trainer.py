@@ -143,8 +143,8 @@ class Trainer:
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
             f"{batches.fill:.1%} of which hold an item"
         )
+        self._log = RunLog(self._workdir, self._config, self._place.history)  # first: config.json tells whose this is
         write_catalogue(self._workdir, self._dataset)
-        self._log = RunLog(self._workdir, self._config, self._place.history)
         self._saved_at = time.monotonic()
 
     def _check_same_run(self, meta: Mapping[str, Any]) -> None:

@@ -64,10 +64,11 @@ def read_items(
     wanted = list(dict.fromkeys([*text_columns, name_column]))
     scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
     types = scanned.collect_schema()
+    scanned = tables.with_rows(scanned)
     texts = [_as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])
-    table = scanned.select(tables.ids(id_column).alias("item_id"), *texts)
+    table = scanned.select(tables.ROW, tables.ids(id_column).alias("item_id"), *texts)
     raw = tables.collect(table, path, "items")
     tables.require_no_nulls(raw, "item_id", id_column, path, "items")
     require_unique(raw, path)

@@ -73,7 +73,7 @@ def ids(column: str) -> pl.Expr:
 
 
 def with_rows(table: pl.LazyFrame) -> pl.LazyFrame:
-    """The table of a file with the numbers of its rows, from 1, so that errors can tell them after some are left out."""
+    """The table of a file with the numbers of its rows, from 1, for errors to tell after some are left out."""
     return table.with_row_index(ROW, offset=1)
 
 

@@ -16,7 +16,7 @@ def refusal(folder: pathlib.Path, **settings: Any) -> str:
     """The line that the user gets; nothing may be left at the place of the dataset."""
     with pytest.raises(UserError) as caught:
         prepare(options(folder, **settings), FakeEncoder())
-    assert not (folder / "out").exists() and not list(folder.glob("*.partial"))
+    assert not (folder / "out").exists() and not list(folder.glob("*partial"))
     return str(caught.value)
 
 

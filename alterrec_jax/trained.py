@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax.catalogue import as_numbered_in
@@ -38,18 +39,19 @@ class Trained:
     best: dict[str, Any]
     finished: bool
 
-    def encoder(self, name: str, new_vectors: np.ndarray | None = None) -> Encoder:
-        """An encoder of one network; the text network's can hold further items behind the catalogue.
+    def encoder(self, *names: str, new_vectors: np.ndarray | None = None) -> Encoder:
+        """An encoder of some networks at once; the text network's alone can hold further items behind the catalogue.
 
         Args:
-          name: "id" or "text".
-          new_vectors: float32 [new item, d_text], text vectors of items that were not in training.
+          names: "id", "text" or both.
+          new_vectors: float32 [new item, d_text], text vectors of items that were not in training; for "text" alone.
         """
-        features = None
-        if name == "text":
+        features: dict[str, jax.Array | None] = dict.fromkeys(names)
+        if "text" in names:
             known = self.dataset.text_vectors[: self.dataset.catalogue_size]
-            features = jax.numpy.asarray(known if new_vectors is None else np.concatenate([known, new_vectors]))
-        return Encoder({name: self.networks[name]}, {name: self.params[name]}, {name: features}, self.config.max_length)
+            features["text"] = jnp.asarray(known if new_vectors is None else np.concatenate([known, new_vectors]))
+        networks = {name: self.networks[name] for name in names}
+        return Encoder(networks, self.params, features, self.config.max_length)
 
 
 def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Trained:

@@ -14,7 +14,7 @@ from alterrec_jax import files
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.errors import UserError
 from data_tools import item_texts, splits, tables
-from data_tools.logs import Logs, number_sessions, order_sessions
+from data_tools.logs import Logs, number_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally, aligned
 
@@ -46,8 +46,7 @@ def read(options: Options, tally: Tally) -> Logs:
     clicks = _with_texts(sessions, items, tally)
     chosen = _choose_splits(clicks, options)
     raw = clicks.join(chosen, on="session", how="left", maintain_order="left")
-    numbered, session_table = number_sessions(raw)
-    interactions, _ = order_sessions(numbered, ties="file", seed=options.seed)
+    interactions, session_table = number_sessions(raw)  # clicks stand in order already
     paths = [p for p in (options.interactions, options.items, options.test_sessions, options.test_truth) if p]
     return Logs(
         interactions=interactions,

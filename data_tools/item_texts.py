@@ -15,9 +15,8 @@ FIELD = "field "  # before the name of a text column: keeps one that is called i
 def clean(text: pl.Expr) -> pl.Expr:
     """Text without HTML entities and runs of white space; "" where there is none."""
     text = text.cast(pl.String).fill_null("")
-    entities = text.str.contains("&", literal=True)
-    # The loop over Python strings touches only the texts that hold an entity, and items, never interactions.
-    unescaped = pl.when(entities).then(text.map_elements(_unescape, return_dtype=pl.String)).otherwise(text)
+    # A loop over Python strings, but only over items, never interactions.
+    unescaped = text.map_elements(_unescape, return_dtype=pl.String)
     return unescaped.str.replace_all(r"\s+", " ").str.strip_chars()
 
 

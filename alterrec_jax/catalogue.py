@@ -39,7 +39,7 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
       encoder: `encoder_of` the dataset that it was trained on.
 
     Raises:
-      UserError: the dataset lacks an item of the run, or has another text or text vector for it.
+      UserError: the dataset lacks an item of the run or has another text for it, or its texts were encoded otherwise.
     """
     path = pathlib.Path(workdir) / FILE
     try:

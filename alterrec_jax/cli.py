@@ -5,6 +5,7 @@ import errno
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -37,8 +38,7 @@ def _guarded(main: Callable[[], int | None]) -> int | None:
             _fail(f"the disk is full while writing {error.filename or 'a file'}; free some space and run again")
         _fail(f"{error.filename or 'file system'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        _fail("interrupted; the same command continues from the last checkpoint")
-    return EXIT_ERROR
+        _fail("interrupted")
 
 
 def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
@@ -47,8 +47,7 @@ def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
         if positional and len(remaining) > 1:
             flags.FLAGS[positional].parse(remaining.pop(1))
     except flags.Error as error:
-        _fail(" ".join(str(error).split()))
-        raise
+        _fail(str(error))
     except (AttributeError, KeyError) as error:  # ml_collections, for an unknown field of the configuration
         raise UserError(f"configuration override: {' '.join(str(error.args[0]).split())}") from None
     if len(remaining) > 1:
@@ -62,7 +61,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     message = re.sub(r"\s+", " ", message).strip()
     print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_ERROR)

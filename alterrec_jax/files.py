@@ -12,8 +12,6 @@ from typing import Any
 
 from alterrec_jax.errors import UserError
 
-PARTIAL_SUFFIX = ".partial"
-
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
@@ -29,7 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is not a regular file, and is not replaced by one; name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    partial = _partial(path)
     try:
         yield partial
         _flush(partial)
@@ -48,7 +46,7 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     folder that it points to is replaced.
     """
     path = _target(path)
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    partial = _partial(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -103,6 +101,11 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 def _target(path: str | os.PathLike[str]) -> pathlib.Path:
     """Where `path` leads in the end: absolute, for "." has no name to put something beside, and without links."""
     return pathlib.Path(os.path.realpath(path))
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+    """Where what is to stand at `path` is written: one name, so that what a process left that died there is found."""
+    return path.with_name(f".{path.name}.alterrec-partial")
 
 
 def _flush(path: pathlib.Path) -> None:

@@ -15,9 +15,12 @@ import numpy as np
 
 from alterrec_jax.encode import Prefixes
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import fusion_views
+from alterrec_jax.evaluation.ranking import component_scores, padded_table, used_weights, view_scores
 from alterrec_jax.trained import Trained
 
 _SESSIONS_AT_ONCE = 64
+_NOTHING = np.iinfo(np.int32).max  # no item has this number
 
 
 class Recommendation(NamedTuple):
@@ -51,12 +54,13 @@ class Recommender:
 
     def __post_init__(self) -> None:
         self._catalogue = self.trained.dataset.catalogue_size
-        self._encoders = {"id": self.trained.encoder("id"), "text": self.trained.encoder("text", self.new_vectors)}
-        self._items = {
-            "id_table": self._encoders["id"].tables["id"],
-            "text_table": self._encoders["text"].tables["text"],
-            "counts": jnp.asarray(self.trained.dataset.train_counts[: self._catalogue], jnp.float32),
+        self._encoders = {  # two, for the text network knows of more items
+            "id": self.trained.encoder("id"),
+            "text": self.trained.encoder("text", new_vectors=self.new_vectors),
         }
+        self._tables = {name: padded_table(encoder.tables[name]) for name, encoder in self._encoders.items()}
+        self._counts = jnp.asarray(self.trained.dataset.train_counts[: self._catalogue], jnp.float32)
+        self._fused = used_weights(fusion_views(self.trained.config.protocol.alpha)["fused"])
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
@@ -86,47 +90,66 @@ class Recommender:
             name: np.concatenate([batch[name] for batch in encoder.encode(prefixes)])
             for name, encoder in self._encoders.items()
         }
-        seen = np.zeros((len(sessions), self._catalogue + len(self.new_vectors)), bool)
-        if self.exclude_session_items:
-            seen[np.repeat(np.arange(len(sessions)), lengths), prefixes.items] = True
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
         padding = ((0, shape - len(sessions)), (0, 0))
-        parts = (queries["id"], queries["text"], seen, (lengths > 0)[:, None])
-        alpha = self.trained.config.protocol.alpha
-        found = jax.device_get(_select(*(np.pad(part, padding) for part in parts), **self._items, alpha=alpha, k=k))
+        # The scores are those of evaluation, made by its functions: what ties there ties here.
+        scores = {name: component_scores(np.pad(queries[name], padding), table) for name, table in self._tables.items()}
+        of_catalogue = {name: part[:, : len(self._tables["id"])] for name, part in scores.items()}
+        found = jax.device_get(
+            _select(
+                view_scores(of_catalogue, self._fused),
+                scores["text"],
+                np.pad(self._seen(sessions), padding, constant_values=_NOTHING),
+                np.pad((lengths > 0)[:, None], padding),
+                self._counts,
+                new=len(self.new_vectors),
+                k=k,
+            )
+        )
         for row, length in enumerate(lengths):
             by = "fused" if length else "popularity"
             yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
 
+    def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
+        """int32 [session, place], what each session holds if that is to be left out; few widths occur."""
+        longest = max(map(len, sessions)) if self.exclude_session_items else 0
+        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 0), _NOTHING, np.int32)
+        for row, session in zip(seen, sessions, strict=True):
+            row[: min(longest, len(session))] = session[:longest]
+        return seen
 
-@functools.partial(jax.jit, static_argnames="k")
+
+@functools.partial(jax.jit, static_argnames=("new", "k"))
 def _select(
-    id_queries: jax.Array,
-    text_queries: jax.Array,
-    seen: jax.Array,
-    known: jax.Array,
-    *,
-    id_table: jax.Array,
-    text_table: jax.Array,
-    counts: jax.Array,
-    alpha: float,
-    k: int,
+    fused: jax.Array, text: jax.Array, seen: jax.Array, known: jax.Array, counts: jax.Array, *, new: int, k: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Top k of the catalogue (scores, items), and of the new items their text scores and text ranks.
 
-    Scores are fused where `known` (bool [session, 1]) says that something is known of the session, else `counts`.
+    Args:
+      fused: float32 [session, item], of the catalogue, and padding behind it.
+      text: float32 [session, item], of the catalogue and of the new items, and padding behind them.
+      seen: int32 [session, place], items to leave out; `_NOTHING` where there is none.
+      known: bool [session, 1], whether something is known of the session; else it is scored by `counts`.
+      counts: float32 [item], of the catalogue.
+      new: how many new items there are.
+      k: how many of the catalogue are wanted.
     """
-    catalogue = len(id_table)
-    id_scores, text_scores = id_queries @ id_table.T, text_queries @ text_table.T
-    fused = alpha * id_scores + (1 - alpha) * text_scores[:, :catalogue]
-    fused = jnp.where(seen[:, :catalogue], -jnp.inf, jnp.where(known, fused, counts[None, :]))
-    scores, items = jax.lax.top_k(fused, min(k, catalogue))
-    new_scores = jnp.where(seen[:, catalogue:] | ~known, -jnp.inf, text_scores[:, catalogue:])
-    if not new_scores.shape[1]:
+    catalogue = len(counts)
+    scores, items = jax.lax.top_k(
+        _without(jnp.where(known, fused[:, :catalogue], counts[None, :]), seen), min(k, catalogue)
+    )
+    text = _without(text[:, : catalogue + new], seen)
+    new_scores = jnp.where(known, text[:, catalogue:], -jnp.inf)
+    if not new:
         return scores, items, new_scores, jnp.zeros(new_scores.shape, jnp.int32)
-    by_text = jnp.sort(jnp.where(seen[:, :catalogue], -jnp.inf, text_scores[:, :catalogue]), axis=1)
+    by_text = jnp.sort(text[:, :catalogue], axis=1)
     ranks = catalogue - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(by_text, new_scores)
     return scores, items, new_scores, ranks
+
+
+def _without(scores: jax.Array, seen: jax.Array) -> jax.Array:
+    """The scores [session, item], minus infinity where an item was seen."""
+    return scores.at[jnp.arange(len(seen))[:, None], seen].set(-jnp.inf, mode="drop")
 
 
 def _merge(
@@ -138,8 +161,8 @@ def _merge(
     """
     merged = [Recommendation(int(i), float(s), by) for s, i in zip(scores, items, strict=True) if np.isfinite(s)]
     for better, new in enumerate(np.argsort(-new_scores, kind="stable")):
-        if np.isfinite(new_scores[new]):
-            merged.insert(
-                int(ranks[new]) + better, Recommendation(catalogue + int(new), float(new_scores[new]), "text")
-            )
+        place = int(ranks[new]) + better
+        if place >= k or not np.isfinite(new_scores[new]):
+            break  # and those after it stand further down
+        merged.insert(place, Recommendation(catalogue + int(new), float(new_scores[new]), "text"))
     return merged[:k]

@@ -14,7 +14,7 @@ from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.encode import Encoder
 from alterrec_jax.errors import UserError
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import build_networks, item_features
 from alterrec_jax.models.network import Network, Params
 
 
@@ -38,18 +38,20 @@ class Trained:
     best: dict[str, Any]
     finished: bool
 
-    def encoder(self, name: str, new_vectors: np.ndarray | None = None) -> Encoder:
-        """An encoder of one network; the text network's can hold further items behind the catalogue.
+    def encoder(self, *names: str, new_vectors: np.ndarray | None = None) -> Encoder:
+        """An encoder of some networks at once; the text network's alone can hold further items behind the catalogue.
 
         Args:
-          name: "id" or "text".
-          new_vectors: float32 [new item, d_text], text vectors of items that were not in training.
+          names: "id", "text" or both.
+          new_vectors: float32 [new item, d_text], text vectors of items that were not in training; for "text" alone.
         """
-        features = None
-        if name == "text":
-            known = self.dataset.text_vectors[: self.dataset.catalogue_size]
-            features = jax.numpy.asarray(known if new_vectors is None else np.concatenate([known, new_vectors]))
-        return Encoder({name: self.networks[name]}, {name: self.params[name]}, {name: features}, self.config.max_length)
+        features: dict[str, jax.Array | None] = dict.fromkeys(names)
+        if "text" in names:
+            vectors = self.dataset.text_vectors[: self.dataset.catalogue_size]
+            vectors = vectors if new_vectors is None else np.concatenate([vectors, new_vectors])
+            features = item_features(vectors, self.config.precision)
+        networks = {name: self.networks[name] for name in names}
+        return Encoder(networks, self.params, features, self.config.max_length)
 
 
 def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Trained:

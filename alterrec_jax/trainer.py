@@ -30,7 +30,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size
 from alterrec_jax.evaluation.protocol import Protocol, fusion_views, validate
 from alterrec_jax.evaluation.targets import Targets
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import build_networks, item_features
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
 from alterrec_jax.schedule import RANDOM, TURNS, Turn, turn_of_epoch
@@ -76,11 +76,6 @@ def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
     return mining.k1, min(mining.k2, items)
 
 
-def text_features(dataset: Dataset, precision: str) -> dict[str, jax.Array | None]:
-    """What each network knows of the catalogue's items: nothing, and their text vectors, of that precision."""
-    return {"id": None, "text": jnp.asarray(dataset.text_vectors[: dataset.catalogue_size], precision)}
-
-
 class Trainer:
     """One run in one workdir: `Trainer(...).run()` starts it or continues it."""
 
@@ -89,7 +84,7 @@ class Trainer:
         items = dataset.catalogue_size
         self._window = clip_window(config.mining, items)
         self._networks = build_networks(config, items)
-        self._features = text_features(dataset, config.precision)
+        self._features = item_features(dataset.text_vectors[:items], config.precision)
         self._batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
@@ -143,8 +138,8 @@ class Trainer:
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
             f"{batches.fill:.1%} of which hold an item"
         )
+        self._log = RunLog(self._workdir, self._config, self._place.history)  # first: config.json tells whose this is
         write_catalogue(self._workdir, self._dataset)
-        self._log = RunLog(self._workdir, self._config, self._place.history)
         self._saved_at = time.monotonic()
 
     def _check_same_run(self, meta: Mapping[str, Any]) -> None:

@@ -18,11 +18,11 @@ from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, Tex
 from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
 from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.data.dataset import Dataset, load_dataset
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import build_networks, item_features
 from alterrec_jax.products import PRECISIONS, product
 from alterrec_jax.progress import say
 from alterrec_jax.schedule import ID, RANDOM, TEXT, WINDOW, Turn
-from alterrec_jax.trainer import clip_window, text_features
+from alterrec_jax.trainer import clip_window
 from benchmarks.timing import seconds, table
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
@@ -105,7 +105,10 @@ def main() -> int:
 def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches) -> dict[str, Callable[[int], float]]:
     """Of each phase, a function that makes some steps and tells the seconds of one."""
     window = clip_window(config.mining, dataset.catalogue_size)
-    networks, features = build_networks(config, dataset.catalogue_size), text_features(dataset, config.precision)
+    networks, features = (
+        build_networks(config, dataset.catalogue_size),
+        item_features(dataset.text_vectors[: dataset.catalogue_size], config.precision),
+    )
     phases: dict[str, Callable[[int], float]] = {}
     for name in (ID, TEXT):
         optimizer = steps.make_optimizer(config.id if name == ID else config.text, batches.steps_per_epoch)

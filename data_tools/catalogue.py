@@ -11,10 +11,10 @@ from data_tools.tally import Tally
 def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str, shortest: int) -> pl.DataFrame:
     """Takes rare items out of the training sessions, by their counts in training alone.
 
-    Items with fewer than `least` training interactions are removed from training sessions. With held_out="drop" they,
-    and items that training lacks, are removed from validation and test sessions too; with "keep" they stay there, and
-    as targets they count as misses. Sessions that are then too short are dropped. Counted once: an item may have
-    fewer than `least` interactions left after those sessions went.
+    Items with fewer than `least` training interactions are removed from training sessions. Sessions that are then too
+    short are dropped. Counted once: an item may have fewer than `least` interactions left after those sessions went,
+    or none. With held_out="drop" every item that training then lacks is removed from validation and test sessions too,
+    and what is too short of them is dropped; with "keep" it stays there, and as a target it counts as a miss.
 
     Args:
       parts: columns split, session, item, first_target.
@@ -28,23 +28,27 @@ def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str,
     """
     counts = parts.filter(pl.col("split") == "train").group_by("item").len()
     common = counts.filter(pl.col("len") >= least)["item"]
-    kept = []
+    kept: list[pl.DataFrame] = []
     for split in SPLITS:
         part = parts.filter(pl.col("split") == split)
         tally.total(f"{split}: after the split", len(part), part["session"].n_unique())
+        if split == "train":
+            part = _only(part, common, f"train: item with fewer than {least} training interactions", tally)
+        elif held_out == "drop":
+            part = _only(part, kept[0]["item"].unique(), f"{split}: item that no training session has left", tally)
         if split == "train" or held_out == "drop":
-            part = _without_rare(part, common, f"{split}: item with fewer than {least} training interactions", tally)
             part = _long_enough(part, split, shortest, tally)
         kept.append(part)
     return pl.concat(kept)
 
 
-def _without_rare(part: pl.DataFrame, common: pl.Series, reason: str, tally: Tally) -> pl.DataFrame:
-    is_common = part["item"].is_in(common.implode())
-    kept = part.filter(is_common)
+def _only(part: pl.DataFrame, items: pl.Series, reason: str, tally: Tally) -> pl.DataFrame:
+    """The interactions with these items."""
+    wanted = part["item"].is_in(items.implode())
+    kept = part.filter(wanted)
     # Where only the last item is a target (first_target > 1), a session that lost it has nothing left to ask, and
     # the target of the others has moved by as many places as items went before it.
-    sessions = part.select("session", pl.col("first_target") == 1, is_common.alias("target"))
+    sessions = part.select("session", pl.col("first_target") == 1, wanted.alias("target"))
     targets = sessions.group_by("session").agg(pl.col("first_target").first().alias("whole"), pl.col("target").last())
     answerable = targets.filter(pl.col("whole") | pl.col("target")).select("session", "whole")
     last = pl.len().over("session").cast(pl.Int32) - 1

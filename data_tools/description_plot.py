@@ -31,11 +31,11 @@ def draw(facts: Facts, path: pathlib.Path) -> None:
 
 
 def _lengths(axes: Any, facts: Facts) -> None:
-    longest = max((int(facts.splits[split].lengths.max(initial=1)) for split in SPLITS), default=1)
+    longest = max(int(facts.splits[split].lengths.max(initial=1)) for split in SPLITS)
     lengths = np.arange(1, longest + 1)
     for split in SPLITS:
         part = facts.splits[split].lengths
-        at_least = [1.0 - np.searchsorted(np.sort(part), length, side="left") / max(len(part), 1) for length in lengths]
+        at_least = 1.0 - np.searchsorted(np.sort(part), lengths, side="left") / max(len(part), 1)
         axes.step(lengths, at_least, where="post", color=_COLOURS[split], label=f"{split} ({len(part):,} sessions)")
     axes.set(xscale="log", ylim=(0, 1.03), title="Session length")
     axes.set(xlabel="items in a session", ylabel="sessions at least so long")
@@ -97,6 +97,6 @@ def _percent() -> Any:
     return lambda value, _: f"{value:.0%}"
 
 
-def _wrapped(text: str, width: int = 100) -> str:
-    """A long folder name over several lines, so that it is not cut off."""
-    return "\n".join(text[start : start + width] for start in range(0, len(text), width))
+def _wrapped(text: str) -> str:
+    """A long folder name over several lines of 100 characters, so that it is not cut off."""
+    return "\n".join(text[start : start + 100] for start in range(0, len(text), 100))

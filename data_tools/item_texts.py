@@ -15,9 +15,8 @@ FIELD = "field "  # before the name of a text column: keeps one that is called i
 def clean(text: pl.Expr) -> pl.Expr:
     """Text without HTML entities and runs of white space; "" where there is none."""
     text = text.cast(pl.String).fill_null("")
-    entities = text.str.contains("&", literal=True)
-    # The loop over Python strings touches only the texts that hold an entity, and items, never interactions.
-    unescaped = pl.when(entities).then(text.map_elements(_unescape, return_dtype=pl.String)).otherwise(text)
+    # A loop over Python strings, but only over items, never interactions.
+    unescaped = text.map_elements(_unescape, return_dtype=pl.String)
     return unescaped.str.replace_all(r"\s+", " ").str.strip_chars()
 
 
@@ -64,10 +63,11 @@ def read_items(
     wanted = list(dict.fromkeys([*text_columns, name_column]))
     scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
     types = scanned.collect_schema()
+    scanned = tables.with_rows(scanned)
     texts = [_as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])
-    table = scanned.select(tables.ids(id_column).alias("item_id"), *texts)
+    table = scanned.select(tables.ROW, tables.ids(id_column).alias("item_id"), *texts)
     raw = tables.collect(table, path, "items")
     tables.require_no_nulls(raw, "item_id", id_column, path, "items")
     require_unique(raw, path)

@@ -9,6 +9,7 @@ import polars as pl
 from alterrec_jax.cli import nearest
 from alterrec_jax.errors import UserError
 
+ROW = "row of the file"  # the column that `with_rows` adds: no file has one of that name
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}"
 _EXAMPLES = "numbers, or dates like 2024-03-31 or 2024-03-31 18:05:00"
 
@@ -71,14 +72,24 @@ def ids(column: str) -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
+def with_rows(table: pl.LazyFrame) -> pl.LazyFrame:
+    """The table of a file with the numbers of its rows, from 1, for errors to tell after some are left out."""
+    return table.with_row_index(ROW, offset=1)
+
+
 def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, what: str) -> None:
     """Stops where `column` (called `shown` in the file) has an empty value.
+
+    Args:
+      table: all rows of the file, or some of them and their numbers from `with_rows`.
+      column, shown, path, what: name the column and the file.
 
     Raises:
       UserError: names the first such row and how many there are.
     """
     if missing := table[column].null_count():
-        row = int(table[column].is_null().arg_max() or 0) + 1
+        first = int(table[column].is_null().arg_max() or 0)
+        row = table[ROW][first] if ROW in table.columns else first + 1
         raise UserError(
             f"{what} file {path}: column '{shown}' is empty in {missing} of {len(table)} rows, first in data row "
             f"{row}; fill or remove them (a file cut off in its last row looks like this too)"

@@ -3,19 +3,14 @@
 python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
 """
 
-from collections.abc import Iterator
-
-import numpy as np
 from absl import flags
 
 from alterrec_jax import cli, files
 from alterrec_jax.cpu import keep_freed_memory
-from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.bootstrap import Bootstrap
 from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views
 from alterrec_jax.evaluation.report import evaluate_split, format_table
-from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.progress import say
 from alterrec_jax.trained import load_trained
 
@@ -49,17 +44,12 @@ def main() -> int:
         _TARGETS.value or settings.targets,
         settings.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value,
     )
-    encoders = {name: trained.encoder(name) for name in trained.networks}
-
-    def provider(sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:
-        for batches in zip(*(encoder(sessions, targets) for encoder in encoders.values()), strict=True):
-            yield {name: array for batch in batches for name, array in batch.items()}
-
+    encoder = trained.encoder("id", "text")
     result = evaluate_split(
         trained.dataset,
         _SPLIT.value,
-        provider,
-        {name: encoder.tables[name] for name, encoder in encoders.items()},
+        encoder,
+        encoder.tables,
         fusion_views(settings.alpha),
         protocol,
         sweep=sweep,

@@ -18,7 +18,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.recommend import Recommender
 from alterrec_jax.trained import load_trained
 from data_tools.encode_text import encode_items, load_encoder_of
-from data_tools.item_texts import FIELD, joined, read_items
+from data_tools.item_texts import FIELD, joined, read_items, text_columns_of
 from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
@@ -30,8 +30,10 @@ _NEW_ITEMS = flags.DEFINE_string(
     "new_items", None, "CSV or Parquet of items that were not in training: recommended by their text alone."
 )
 _ITEM_COLUMN = flags.DEFINE_string("item_column", "item_id", "Column of --new_items with the item's id.")
-_TEXT_COLUMNS = flags.DEFINE_list(
-    "text_columns", None, "Columns of --new_items with its text, in order; by default those the dataset was made from."
+_TEXT_COLUMNS = flags.DEFINE_string(
+    "text_columns",
+    None,
+    "Columns of --new_items with its text, with commas between; by default those the dataset was made from.",
 )
 _NAME_COLUMN = flags.DEFINE_string("name_column", None, "Column of --new_items to show; by default the first text.")
 _TEXT_MODEL = flags.DEFINE_string(
@@ -51,9 +53,8 @@ def main() -> int:
     catalogue = dataset.items.head(dataset.catalogue_size)
     ids, names = [*catalogue["item_id"], *new_ids], [*catalogue["name"], *new_names]
     number = {item: row for row, item in enumerate(ids)}
-    without_row = set(dataset.items["item_id"]) - number.keys()
     exclude = trained.config.protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
-    sessions = list(_read_sessions(number.keys() | without_row))
+    sessions = list(_read_sessions(number.keys() | set(dataset.items["item_id"])))
     recommender = Recommender(trained, vectors, exclude)
     known = [[number[item] for item in session if item in number] for session in sessions]
     lines = []
@@ -102,7 +103,7 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     made_with = dataset.manifest["text_encoder"]
     if not _NEW_ITEMS.value:
         return [], [], np.zeros((0, dataset.text_vectors.shape[1]), np.float32)
-    columns = _TEXT_COLUMNS.value or made_with["columns"]
+    columns = text_columns_of(_TEXT_COLUMNS.value) if _TEXT_COLUMNS.value else made_with["columns"]
     items = read_items(
         _NEW_ITEMS.value,
         id_column=_ITEM_COLUMN.value,

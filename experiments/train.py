@@ -13,6 +13,7 @@ from alterrec_jax import cli
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.errors import UserError
 from alterrec_jax.products import PRECISIONS
 from alterrec_jax.progress import say
 from alterrec_jax.trainer import Interrupted, Trainer
@@ -42,6 +43,8 @@ def main() -> int:
     except Interrupted:
         say("saved; the same command continues from here")
         return cli.EXIT_RESUME
+    except KeyboardInterrupt:
+        raise UserError("interrupted; the same command continues from the last checkpoint") from None
     say(
         f"best epoch {best['epoch'] + 1} by validation {config.protocol.select_on}: "
         + "  ".join(f"{view} {best[f'{view}_{config.protocol.select_on}']:.4f}" for view in ("fused", "id", "text"))

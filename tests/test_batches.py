@@ -90,6 +90,7 @@ def test_no_session_of_two_items_gives_no_prefix() -> None:
         batches = TrainBatches(make_sessions(lists), 35, 7)
         assert (batches.prefixes, batches.steps_per_epoch) == (0, 0)
         assert an_epoch(batches, jax.random.key(0)) == []
+        assert list(batches.groups(jax.random.key(0))) == []
 
 
 def test_a_batch_has_at_least_one_row() -> None:

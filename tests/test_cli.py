@@ -65,7 +65,7 @@ def test_a_status_is_passed_on(tool: pathlib.Path) -> None:
         (["--action=fail"], ("the thing is wrong; mend the thing",)),
         (["--action=full"], ("disk is full", "big.bin", "free some space")),
         (["--action=forbidden"], ("secret.txt", "Permission denied")),
-        (["--action=interrupt"], ("interrupted", "same command")),
+        (["--action=interrupt"], ("error: interrupted\n",)),
         (["--count=many"], ("count", "many")),
         (["--cuont=3"], ("cuont", "count")),
         (["--action=wrok"], ("action", "wrok", "work")),
@@ -79,6 +79,30 @@ def test_errors_are_one_line_and_status_1(tool: pathlib.Path, arguments: list[st
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     for part in parts:
         assert part in done.stderr
+
+
+TRAIN = """
+from alterrec_jax import cli, trainer
+from experiments import train
+
+def run(self):
+    raise KeyboardInterrupt
+
+trainer.Trainer.run = run
+cli.run(train.main)
+"""
+
+
+def test_training_that_is_interrupted_tells_how_it_continues(
+    dataset_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    config = pathlib.Path(__file__).parents[1] / "experiments/configs/quickstart.py"
+    flags = (f"--config={config}", "--config.mining.k1=1", f"--data_dir={dataset_folder}", f"--workdir={tmp_path}/run")
+    done = run(tmp_path / "train.py", *flags)
+    assert done.returncode == EXIT_ERROR
+    told = "error: interrupted; the same command continues from the last checkpoint"
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [told]
 
 
 def test_the_nearest_name_is_suggested_and_else_all_are_named() -> None:

@@ -1,5 +1,6 @@
 """Nothing half-written is ever taken for whole: files and folders are replaced in one piece or not at all."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -155,13 +156,24 @@ def test_hash_of_a_file_is_that_of_its_bytes(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_stands_beside_a_replaced_folder_stays(tmp_path: pathlib.Path) -> None:
-    for name in ("data", "data.old", "data.bak"):
+    beside = ("data.old", "data.bak", "data.partial", ".data", ".data.partial")
+    for name in ("data", *beside):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
     with files.replacing_directory(tmp_path / "data") as partial:
         (partial / "file").write_text("new")
-    assert {path.name: (path / "file").read_text() for path in tmp_path.iterdir()} == {
-        "data": "new",
-        "data.old": "data.old",
-        "data.bak": "data.bak",
-    }
+    found = {path.name: (path / "file").read_text() for path in tmp_path.iterdir()}
+    assert found == {"data": "new"} | {name: name for name in beside}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_stands_beside_a_replaced_file_stays(tmp_path: pathlib.Path, fails: bool) -> None:
+    for name in ("a.txt", "a.txt.partial", ".a.txt.partial"):
+        (tmp_path / name).write_text(name)
+    with contextlib.suppress(ValueError), files.replacing(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+        if fails:
+            raise ValueError
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    beside = {name: name for name in ("a.txt.partial", ".a.txt.partial")}
+    assert found == {"a.txt": "a.txt" if fails else "new"} | beside

@@ -1,5 +1,6 @@
 """Recommendations against NumPy: the fused ranking, exclusion, new items at their text rank, the unknown session."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,10 +12,14 @@ from alterrec_jax import recommend
 from alterrec_jax.config import AlterRecConfig, NetworkConfig, ProtocolConfig, TextNetworkConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import fusion_views
+from alterrec_jax.evaluation.ranking import rank_targets
+from alterrec_jax.evaluation.targets import select_targets
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.recommend import Recommendation, Recommender
 from alterrec_jax.trained import Trained
 from tests.conftest import CATALOGUE, TEXT_WIDTH
+from tests.evaluation.examples import make_sessions
 from tests.oracles import encoders as oracle
 from tests.oracles import mining
 
@@ -86,28 +91,54 @@ def test_ranking_is_that_of_the_oracle(
         order = [one.item for one in recommendations]
         assert order == expected(trained, session, vectors, exclude)
         assert not exclude or set(order).isdisjoint(session)
-        assert all_scores_are_right(trained, session, vectors, recommendations)
+        assert_scores_are_right(trained, session, vectors, recommendations)
     for k in (1, 5):
         for whole, best in zip(found, recommender(sessions, k), strict=True):
             assert [one.item for one in best] == [one.item for one in whole[:k]]
 
 
-def all_scores_are_right(
+def assert_scores_are_right(
     trained: Trained, session: list[int], vectors: np.ndarray, found: list[Recommendation]
-) -> bool:
-    """Whether each item tells the score it was ranked by, and of which kind that is."""
+) -> None:
+    """Each item tells the score it was ranked by, and of which kind that is."""
     fused, text = scores(trained, session, vectors) if session else (trained.dataset.train_counts, np.zeros(0))
     for one in found:
         is_new = one.item >= CATALOGUE
         right: Any = text[one.item] if is_new else fused[one.item]
         assert one.score == pytest.approx(right, rel=1e-4, abs=1e-5)
         assert one.by == ("text" if is_new else "fused" if session else "popularity")
-    return True
 
 
 def test_new_items_do_reach_the_top_and_not_only_the_end(trained: Trained) -> None:
-    ranks = [order.index(CATALOGUE) for order in (expected(trained, s, new_vectors(), False) for s in SESSIONS if s)]
+    sessions = [session for session in SESSIONS if session]
+    found = Recommender(trained, new_vectors(), False)(sessions, CATALOGUE + NEW)
+    ranks = [[one.item for one in recommendations].index(CATALOGUE) for recommendations in found]
     assert min(ranks) < 8 and max(ranks) > 12
+
+
+@pytest.mark.parametrize("alpha", [0.0, ALPHA, 1.0])
+def test_items_are_ranked_as_they_are_evaluated(trained: Trained, alpha: float) -> None:
+    vectors, params = trained.dataset.text_vectors.copy(), {name: dict(tree) for name, tree in trained.params.items()}
+    vectors[20:CATALOGUE] = vectors[3]
+    table = params["id"]["items"]["table"]
+    params["id"]["items"] = {**params["id"]["items"], "table": table.at[20:].set(table[3])}
+    config = dataclasses.replace(CONFIG, protocol=ProtocolConfig(alpha=alpha))
+    twins = Trained(
+        config, dataclasses.replace(trained.dataset, text_vectors=vectors), trained.networks, params, {}, True
+    )
+    sessions = [session for session in SESSIONS if session and max(session) < CATALOGUE]
+    held = make_sessions([[*session, item] for session in sessions for item in range(CATALOGUE)])
+    targets = select_targets(held, "last")
+    encoder = twins.encoder("id", "text")
+    ranks = rank_targets(encoder(held, targets), encoder.tables, fusion_views(alpha), targets)["fused"]
+    found = Recommender(twins, np.zeros((0, TEXT_WIDTH), np.float32), False)(sessions, CATALOGUE)
+    for row, recommendations in enumerate(found):
+        scores = dict((one.item, one.score) for one in recommendations)
+        of_item = np.array([scores[item] for item in range(CATALOGUE)])
+        rows = slice(row * CATALOGUE, (row + 1) * CATALOGUE)
+        assert ranks.above[rows].tolist() == [(of_item > score).sum() for score in of_item]
+        assert ranks.equal[rows].tolist() == [(of_item == score).sum() for score in of_item]
+        assert ranks.equal[row * CATALOGUE + 3] == 1 + CATALOGUE - 20
 
 
 def test_no_sessions_give_no_recommendations(trained: Trained) -> None:

@@ -129,6 +129,21 @@ def test_a_due_checkpoint_does_not_wait_for_validation(
     assert saved(tmp_path) == saved(whole)
 
 
+@pytest.mark.parametrize("function", ["RunLog", "write_catalogue"])
+def test_a_run_that_dies_before_its_first_step_begins_again(
+    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def killed(*_: Any) -> NoReturn:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, function, killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            Trainer(CONFIG, dataset, tmp_path).run()
+    Trainer(CONFIG, dataset, tmp_path).run()
+    assert saved(tmp_path) == saved(whole)
+
+
 def test_a_workdir_that_is_in_use_or_not_of_a_run_is_refused_before_anything_is_written(
     dataset: Dataset, tmp_path: pathlib.Path
 ) -> None:

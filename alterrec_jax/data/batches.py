@@ -60,7 +60,7 @@ class TrainBatches:
     def groups(self, key: jax.Array, start: int = 0) -> Iterator[tuple[int, BatchGroup]]:
         """Yields the batches of `epoch` in groups, with the number of batches that each holds."""
         of_batch = self.rows * self._max_length * 17  # four numbers of 32 bits and a bool for each position
-        size = min(self.steps_per_epoch, max(_GROUP_BYTES // of_batch, 1))
+        size = max(min(self.steps_per_epoch, _GROUP_BYTES // of_batch), 1)
         batches = self.epoch(key, start)
         for first in range(start, self.steps_per_epoch, size):
             some = list(itertools.islice(batches, size))

@@ -89,7 +89,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Names the content: equal for two folders with the same items, texts, vectors and sessions."""
+        """Names the content: equal for two folders whose files are the same byte by byte, and whose catalogue is."""
         return self.manifest["fingerprint"]
 
     @functools.cached_property
@@ -181,6 +181,8 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     path = pathlib.Path(path)
     if not path.is_dir():
         raise UserError(f"dataset folder {path} does not exist; make one with data_tools.prepare --out={path}")
+    if not (path / "manifest.json").exists():
+        raise UserError(f"{path} is not a dataset folder (it holds no manifest.json); {_REMEDY}")
     manifest = files.read_json(path / "manifest.json", "dataset manifest")
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{path} is not a dataset folder (its manifest names no '{FORMAT}'); {_REMEDY}")

@@ -50,7 +50,7 @@ def cut_windows(first: np.ndarray, stop: np.ndarray, max_length: int, stride: in
     pieces = [(short, np.zeros(len(short), np.int64), stop[short], first[short])]
     for session in wanted[stop[wanted] > max_length]:
         # The first window ends as far as it may while every prefix in it still sees its whole session.
-        head = np.arange(min(max_length, stop[session]), stop[session] + stride, stride).clip(max=stop[session])
+        head = np.arange(max_length, stop[session] + stride, stride).clip(max=stop[session])
         ends = np.unique(head[head > first[session]])
         scored = np.concatenate([[first[session]], ends[:-1]])
         pieces.append((np.full(len(ends), session), np.maximum(ends - max_length, 0), ends, scored))

@@ -50,8 +50,8 @@ def fusion_views(alpha: float) -> dict[str, View]:
 
 
 def alpha_sweep(alphas: Iterable[float]) -> dict[str, View]:
-    """The fused view under several alphas, named by them: {"0.1": ..., "0.2": ...}. Errors as `fusion_views`."""
-    return {f"{alpha:g}": fusion_views(alpha)["fused"] for alpha in alphas}
+    """The fused view under several alphas, named by them: {"0": ..., "0.25": ...}. Errors as `fusion_views`."""
+    return {repr(float(alpha)).removesuffix(".0"): fusion_views(alpha)["fused"] for alpha in alphas}
 
 
 def rank_split(

@@ -28,9 +28,7 @@ View = Mapping[str, float]
 MISS = np.iinfo(np.int32).max
 """`above` of a target that cannot be hit: it exceeds every K, for no catalogue has that many items."""
 
-# The rows of a table are padded to a multiple of this. In the last few columns of an odd number, some matrix
-# products add up in another order than elsewhere, so that two items with equal rows would not tie.
-_ITEM_MULTIPLE = 128
+_ITEM_MULTIPLE = 128  # see `padded_table`
 _BITS = 10  # hold a count of so many
 
 
@@ -87,6 +85,15 @@ def count_ranks(
     return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1), ~jnp.any(strange)
 
 
+def padded_table(table: Any) -> jax.Array:
+    """A table [item, dim] as float32, with rows of zeros up to a multiple of 128 items.
+
+    In the last few columns of an odd number, some matrix products add up in another order than elsewhere, so that
+    two items with equal rows would not tie.
+    """
+    return jnp.pad(jnp.asarray(table, jnp.float32), ((0, -len(table) % _ITEM_MULTIPLE), (0, 0)))
+
+
 @jax.jit
 def component_scores(queries: jax.Array, table: jax.Array) -> jax.Array:
     """float32 [batch, item], the dot products of queries [batch, dim] with a table [item, dim], in full precision."""
@@ -128,20 +135,19 @@ def rank_targets(
         queries as targets.
     """
     catalogue = _catalogue_size(tables)
-    used = {view: {name: weight for name, weight in weights.items() if weight} for view, weights in views.items()}
+    used = {view: used_weights(weights) for view, weights in views.items()}
     needed = sorted({name for weights in used.values() for name in weights})
     if empty := [view for view, weights in used.items() if not weights]:
         raise ValueError(f"the view '{empty[0]}' gives no component a weight")
     if missing := [name for name in needed if name not in tables]:
         raise ValueError(f"a view weighs the component '{missing[0]}', which has no table")
-    padding = -catalogue % _ITEM_MULTIPLE
-    padded = {name: jnp.pad(jnp.asarray(tables[name], jnp.float32), ((0, padding), (0, 0))) for name in needed}
+    padded = {name: padded_table(tables[name]) for name in needed}
     size = batch_size or default_batch_size(catalogue)
 
     def score_batches() -> Iterator[tuple[int, Iterator[tuple[str, jax.Array]]]]:
         for count, queries in rebatch(query_batches, needed, size):
             components = {name: component_scores(queries[name], padded[name]) for name in needed}
-            yield count, ((view, _view_scores(components, weights)) for view, weights in used.items())
+            yield count, ((view, view_scores(components, weights)) for view, weights in used.items())
 
     return _count_all(score_batches(), tuple(views), targets, catalogue, exclude, size)
 
@@ -185,7 +191,13 @@ def _catalogue_size(tables: Mapping[str, Any]) -> int:
     return sizes.pop()
 
 
-def _view_scores(components: Mapping[str, jax.Array], weights: View) -> jax.Array:
+def used_weights(view: View) -> dict[str, float]:
+    """The components of a view that count: one of weight 0 is not even looked at."""
+    return {name: weight for name, weight in view.items() if weight}
+
+
+def view_scores(components: Mapping[str, jax.Array], weights: View) -> jax.Array:
+    """float32 [batch, item], the scores of a view from those of its components; all `weights` are `used_weights`."""
     if len(weights) == 1 and set(weights.values()) == {1.0}:
         return components[next(iter(weights))]
     return weighted_sum(tuple(components[name] for name in weights), tuple(float(w) for w in weights.values()))

@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alterrec_jax.blocks import rows_in_blocks
 from alterrec_jax.config import AlterRecConfig, NetworkConfig
@@ -32,6 +33,11 @@ def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
         "id": build_network(config.id, id_table, config.max_length, config.precision),
         "text": build_network(text, text_table, config.max_length, config.precision),
     }
+
+
+def item_features(text_vectors: np.ndarray, precision: str) -> dict[str, jax.Array | None]:
+    """What each network knows of the items: nothing, and their text vectors [item, d_text], of that precision."""
+    return {"id": None, "text": jnp.asarray(text_vectors, precision)}
 
 
 def build_network(config: NetworkConfig, item_table: nn.Module, max_length: int, dtype: str) -> Network:

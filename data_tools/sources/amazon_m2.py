@@ -14,7 +14,7 @@ from alterrec_jax import files
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.errors import UserError
 from data_tools import item_texts, splits, tables
-from data_tools.logs import Logs, number_sessions, order_sessions
+from data_tools.logs import Logs, number_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally, aligned
 
@@ -46,8 +46,7 @@ def read(options: Options, tally: Tally) -> Logs:
     clicks = _with_texts(sessions, items, tally)
     chosen = _choose_splits(clicks, options)
     raw = clicks.join(chosen, on="session", how="left", maintain_order="left")
-    numbered, session_table = number_sessions(raw)
-    interactions, _ = order_sessions(numbered, ties="file", seed=options.seed)
+    interactions, session_table = number_sessions(raw)  # clicks stand in order already
     paths = [p for p in (options.interactions, options.items, options.test_sessions, options.test_truth) if p]
     return Logs(
         interactions=interactions,
@@ -93,7 +92,7 @@ def _read_sessions(path: str, what: str, locale: str, prefix: str, truth: pl.Ser
         if rows != len(truth):
             raise UserError(f"--test_truth has {len(truth)} rows, but {path} has {rows}; they must belong together")
         table = table.with_columns(truth.alias("next_item"))
-    table = table.with_row_index("row", offset=1)
+    table = tables.with_rows(table)
     chosen = tables.collect(table.filter(pl.col("locale") == locale), path, what)
     if chosen.is_empty():
         known = tables.collect(table.select("locale").unique().sort("locale"), path, what)["locale"].drop_nulls()
@@ -101,7 +100,7 @@ def _read_sessions(path: str, what: str, locale: str, prefix: str, truth: pl.Ser
     tables.require_no_nulls(chosen, "next_item", "next_item", path, what)
     with tables.readable(path, what):
         return chosen.select(
-            pl.format(f"{prefix}-{{}}", "row").alias("session"),
+            pl.format(f"{prefix}-{{}}", tables.ROW).alias("session"),
             pl.concat_list(_parsed(chosen, path, what), pl.col("next_item").cast(pl.String)).alias("items"),
         )
 
@@ -117,7 +116,7 @@ def _parsed(chosen: pl.DataFrame, path: str, what: str) -> pl.Series:
         whole = values.is_not_null()
     else:
         raise UserError(f"{what} file {path}: prev_items is {values.dtype}, not a list of item ids")
-    bad = chosen["row"].filter(~(whole & (values.list.len() > 0)).fill_null(False))
+    bad = chosen[tables.ROW].filter(~(whole & (values.list.len() > 0)).fill_null(False))
     if len(bad):
         raise UserError(
             f"{what} file {path}: prev_items of data row {bad[0]} is not a list like ['B01' 'B02'] "

@@ -26,7 +26,7 @@ def read(options: Options, tally: Tally) -> Logs:
     """Reads the baskets and products of the installed package.
 
     Raises:
-      UserError: the package is not installed or incomplete, or --weeks takes nothing.
+      UserError: the package is not installed or incomplete.
     """
     folder = _package_data()
     transactions, products = str(folder / "transactions.parquet"), str(folder / "products.parquet")
@@ -91,7 +91,4 @@ def _purchases(rows: pl.DataFrame, items: pl.DataFrame, weeks: int, tally: Tally
     rows = rows.join(numbers, on="product_id", how="left", maintain_order="left")
     rows = keep(rows, pl.col("item").is_not_null(), "product without a row in products")
     once = pl.struct("basket_id", "product_id").is_first_distinct()
-    rows = keep(rows, once, "product again in the same basket")
-    if rows.is_empty():
-        raise UserError(f"--weeks={weeks} leaves no purchases; take more weeks")
-    return rows
+    return keep(rows, once, "product again in the same basket")

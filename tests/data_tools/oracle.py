@@ -43,16 +43,19 @@ def split(clicks: list[Click], rule: str, *, shortest: int, longest: int, share:
 def filtered(parts: dict[str, Part], *, least: int, shortest: int, drop_held_out: bool) -> dict[str, Part]:
     """Takes out items that are rare in training."""
     counts = Counter(item for _, items, _ in parts["train"] for item in items)
+    known = {item for item, count in counts.items() if count >= least}
     result: dict[str, Part] = {}
     for name, part in parts.items():
+        if name != "train":
+            known = {item for _, items, _ in result["train"] for item in items}
         if name != "train" and not drop_held_out:
             result[name] = part
             continue
         result[name] = []
         for session, items, first_target in part:
-            left = [item for item in items if counts[item] >= least]
+            left = [item for item in items if item in known]
             only_last = first_target > 1
-            if len(left) < max(shortest, 2) or (only_last and counts[items[-1]] < least):
+            if len(left) < max(shortest, 2) or (only_last and items[-1] not in known):
                 continue
             result[name].append((session, left, len(left) - 1 if only_last else 1))
     return result

@@ -115,7 +115,12 @@ def test_bad_files(tmp_path: pathlib.Path, files: dict[str, Any]) -> None:
     assert "prev_items of data row 2" in refused(
         [("['A']", "B", "ES"), ("['A' 'B", "C", "ES")], train, interactions="bad"
     )
-    assert "column 'next_item' is empty" in refused([("['A']", "", "ES")], train, interactions="bad")
+    assert "column 'next_item' is empty in 1 of 2 rows, first in data row 3;" in refused(
+        [("['A']", "B", "ES"), ("['A']", "", "DE"), ("['A']", "", "ES")], train, interactions="bad"
+    )
+    assert "column 'id' is empty in 1 of 2 rows, first in data row 3;" in refused(
+        [("A", "ES", "a", ""), ("", "DE", "b", ""), ("", "ES", "c", "")], ("id", "locale", "title", "desc"), items="bad"
+    )
     assert "no column next_item" in refused([("['A']", "ES")], ("prev_items", "locale"), test_sessions="bad")
     assert "--test_truth has 1 rows" in refused(
         [("A",)], ("next_item",), test_truth="bad", test_sessions=files["interactions"]

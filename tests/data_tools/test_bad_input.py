@@ -16,7 +16,7 @@ def refusal(folder: pathlib.Path, **settings: Any) -> str:
     """The line that the user gets; nothing may be left at the place of the dataset."""
     with pytest.raises(UserError) as caught:
         prepare(options(folder, **settings), FakeEncoder())
-    assert not (folder / "out").exists() and not list(folder.glob("*.partial"))
+    assert not (folder / "out").exists() and not list(folder.glob("*partial"))
     return str(caught.value)
 
 
@@ -28,8 +28,8 @@ def logs(tmp_path: pathlib.Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("tail", "line"),
     [
-        (b"s1,", "column 'item_id' is empty in 1 of"),
-        (b",i01,3\n", "column 'session_id' is empty in 1 of"),
+        (b"s1,", "column 'item_id' is empty in 1 of 239 rows, first in data row 239;"),
+        (b",i01,3\n", "column 'session_id' is empty in 1 of 239 rows, first in data row 239;"),
         (b"s1,i01,\n", "column 'time' is empty in 1 of"),
         (b"s1,i01,soon\n", "with 'soon'; write numbers, or dates like 2024-03-31"),
         (b"s1,i01,nan\n", "NaN or an infinity"),

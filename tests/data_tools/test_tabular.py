@@ -110,6 +110,15 @@ def test_held_out_sessions_cannot_change_training(tmp_path: pathlib.Path) -> Non
     assert before.items["item_id"][:size].to_list() == after.items["item_id"][:size].to_list()
 
 
+def test_what_only_a_dropped_training_session_held_is_no_item_of_training(tmp_path: pathlib.Path) -> None:
+    clicks = [(session, f"i0{item}", time) for session in "ab" for time, item in enumerate((1, 2, 1, 2, 1))]
+    clicks += [("c", f"i0{item}", time) for time, item in enumerate((3, 1, 2))]  # its training piece is i03 alone
+    dataset = prepared(tmp_path, **write_logs(tmp_path, clicks), order_column="time", held_out_rare_items="drop")
+    assert [name for name, _, _ in as_items(dataset, "train")] == ["a", "b"]
+    assert as_items(dataset, "test")[2] == ("c", ["i01", "i02"], 1)
+    assert dataset.items["item_id"].to_list() == ["i01", "i02"] and dataset.catalogue_size == 2
+
+
 def test_catalogue_all_takes_every_row(tmp_path: pathlib.Path) -> None:
     logs = write_logs(tmp_path, random_clicks(4, items=10), items=20)
     dataset = prepared(tmp_path, **logs, catalogue="all", min_item_count=8)

@@ -81,7 +81,7 @@ def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Pat
     new.write_text(f'item_id,title\n{strange},"red soap, 3 oz"\n', encoding="utf-8")
     lines = f'{{"session": ["i0", "i1"]}}\n\n{{"session": ["{strange}"]}}\n'
     flags = (f"--workdir={trained}", "--k=57", f"--new_items={new}", f"--cache_dir={tmp_path / 'cache'}")
-    done = command("experiments.recommend", *flags, input=lines)
+    done = command("experiments.recommend", *flags, "--text_columns=title, title", input=lines)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "cache" / "text_vectors.sqlite").is_file()
     answers = [json.loads(line) for line in done.stdout.split("\n") if line]

@@ -116,6 +116,13 @@ def test_table(model):
     assert "outside the catalogue (misses)" in lines[-1] and "the last item of" in lines[-1]
 
 
+def test_alphas_are_told_by_all_their_digits():
+    alphas = [0, 0.1, 0.123456789, 0.123456788, 1e-7, 1.0]
+    sweep = alpha_sweep(alphas)
+    assert list(sweep) == ["0", "0.1", "0.123456789", "0.123456788", "1e-07", "1"]
+    assert [view["id"] for view in sweep.values()] == alphas
+
+
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
 def test_alpha_outside_its_range(alpha):
     with pytest.raises(UserError, match=r"alpha is .* \[0, 1\]"):

@@ -12,11 +12,12 @@ from alterrec_jax.data.dataset import SPLITS, is_dataset, write_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.files import read_json
 from alterrec_jax.progress import say
+from alterrec_jax.text_table import aligned
 from data_tools import catalogue, encode_text, item_texts, splits
 from data_tools.logs import Logs, limit_lengths
 from data_tools.options import SOURCES, Options
 from data_tools.sources import amazon_m2, complete_journey, tabular
-from data_tools.tally import Tally, aligned
+from data_tools.tally import Tally
 
 _READERS: dict[str, Callable[[Options, Tally], Logs]] = {
     "complete_journey": complete_journey.read,

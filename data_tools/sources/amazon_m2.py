@@ -13,10 +13,11 @@ import polars as pl
 from alterrec_jax import files
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.errors import UserError
+from alterrec_jax.text_table import aligned
 from data_tools import item_texts, splits, tables
 from data_tools.logs import Logs, number_sessions
 from data_tools.options import Options
-from data_tools.tally import Tally, aligned
+from data_tools.tally import Tally
 
 # Table 3 of the AlterRec paper: items, train, validation, test.
 PAPER_COUNTS = {

@@ -154,7 +154,7 @@ def _choose_splits(clicks: pl.DataFrame, options: Options) -> pl.DataFrame:
     """Columns session and split: official test sessions are test, the others are divided at random."""
     names = clicks["session"].unique(maintain_order=True)
     official = names.str.starts_with("test-")
-    validation, test = options.validation_fraction or 0.0, options.test_fraction or 0.0
+    validation, test = options.shares
     ours = names.filter(~official)
     labels = splits.at_random(len(ours), validation, 0.0 if options.test_sessions else test, options.seed)
     return pl.DataFrame(

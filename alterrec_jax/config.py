@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from alterrec_jax.cli import nearest
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.targets import TARGET_RULES
 from alterrec_jax.mining import SELECTIONS
 from alterrec_jax.products import PRECISIONS
 
@@ -125,7 +126,7 @@ class AlterRecConfig:
         _require(schedule.m_max >= 1, "schedule.m_max", schedule.m_max, "at least 1")
         _require(schedule.patience >= 0, "schedule.patience", schedule.patience, "at least 0")
         _require(0 <= protocol.alpha <= 1, "protocol.alpha", protocol.alpha, "between 0 and 1")
-        _choose(protocol.targets, "protocol.targets", "last", "all_prefixes")
+        _choose(protocol.targets, "protocol.targets", *TARGET_RULES)
         _choose(protocol.select_on, "protocol.select_on", "hits@20", "ndcg@20")
         _choose(self.precision, "precision", *PRECISIONS)
         _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")

@@ -10,14 +10,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import polars as pl
 from tensorboard.summary import Writer
 
 from alterrec_jax import files
 from alterrec_jax.config import AlterRecConfig
-
-matplotlib.use("Agg")
 
 CONFIG, _HISTORY, _EVENTS, _CURVES = "config.json", "history.csv", "tensorboard", "curves.png"
 WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
@@ -54,10 +51,13 @@ class RunLog:
 
 def _draw(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     """Losses on the left, validation on the right, turns as shades behind both."""
-    from matplotlib import pyplot
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     colours = {"id": "tab:blue", "text": "tab:orange", "fused": "tab:green"}
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")  # not by pyplot, whose settings are the caller's
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
     for network in ("id", "text"):
         own = [record for record in history if record["network"] == network]
         for phase, style in (("random", ":"), ("window", "-")):
@@ -91,4 +91,3 @@ def _draw(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
     figure.savefig(path, dpi=120, format="png")
-    pyplot.close(figure)

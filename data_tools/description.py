@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from alterrec_jax.data.dataset import SPLITS, Dataset, Sessions
-from data_tools.tally import aligned
+from alterrec_jax.evaluation.targets import repeats
+from alterrec_jax.text_table import aligned
 
 _QUANTILES = (("shortest", 0.0), ("median", 0.5), ("90%", 0.9), ("99%", 0.99), ("longest", 1.0))
 
@@ -80,15 +81,6 @@ def describe(dataset: Dataset) -> Facts:
     )
 
 
-def repeated(sessions: Sessions) -> np.ndarray:
-    """bool [interactions]: the item stands in the same session before."""
-    session = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
-    pair = session * (int(sessions.items.max(initial=0)) + 1) + sessions.items
-    seen_before = np.ones(len(pair), bool)
-    seen_before[np.unique(pair, return_index=True)[1]] = False
-    return seen_before
-
-
 def _split_facts(sessions: Sessions, catalogue: int) -> SplitFacts:
     lengths = sessions.lengths
     place = np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], lengths)
@@ -101,7 +93,7 @@ def _split_facts(sessions: Sessions, catalogue: int) -> SplitFacts:
         targets=int(target.sum()),
         users=sessions.user_ids.drop_nulls().n_unique(),
         lengths=lengths,
-        repeats=int((repeated(sessions) & target).sum()),
+        repeats=int((repeats(sessions) & target).sum()),
         new_targets=int(new.sum()),
         new_last=int(new[last].sum()),
     )

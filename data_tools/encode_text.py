@@ -10,7 +10,6 @@ import polars as pl
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import progress
-from data_tools.options import DEFAULT_CACHE_DIR
 from data_tools.text_cache import TextCache
 from data_tools.text_model import PACKAGED_SHA256, SentenceModel
 
@@ -81,20 +80,13 @@ def load_encoder_of(made_with: Mapping[str, Any], model: str = "") -> Encoder:
     return encoder
 
 
-def encode_texts(
-    texts: Sequence[str],
-    model: str = "",
-    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
-    *,
-    encoder: Encoder | None = None,
-) -> np.ndarray:
+def encode_texts(texts: Sequence[str], encoder: Encoder, cache_dir: str | os.PathLike[str]) -> np.ndarray:
     """Encodes texts, each distinct one at most once in the life of the cache.
 
     Args:
       texts: any strings, repeated or empty ones among them.
-      model: folder or hub name; "" for the packaged model.
+      encoder: makes the vectors.
       cache_dir: folder of the cache.
-      encoder: used instead of `model`.
 
     Returns:
       float32 [texts, dim]; zeros for an empty text.
@@ -102,7 +94,6 @@ def encode_texts(
     Raises:
       UserError: the model or the cache cannot be used, or the model gives a NaN or an infinity.
     """
-    encoder = encoder or load_encoder(model)
     distinct = sorted({text for text in texts if text})
     number = {text: row for row, text in enumerate(distinct)}
     with TextCache(cache_dir) as cache:
@@ -138,9 +129,9 @@ def encode_items(
       float32 [items, dim]; zeros for an item without text.
     """
     if fusion == "concat":
-        return encode_texts(items["text"].to_list(), cache_dir=cache_dir, encoder=encoder)
+        return encode_texts(items["text"].to_list(), encoder, cache_dir)
     columns = [items[column].to_list() for column in text_columns]
-    vectors = encode_texts([text for column in columns for text in column], cache_dir=cache_dir, encoder=encoder)
+    vectors = encode_texts([text for column in columns for text in column], encoder, cache_dir)
     present = np.array([[bool(text) for text in column] for column in columns])
     total = vectors.reshape(len(columns), len(items), vectors.shape[1]).sum(axis=0)
     return (total / np.maximum(present.sum(axis=0), 1)[:, None]).astype(np.float32)

@@ -139,3 +139,9 @@ class Options:
         choices=("concat", "mean"),
     )
     cache_dir: str = _flag(DEFAULT_CACHE_DIR, CACHE_DIR_HELP)
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The shares of validation and test; the defaults of the source must have been filled in."""
+        assert self.validation_fraction is not None and self.test_fraction is not None
+        return self.validation_fraction, self.test_fraction

@@ -12,11 +12,12 @@ from alterrec_jax.data.dataset import SPLITS, is_dataset, write_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.files import read_json
 from alterrec_jax.progress import say
+from alterrec_jax.text_table import aligned
 from data_tools import catalogue, encode_text, item_texts, splits
 from data_tools.logs import Logs, limit_lengths
 from data_tools.options import SOURCES, Options
 from data_tools.sources import amazon_m2, complete_journey, tabular
-from data_tools.tally import Tally, aligned
+from data_tools.tally import Tally
 
 _READERS: dict[str, Callable[[Options, Tally], Logs]] = {
     "complete_journey": complete_journey.read,
@@ -102,7 +103,7 @@ def _checked(options: Options) -> Options:
     if options.split == "temporal" and options.source == "tabular" and not options.order_column:
         raise UserError("--split=temporal needs --order_column, a time")
     _refuse_unread(given, options.split)
-    splits.check_fractions(options.validation_fraction or 0.0, options.test_fraction or 0.0)
+    splits.check_fractions(*options.shares)
     return options
 
 
@@ -126,17 +127,14 @@ def _split(logs: Logs, options: Options) -> pl.DataFrame:
         return splits.leave_one_out(logs.interactions)
     numbers = logs.interactions["session"].unique(maintain_order=True)
     left = logs.sessions[numbers]
-    validation, test = options.validation_fraction or 0.0, options.test_fraction or 0.0
+    validation, test = options.shares
     if options.split == "temporal":
         chosen = splits.by_time(left, validation, test)
     elif options.split == "ratio":
         chosen = splits.at_random(len(left), validation, test, options.seed)
     else:
         chosen = splits.by_column(left["split"])
-    of_session = pl.DataFrame({"session": numbers, "split": chosen})
-    everyone = pl.DataFrame({"session": pl.int_range(len(logs.sessions), dtype=pl.UInt32, eager=True)})
-    of_all = everyone.join(of_session, on="session", how="left", maintain_order="left")["split"]
-    return splits.whole_sessions(logs.interactions, of_all)
+    return splits.whole_sessions(logs.interactions, pl.DataFrame({"session": numbers, "split": chosen}))
 
 
 def _session_table(parts: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:

@@ -61,18 +61,18 @@ def by_column(values: pl.Series) -> pl.Series:
     return values
 
 
-def whole_sessions(interactions: pl.DataFrame, split: pl.Series) -> pl.DataFrame:
+def whole_sessions(interactions: pl.DataFrame, of_session: pl.DataFrame) -> pl.DataFrame:
     """Gives each interaction the split of its session.
 
     Args:
       interactions: columns session and item (uint32).
-      split: the split of each session number.
+      of_session: columns session (uint32) and split, one row for each session of the interactions.
 
     Returns:
       Columns split, session, item and first_target (int32, always 1).
     """
-    of_row = split.gather(interactions["session"]).alias("split")
-    return interactions.select(of_row, "session", "item", pl.lit(1, pl.Int32).alias("first_target"))
+    labelled = interactions.join(of_session, on="session", how="left", maintain_order="left")
+    return labelled.select("split", "session", "item", pl.lit(1, pl.Int32).alias("first_target"))
 
 
 def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from alterrec_jax.text_table import aligned
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -37,13 +39,3 @@ class Tally:
         for line in self.lines:
             rows.append((line.step, f"{line.interactions:,}", f"{line.sessions:,}"))
         return aligned(rows)
-
-
-def aligned(rows: list[tuple[str, ...]]) -> str:
-    """Rows of text as a table: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -11,6 +11,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.bootstrap import Bootstrap
 from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views
 from alterrec_jax.evaluation.report import evaluate_split, format_table
+from alterrec_jax.evaluation.targets import TARGET_RULES
 from alterrec_jax.progress import say
 from alterrec_jax.trained import load_trained
 
@@ -24,7 +25,7 @@ _ALPHA = flags.DEFINE_list(
     "alpha", None, "Weights of the ID score, 0 to 1, separated by commas: fuses anew with each, without training."
 )
 _TARGETS = flags.DEFINE_enum(
-    "targets", None, ["last", "all_prefixes"], "Items to predict in each session; the run's own choice by default."
+    "targets", None, TARGET_RULES, "Items to predict in each session; the run's own choice by default."
 )
 _EXCLUDE = flags.DEFINE_bool(
     "exclude_session_items", None, "Whether items of the session are no candidates; the run's own choice by default."

@@ -27,18 +27,22 @@ BEST = {"epoch": 0, "fused_hits@20": 0.5}
 @pytest.fixture
 def workdir(dataset: Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
     """Checkpoint 1 from within the first epoch, checkpoint 2 from its end."""
-    store = CheckpointStore(tmp_path)
     for number, best in ((1, None), (2, BEST)):
-        params = params_of(number, dataset)
-        meta = {
-            "place": {"best": best},
-            "finished": False,
-            "config": json.loads(json.dumps(dataclasses.asdict(CONFIG))),
-            "dataset": {"path": str(dataset.path), "fingerprint": dataset.fingerprint},
-        }
-        store.save(number, Checkpoint(params, params, meta))
-    store.close()
+        save(tmp_path, number, dataset, dataset.path, best)
     return tmp_path
+
+
+def save(workdir: pathlib.Path, number: int, dataset: Dataset, path: pathlib.Path, best: dict[str, Any] | None) -> None:
+    """Writes a checkpoint of a run on a dataset that lay at `path`."""
+    params, store = params_of(number, dataset), CheckpointStore(workdir)
+    meta = {
+        "place": {"best": best},
+        "finished": False,
+        "config": json.loads(json.dumps(dataclasses.asdict(CONFIG))),
+        "dataset": {"path": str(path), "fingerprint": dataset.fingerprint},
+    }
+    store.save(number, Checkpoint(params, params, meta))
+    store.close()
 
 
 def params_of(number: int, dataset: Dataset) -> dict[str, Any]:
@@ -61,6 +65,16 @@ def test_before_the_end_of_the_first_epoch_there_is_no_model(workdir: pathlib.Pa
     shutil.rmtree(workdir / "checkpoints" / "2")
     with pytest.raises(UserError, match="has not finished its first epoch yet; let experiments.train go on"):
         load_trained(workdir)
+
+
+def test_a_dataset_that_is_gone_can_be_named(
+    workdir: pathlib.Path, dataset: Dataset, dataset_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    gone = tmp_path / "gone"
+    save(workdir, 3, dataset, gone, BEST)
+    with pytest.raises(UserError, match=f"the dataset {gone} that {workdir} was trained on is gone; name it by --data"):
+        load_trained(workdir)
+    assert tree_digest(load_trained(workdir, dataset_folder).params) == tree_digest(params_of(3, dataset))
 
 
 def test_an_older_checkpoint_from_before_that_is_no_model_either(

@@ -21,6 +21,7 @@ from alterrec_jax.evaluation import batching, ranking
 from alterrec_jax.run_log import RunLog
 from alterrec_jax.trainer import Interrupted, Trainer
 from alterrec_jax.workdir import claimed
+from tests.conftest import CLOCKS
 
 CONFIG = AlterRecConfig(
     batch_prefixes=53,
@@ -30,7 +31,6 @@ CONFIG = AlterRecConfig(
     mining=MiningConfig(k1=2, k2=19, augment=False),
     schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=2),
 )
-CLOCKS = ("seconds", "prefixes_per_second", "finished_at")
 
 
 def saved(workdir: pathlib.Path) -> tuple[dict[str, str], list[dict[str, Any]]]:

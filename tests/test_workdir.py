@@ -25,6 +25,11 @@ with claimed(pathlib.Path(sys.argv[1])):
 """
 
 
+def contents(folder: pathlib.Path) -> dict[pathlib.Path, bytes | None]:
+    """What a folder holds, and what stands in its files."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 def test_a_second_run_is_refused_until_the_first_is_killed(tmp_path: pathlib.Path) -> None:
     workdir = tmp_path / "new" / "run"
     command = [sys.executable, "-c", HOLD, str(workdir)]
@@ -68,10 +73,10 @@ def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
-    before = sorted(tmp_path.rglob("*"))
+    before = contents(tmp_path)
     with pytest.raises(UserError, match=rf"{tmp_path} holds {name.split('/')[0]}.* use another --workdir"):
         claimed(tmp_path).__enter__()
-    assert sorted(tmp_path.rglob("*")) == before
+    assert contents(tmp_path) == before
 
 
 def test_what_a_run_would_not_replace_may_stand_in_its_workdir(tmp_path: pathlib.Path) -> None:

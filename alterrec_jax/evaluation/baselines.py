@@ -5,6 +5,7 @@ code and the protocol of the models.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -26,51 +27,67 @@ def popularity_rows(dataset: Dataset) -> Rows:
     return lambda start, stop: np.broadcast_to(counts, (stop - start, len(counts)))
 
 
-def cooccurrence_rows(dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
+class Cooccurrence(NamedTuple):
+    """How often training sessions hold two items together. The order within a session and repeats in it do not count.
+
+    Attributes:
+      items: int32 [known], ascending: the distinct items that stand in the sessions which are asked about.
+      together: float32 [known, catalogue], sparse: in how many training sessions each of them meets each item of the
+        catalogue. An item does not meet itself, else the last item would lead every ranking.
+      frequency: float32 [items], in how many training sessions each item of the dataset occurs.
+    """
+
+    items: np.ndarray
+    together: scipy.sparse.csr_array
+    frequency: np.ndarray
+
+
+def count_cooccurrence(dataset: Dataset, sessions: Sessions) -> Cooccurrence:
+    """Counts over the training sessions, for the items that some other sessions hold."""
+    train = dataset.splits["train"]
+    session = np.repeat(np.arange(len(train)), train.lengths)
+    holds = _holds(session, train.items, (len(train), len(dataset.items)))
+    known = np.unique(sessions.items)
+    together = (holds.T.tocsr()[known] @ holds[:, : dataset.catalogue_size]).tocsr()
+    together.data[together.indices == np.repeat(known, np.diff(together.indptr))] = 0
+    return Cooccurrence(known, together, np.asarray(holds.sum(axis=0)))
+
+
+def cooccurrence_rows(counted: Cooccurrence, sessions: Sessions, targets: Targets) -> Rows:
     """Scores an item by the number of training sessions that hold it together with the last item before the target.
 
-    The order within a session and repeats in it do not count. An item does not co-occur with itself: its score for
-    itself is 0, else the last item would lead every ranking. All items tie if the last item is outside the catalogue.
+    All items tie if that is outside the catalogue.
 
     Args:
-      dataset: its training sessions are counted, its catalogue is scored.
+      counted: for these sessions.
       sessions: those that the targets come from.
       targets: what is to be ranked.
     """
     last = sessions.items[sessions.offsets[targets.session] + targets.position - 1]
-    distinct, row = np.unique(last, return_inverse=True)
-    counts = _cooccurrence(_train_holds(dataset), distinct, dataset.catalogue_size)
-    return lambda start, stop: counts[row[start:stop]].toarray()
+    row = np.searchsorted(counted.items, last)
+    return lambda start, stop: counted.together[row[start:stop]].toarray()
 
 
-def session_cooccurrence_rows(dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
+def session_cooccurrence_rows(counted: Cooccurrence, sessions: Sessions, targets: Targets) -> Rows:
     """Scores an item by its co-occurrence with all items before the target, scaled by how frequent both are.
 
         score(j) = sum over the distinct items i before the target of c_ij / (n_i ** 0.5 * n_j ** 0.3)
 
-    c_ij is the number of training sessions that hold both, as in `cooccurrence_rows`; n_i that of those that hold i.
-    Without the scaling, what is bought most would lead every ranking. Arguments as there.
+    c_ij is the number of training sessions that hold both, n_i that of those that hold i. Without the scaling, what is
+    bought most would lead every ranking. Arguments as of `cooccurrence_rows`.
     """
-    holds = _train_holds(dataset)
-    distinct = np.unique(sessions.items)
-    frequency = np.maximum(holds.sum(axis=0), 1.0)
-    known = scipy.sparse.diags_array(frequency[distinct] ** -_KNOWN_POWER)
-    candidate = scipy.sparse.diags_array(frequency[: dataset.catalogue_size] ** -_CANDIDATE_POWER)
-    similarity = known @ _cooccurrence(holds, distinct, dataset.catalogue_size) @ candidate
+    items, together, frequency = counted
+    frequency = np.maximum(frequency, 1.0)
+    known = scipy.sparse.diags_array(frequency[items] ** -_KNOWN_POWER)
+    candidate = scipy.sparse.diags_array(frequency[: together.shape[1]] ** -_CANDIDATE_POWER)
+    similarity = known @ together @ candidate
 
     def rows(start: int, stop: int) -> np.ndarray:
         ids, where = histories(sessions, targets[start:stop])
-        before = _holds(np.nonzero(where)[0], np.searchsorted(distinct, ids[where]), (len(ids), len(distinct)))
+        before = _holds(np.nonzero(where)[0], np.searchsorted(items, ids[where]), (len(ids), len(items)))
         return np.asarray((before @ similarity).todense(), np.float32)
 
     return rows
-
-
-def _train_holds(dataset: Dataset) -> scipy.sparse.csr_array:
-    """float32 [training sessions, items], 1 where a session holds an item."""
-    train = dataset.splits["train"]
-    session = np.repeat(np.arange(len(train)), train.lengths)
-    return _holds(session, train.items, (len(train), len(dataset.items)))
 
 
 def _holds(row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> scipy.sparse.csr_array:
@@ -79,11 +96,3 @@ def _holds(row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> scipy
     holds.sum_duplicates()
     holds.data[:] = 1
     return holds
-
-
-def _cooccurrence(holds: scipy.sparse.csr_array, items: np.ndarray, catalogue: int) -> scipy.sparse.csr_array:
-    """float32 [len(items), catalogue], in how many sessions each of some items meets each other item."""
-    counts = (holds.T.tocsr()[items] @ holds[:, :catalogue]).tocsr()
-    of_row = np.repeat(items, np.diff(counts.indptr))
-    counts.data[counts.indices == of_row] = 0
-    return counts

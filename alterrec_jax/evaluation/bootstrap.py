@@ -12,6 +12,9 @@ import numpy as np
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import progress
 
+LEVEL = 0.95
+"""The share of the resampled means that an interval holds."""
+
 # Draw counts held at a time, in elements: 2**23 float64 are 64 MiB.
 _DRAWS_HELD = 2**23
 
@@ -23,18 +26,14 @@ class Bootstrap:
     Attributes:
       resamples: how many times sessions are drawn; 0 makes no intervals.
       seed: of the draws.
-      level: the share of the resampled means that an interval holds.
     """
 
     resamples: int = 1000
     seed: int = 0
-    level: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.resamples < 0 or not 0 < self.level < 1:
-            raise UserError(
-                f"bootstrap: {self.resamples} resamples at level {self.level}; wanted >= 0, and within (0, 1)"
-            )
+        if self.resamples < 0:
+            raise UserError(f"bootstrap: {self.resamples} resamples; wanted >= 0")
 
 
 def resampled_means(values: np.ndarray, session: np.ndarray, settings: Bootstrap) -> np.ndarray:
@@ -67,7 +66,7 @@ def resampled_means(values: np.ndarray, session: np.ndarray, settings: Bootstrap
     return means
 
 
-def percentile_interval(means: np.ndarray, settings: Bootstrap) -> np.ndarray:
+def percentile_interval(means: np.ndarray) -> np.ndarray:
     """The percentile interval of each column of `resampled_means`: float64 [2, columns], low and high."""
-    tail = (1 - settings.level) / 2
+    tail = (1 - LEVEL) / 2
     return np.quantile(means, [tail, 1 - tail], axis=0)

@@ -8,7 +8,7 @@ from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import KS, summarise
 from alterrec_jax.evaluation.ranking import Ranks, View, rank_targets
-from alterrec_jax.evaluation.targets import TargetRule, Targets, select_targets
+from alterrec_jax.evaluation.targets import Targets, select_targets
 
 QueryProvider = Callable[[Sessions, Targets], Iterable[Mapping[str, Any]]]
 """Given sessions and some of their targets, in order: batches of component -> float32 [b, dim] queries, each the
@@ -26,7 +26,7 @@ class Protocol:
       ks: the cut-offs of the metrics.
     """
 
-    targets: TargetRule | str = "all_prefixes"
+    targets: str = "all_prefixes"
     exclude_session_items: bool = False
     ks: tuple[int, ...] = KS
 
@@ -62,8 +62,6 @@ def rank_split(
     tables: Mapping[str, Any],
     views: Mapping[str, View],
     protocol: Protocol,
-    *,
-    batch_size: int | None = None,
 ) -> dict[str, Ranks]:
     """Ranks targets of a split under every view; see `ranking.rank_targets`."""
     if sizes := {name: len(table) for name, table in tables.items() if len(table) != dataset.catalogue_size}:
@@ -71,7 +69,7 @@ def rank_split(
     sessions = dataset.splits[split]
     exclude = sessions if protocol.exclude_session_items else None
     queries = provider(sessions, targets)
-    return rank_targets(queries, tables, views, targets, exclude=exclude, batch_size=batch_size)
+    return rank_targets(queries, tables, views, targets, exclude=exclude)
 
 
 def validate(
@@ -80,9 +78,6 @@ def validate(
     tables: Mapping[str, Any],
     views: Mapping[str, View],
     protocol: Protocol,
-    *,
-    split: str = "validation",
-    batch_size: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """The metrics of each view on the validation split, as a trainer wants them after an epoch.
 
@@ -92,8 +87,6 @@ def validate(
       tables: of each component, float32 [catalogue, dim].
       views: of each view, the weights of its components; see `fusion_views`.
       protocol: what is ranked against what.
-      split: another split, should one want it.
-      batch_size: targets scored at a time; None chooses by the catalogue's size.
 
     Returns:
       of each view, "hits@10" and so on.
@@ -101,6 +94,6 @@ def validate(
     Raises:
       UserError: the split has no target, or a score is not finite.
     """
-    targets = protocol.select(dataset, split)
-    ranks = rank_split(dataset, split, targets, provider, tables, views, protocol, batch_size=batch_size)
+    targets = protocol.select(dataset, "validation")
+    ranks = rank_split(dataset, "validation", targets, provider, tables, views, protocol)
     return {view: summarise(rank.above, rank.equal, protocol.ks) for view, rank in ranks.items()}

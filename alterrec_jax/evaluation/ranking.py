@@ -159,20 +159,19 @@ def rank_rows(
     *,
     catalogue: int,
     exclude: Sessions | None = None,
-    batch_size: int | None = None,
 ) -> Ranks:
     """Ranks the targets from rows of scores, by the same counting as `rank_targets`.
 
     Args:
       rows: given start and stop, the float32 [stop - start, catalogue] scores for `targets[start:stop]`.
       name: names the scores in an error.
-      targets, exclude, batch_size: as in `rank_targets`.
+      targets, exclude: as in `rank_targets`.
       catalogue: how many items can be recommended.
 
     Raises:
       UserError: a score is not finite.
     """
-    size = batch_size or default_batch_size(catalogue)
+    size = default_batch_size(catalogue)
 
     def score_batches() -> Iterator[tuple[int, Iterator[tuple[str, jax.Array]]]]:
         for start in range(0, len(targets), size):

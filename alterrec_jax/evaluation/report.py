@@ -6,13 +6,19 @@ from typing import Any
 import numpy as np
 
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.evaluation.baselines import cooccurrence_rows, popularity_rows, session_cooccurrence_rows
-from alterrec_jax.evaluation.bootstrap import Bootstrap, percentile_interval, resampled_means
+from alterrec_jax.evaluation.baselines import (
+    cooccurrence_rows,
+    count_cooccurrence,
+    popularity_rows,
+    session_cooccurrence_rows,
+)
+from alterrec_jax.evaluation.bootstrap import LEVEL, Bootstrap, percentile_interval, resampled_means
 from alterrec_jax.evaluation.groups import group_masks, group_metrics
 from alterrec_jax.evaluation.metrics import metric_values, summarise
 from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
 from alterrec_jax.evaluation.targets import Targets
+from alterrec_jax.text_table import aligned
 
 TIE_RULE = "expectation under a random order of tied candidates (McSherry and Najork, ECIR 2008)"
 RESERVED = ("baselines", "differences", "sweep", "groups", "protocol", "n")
@@ -28,9 +34,7 @@ def evaluate_split(
     *,
     sweep: Mapping[str, View] | None = None,
     bootstrap: Bootstrap | None = None,
-    baselines: bool = True,
     notes: Mapping[str, Any] | None = None,
-    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """Evaluates the views of a model, and the baselines, on one split.
 
@@ -43,14 +47,12 @@ def evaluate_split(
       protocol: what is ranked against what.
       sweep: further views that are only averaged; see `protocol.alpha_sweep`.
       bootstrap: how intervals are made.
-      baselines: whether to rank what only counts, too; see `baselines`.
       notes: added to the result's protocol: alpha, the checkpoint, and what else tells where the numbers come from.
-      batch_size: targets scored at a time; None chooses by the catalogue's size.
 
     Returns:
       a mapping that JSON can hold:
         each view: "hits@10" and so on, and "intervals": {"hits@10": [low, high], ...};
-        "baselines": the same of "popularity", "cooccurrence" and "session_cooccurrence", if wanted;
+        "baselines": the same of "popularity", "cooccurrence" and "session_cooccurrence";
         "differences": {"fused - id": the same, ...}: the main view minus every other view and baseline, its
           intervals paired, since all are resampled alike;
         "sweep": {label: metrics}, if wanted;
@@ -65,13 +67,12 @@ def evaluate_split(
     settings = bootstrap or Bootstrap()
     targets = protocol.select(dataset, split)
     swept = {f"sweep {label}": view for label, view in (sweep or {}).items()}
-    ranks = rank_split(dataset, split, targets, provider, tables, {**views, **swept}, protocol, batch_size=batch_size)
+    ranks = rank_split(dataset, split, targets, provider, tables, {**views, **swept}, protocol)
     of_views = {view: ranks[view] for view in views}
-    of_baselines = _rank_baselines(dataset, split, targets, protocol, batch_size) if baselines else {}
+    of_baselines = _rank_baselines(dataset, split, targets, protocol)
     measured, differences = _measure({**of_views, **of_baselines}, targets, protocol, settings)
     result: dict[str, Any] = {view: measured[view] for view in of_views}
-    if baselines:
-        result["baselines"] = {name: measured[name] for name in of_baselines}
+    result["baselines"] = {name: measured[name] for name in of_baselines}
     result["differences"] = differences
     if swept:
         result["sweep"] = {
@@ -85,7 +86,7 @@ def evaluate_split(
         "bootstrap": {
             "resamples": settings.resamples,
             "seed": settings.seed,
-            "level": settings.level,
+            "level": LEVEL,
             "unit": "session",
         },
         **(notes or {}),
@@ -113,7 +114,7 @@ def format_table(result: Mapping[str, Any]) -> str:
     """The views, the baselines and the sweep of an `evaluate_split` as aligned text, with what was measured below."""
     protocol, blocks = result["protocol"], []
     views = {name: result[name] for name in protocol["views"]}
-    blocks.append({**views, **result.get("baselines", {})})
+    blocks.append({**views, **result["baselines"]})
     if "sweep" in result:
         blocks.append({f"alpha {label}": metrics for label, metrics in result["sweep"].items()})
     columns = [name for name in next(iter(views.values())) if name != "intervals"]
@@ -124,19 +125,16 @@ def format_table(result: Mapping[str, Any]) -> str:
         rows += [[name, *(f"{row[c]:.4f}" for c in columns), _range(row, interval)] for name, row in block.items()]
     if all(not row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
-    return "\n".join([*lines, _caption(protocol)])
+    return f"{aligned(rows)}\n{_caption(protocol)}"
 
 
-def _rank_baselines(
-    dataset: Dataset, split: str, targets: Targets, protocol: Protocol, batch_size: int | None
-) -> dict[str, Ranks]:
+def _rank_baselines(dataset: Dataset, split: str, targets: Targets, protocol: Protocol) -> dict[str, Ranks]:
     sessions = dataset.splits[split]
+    counted = count_cooccurrence(dataset, sessions)
     rows = {
         "popularity": popularity_rows(dataset),
-        "cooccurrence": cooccurrence_rows(dataset, sessions, targets),
-        "session_cooccurrence": session_cooccurrence_rows(dataset, sessions, targets),
+        "cooccurrence": cooccurrence_rows(counted, sessions, targets),
+        "session_cooccurrence": session_cooccurrence_rows(counted, sessions, targets),
     }
     return {
         name: rank_rows(
@@ -145,7 +143,6 @@ def _rank_baselines(
             targets,
             catalogue=dataset.catalogue_size,
             exclude=sessions if protocol.exclude_session_items else None,
-            batch_size=batch_size,
         )
         for name, of_targets in rows.items()
     }
@@ -165,7 +162,7 @@ def _measure(
     def entry(mean: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
         found: dict[str, Any] = dict(zip(metrics, mean.tolist(), strict=True))
         if settings.resamples:
-            low, high = percentile_interval(resampled, settings)
+            low, high = percentile_interval(resampled)
             found["intervals"] = {m: [float(a), float(b)] for m, a, b in zip(metrics, low, high, strict=True)}
         return found
 

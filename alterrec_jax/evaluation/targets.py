@@ -1,7 +1,6 @@
 """Which items of the held-out sessions are to be predicted, and what was known before each of them."""
 
 import dataclasses
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from alterrec_jax import cli
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.errors import UserError
 
-TargetRule = Literal["last", "all_prefixes"]
+TARGET_RULES = ("last", "all_prefixes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Targets:
         return Targets(self.session[rows], self.position[rows], self.item[rows])
 
 
-def select_targets(sessions: Sessions, which: TargetRule | str) -> Targets:
+def select_targets(sessions: Sessions, which: str) -> Targets:
     """Chooses the targets of a split.
 
     Args:
@@ -46,8 +45,8 @@ def select_targets(sessions: Sessions, which: TargetRule | str) -> Targets:
     Raises:
       UserError: `which` is neither.
     """
-    if which not in get_args(TargetRule):
-        raise UserError(f"targets='{which}' is unknown; {cli.nearest(which, get_args(TargetRule))}")
+    if which not in TARGET_RULES:
+        raise UserError(f"targets='{which}' is unknown; {cli.nearest(which, TARGET_RULES)}")
     lengths = sessions.lengths
     first = np.maximum(1, sessions.first_target.astype(np.int64))
     if which == "last":
@@ -86,11 +85,15 @@ def histories(sessions: Sessions, targets: Targets, *, width: int | None = None)
     return ids, where
 
 
-def target_in_history(sessions: Sessions, targets: Targets, *, batch_size: int = 4096) -> np.ndarray:
-    """bool [targets], whether the target's item already stands in its session before it (a repeat)."""
-    repeat = np.zeros(len(targets), bool)
-    for start in range(0, len(targets), batch_size):
-        part = targets[start : start + batch_size]
-        ids, where = histories(sessions, part)
-        repeat[start : start + batch_size] = ((ids == part.item[:, None]) & where).any(axis=1)
+def repeats(sessions: Sessions) -> np.ndarray:
+    """bool [interactions], whether the item already stands in the same session before."""
+    session = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
+    pair = session * (int(sessions.items.max(initial=0)) + 1) + sessions.items
+    repeat = np.ones(len(pair), bool)
+    repeat[np.unique(pair, return_index=True)[1]] = False
     return repeat
+
+
+def target_in_history(sessions: Sessions, targets: Targets) -> np.ndarray:
+    """bool [targets], whether the target's item already stands in its session before it."""
+    return repeats(sessions)[sessions.offsets[targets.session] + targets.position]

@@ -13,10 +13,11 @@ import polars as pl
 from alterrec_jax import files
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.errors import UserError
+from alterrec_jax.text_table import aligned
 from data_tools import item_texts, splits, tables
 from data_tools.logs import Logs, number_sessions
 from data_tools.options import Options
-from data_tools.tally import Tally, aligned
+from data_tools.tally import Tally
 
 # Table 3 of the AlterRec paper: items, train, validation, test.
 PAPER_COUNTS = {
@@ -153,7 +154,7 @@ def _choose_splits(clicks: pl.DataFrame, options: Options) -> pl.DataFrame:
     """Columns session and split: official test sessions are test, the others are divided at random."""
     names = clicks["session"].unique(maintain_order=True)
     official = names.str.starts_with("test-")
-    validation, test = options.validation_fraction or 0.0, options.test_fraction or 0.0
+    validation, test = options.shares
     ours = names.filter(~official)
     labels = splits.at_random(len(ours), validation, 0.0 if options.test_sessions else test, options.seed)
     return pl.DataFrame(

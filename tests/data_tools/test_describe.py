@@ -1,12 +1,15 @@
 """What is told and drawn about a dataset."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
-from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.dataset import Dataset, load_dataset
 from data_tools import description, description_plot
+from tests.conftest import write_small_dataset
 from tests.data_tools.examples import as_items, prepared, random_clicks, write_logs
 
 
@@ -42,11 +45,22 @@ def test_the_text_says_what_one_wants_to_know(small: Dataset) -> None:
         "share theirs",
     ):
         assert word in text
+    rows = {line.split("  ")[0]: line.split()[-3:] for line in text.splitlines()}
+    for name in ("sessions", "interactions"):
+        counts = [small.manifest["counts"][split][name] for split in small.splits]
+        assert rows[name] == [f"{count:,}" for count in counts]
 
 
-def test_a_dataset_without_ties_or_users_is_described(dataset: Dataset, tmp_path: pathlib.Path) -> None:
-    facts = description.describe(dataset)
-    assert "unknown" in description.as_text(facts)
+def test_a_dataset_without_ties_or_users_is_described(tmp_path: pathlib.Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        nobody = pl.lit(None, dtype=pl.String).alias("user_id")
+        arguments["sessions"] = arguments["sessions"].with_columns(nobody)
+
+    facts = description.describe(load_dataset(write_small_dataset(tmp_path / "d", change)))
+    assert [part.users for part in facts.splits.values()] == [0, 0, 0]
+    lines = description.as_text(facts).splitlines()
+    assert [line.split() for line in lines if line.startswith("users")] == [["users", "0", "0", "0"]]
+    assert "order: unknown" in lines and lines[-1].endswith("in the source: unknown")
     description_plot.draw(facts, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 

@@ -18,11 +18,11 @@ from tests.data_tools.examples import FakeEncoder
 def test_each_distinct_text_is_encoded_once_and_kept(tmp_path: pathlib.Path) -> None:
     texts = ["milk", "", "bread", "milk", "oat milk"]
     first, second = FakeEncoder(), FakeEncoder()
-    vectors = encode_texts(texts, cache_dir=tmp_path, encoder=first)
+    vectors = encode_texts(texts, first, tmp_path)
     np.testing.assert_array_equal(vectors[[0, 3]], [[4, ord("m"), 1]] * 2)
     assert not vectors[1].any() and vectors.dtype == np.float32
     assert first.encoded == ["oat milk", "bread", "milk"]
-    np.testing.assert_array_equal(encode_texts(texts, cache_dir=tmp_path, encoder=second), vectors)
+    np.testing.assert_array_equal(encode_texts(texts, second, tmp_path), vectors)
     assert second.encoded == []
 
 
@@ -31,25 +31,25 @@ def test_an_interrupted_encoding_continues(tmp_path: pathlib.Path, monkeypatch: 
     texts = [f"text {number}" for number in range(23)]
     killed, continued, whole = FakeEncoder(stop_after=10), FakeEncoder(), FakeEncoder()
     with pytest.raises(KeyboardInterrupt):
-        encode_texts(texts, cache_dir=tmp_path, encoder=killed)
-    vectors = encode_texts(texts, cache_dir=tmp_path, encoder=continued)
+        encode_texts(texts, killed, tmp_path)
+    vectors = encode_texts(texts, continued, tmp_path)
     assert len(killed.encoded) == 10 and sorted(killed.encoded + continued.encoded) == sorted(texts)
-    np.testing.assert_array_equal(vectors, encode_texts(texts, cache_dir=tmp_path / "other", encoder=whole))
+    np.testing.assert_array_equal(vectors, encode_texts(texts, whole, tmp_path / "other"))
 
 
 def test_more_texts_than_one_question_to_the_cache_takes(tmp_path: pathlib.Path) -> None:
     texts = [f"{number}" for number in range(1201)]
-    encode_texts(texts, cache_dir=tmp_path, encoder=FakeEncoder())
+    encode_texts(texts, FakeEncoder(), tmp_path)
     again = FakeEncoder()
-    vectors = encode_texts(texts[::-1], cache_dir=tmp_path, encoder=again)
+    vectors = encode_texts(texts[::-1], again, tmp_path)
     assert again.encoded == [] and vectors[0, 0] == 4 and vectors[-1, 0] == 1
 
 
 def test_models_do_not_share_vectors(tmp_path: pathlib.Path) -> None:
     other = FakeEncoder()
     other.key = "fake-2"
-    encode_texts(["milk"], cache_dir=tmp_path, encoder=FakeEncoder())
-    encode_texts(["milk"], cache_dir=tmp_path, encoder=other)
+    encode_texts(["milk"], FakeEncoder(), tmp_path)
+    encode_texts(["milk"], other, tmp_path)
     assert other.encoded == ["milk"]
 
 
@@ -67,31 +67,31 @@ def test_a_vector_that_is_not_finite_is_refused(tmp_path: pathlib.Path) -> None:
     broken = FakeEncoder()
     broken.encode = lambda texts: np.full((len(texts), 3), np.nan)  # type: ignore[method-assign]
     with pytest.raises(UserError, match="NaN"):
-        encode_texts(["milk"], cache_dir=tmp_path, encoder=broken)
-    assert encode_texts(["milk"], cache_dir=tmp_path, encoder=FakeEncoder())[0, 0] == 4
+        encode_texts(["milk"], broken, tmp_path)
+    assert encode_texts(["milk"], FakeEncoder(), tmp_path)[0, 0] == 4
 
 
 def test_a_damaged_cache_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "text_vectors.sqlite").write_bytes(b"not a database, surely" * 100)
     with pytest.raises(UserError, match=r"text_vectors.sqlite is damaged.*delete it"):
-        encode_texts(["milk"], cache_dir=tmp_path, encoder=FakeEncoder())
+        encode_texts(["milk"], FakeEncoder(), tmp_path)
 
 
 def test_vectors_of_several_lengths_are_noticed(tmp_path: pathlib.Path) -> None:
-    encode_texts(["milk", "bread"], cache_dir=tmp_path, encoder=FakeEncoder())
+    encode_texts(["milk", "bread"], FakeEncoder(), tmp_path)
     connection = sqlite3.connect(tmp_path / "text_vectors.sqlite")
     connection.execute("UPDATE vectors SET vector = x'00000000' WHERE text = (SELECT min(text) FROM vectors)")
     connection.commit()
     connection.close()
     with pytest.raises(UserError, match="several lengths"):
-        encode_texts(["milk", "bread"], cache_dir=tmp_path, encoder=FakeEncoder())
+        encode_texts(["milk", "bread"], FakeEncoder(), tmp_path)
 
 
 def test_the_packaged_model_knows_groceries(tmp_path: pathlib.Path) -> None:
     texts = ["whole milk, 1 gallon", "reduced fat milk, half gallon", "motor oil, 1 quart", ""]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other people's packages, on import
-        vectors = encode_texts(texts, cache_dir=tmp_path)
+        vectors = encode_texts(texts, load_encoder(), tmp_path)
     assert vectors.shape == (4, 384) and not vectors[3].any()
     np.testing.assert_allclose(np.linalg.norm(vectors[:3], axis=1), 1.0, atol=1e-5)
     milk, other_milk, oil = vectors[:3]
@@ -150,4 +150,4 @@ def test_a_damaged_model_is_named(tmp_path: pathlib.Path) -> None:
     shutil.copytree(text_model._packaged_folder(), folder)
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(UserError, match="text model mine cannot be loaded"):
-        encode_texts(["milk"], model=str(folder), cache_dir=tmp_path / "cache")
+        encode_texts(["milk"], load_encoder(str(folder)), tmp_path / "cache")

@@ -110,6 +110,7 @@ def prepare(command: Command, logs: pathlib.Path, split: str, out: pathlib.Path)
         f"--out={out}",
     )
     assert done.returncode == 0, done.stderr
+    assert "interactions" in done.stdout and "catalogue" in done.stdout
     return out
 
 

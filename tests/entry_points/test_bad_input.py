@@ -74,6 +74,14 @@ def test_a_configuration_file_that_fails(
     assert_one_line(command("experiments.train", *flags), f"--config={path}", *words)
 
 
+def test_what_prepare_and_describe_cannot_do(command: Command, tmp_path: pathlib.Path) -> None:
+    out = f"--out={tmp_path}/out"
+    assert_one_line(command("data_tools.prepare", out), "--source is missing")
+    unread = command("data_tools.prepare", "--source=tabular", "--locale=ES", out)
+    assert_one_line(unread, "read by --source=amazon_m2 only")
+    assert_one_line(command("data_tools.describe", f"{tmp_path}/nothing"), "does not exist")
+
+
 def test_damaged_dataset(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     vectors = np.load(dataset / "text_vectors.npy")
     holes = vectors.copy()

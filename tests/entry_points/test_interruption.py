@@ -17,9 +17,8 @@ from alterrec_jax.checkpoint import CheckpointStore, read_newest
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.models.alterrec import build_networks
+from tests.conftest import CLOCKS
 from tests.entry_points.conftest import ROOT, SMALL, Command
-
-CLOCKS = ("seconds", "prefixes_per_second", "finished_at")
 
 
 def start(dataset: pathlib.Path, workdir: pathlib.Path, environment: dict[str, str]) -> subprocess.Popen[str]:

@@ -64,12 +64,13 @@ def test_what_is_reported(model):
 
 def test_differences_are_paired(model):
     dataset, provider, tables = model
-    result = evaluate_split(dataset, "test", provider, tables, fusion_views(1.0), Protocol(), baselines=False)
-    assert list(result["differences"]) == ["fused - id", "fused - text"]
+    result = evaluate_split(dataset, "test", provider, tables, fusion_views(1.0), Protocol())
+    assert list(result["differences"]) == [f"fused - {other}" for other in ("id", "text", *BASELINES)]
     same, other = result["differences"]["fused - id"], result["differences"]["fused - text"]
     assert same["hits@20"] == 0 and same["intervals"]["hits@20"] == [0.0, 0.0]
     assert other["hits@20"] == pytest.approx(result["fused"]["hits@20"] - result["text"]["hits@20"])
-    assert "baselines" not in result
+    popular = result["fused"]["hits@20"] - result["baselines"]["popularity"]["hits@20"]
+    assert result["differences"]["fused - popularity"]["hits@20"] == pytest.approx(popular)
 
 
 @pytest.mark.parametrize("protocol", [Protocol("last", True, (5,)), Protocol("all_prefixes", False)])

@@ -45,7 +45,7 @@ def test_histories_hold_everything_before_the_target():
     sessions = random_sessions(np.random.default_rng(5), 29, 7)
     targets = select_targets(sessions, "all_prefixes")
     ids, where = histories(sessions, targets)
-    repeats = target_in_history(sessions, targets, batch_size=13)
+    repeats = target_in_history(sessions, targets)
     assert ids.shape == where.shape == (len(targets), targets.position.max())
     for row, (session, position, item) in enumerate(rows(targets)):
         before = sessions[session][:position].tolist()

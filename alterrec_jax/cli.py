@@ -1,6 +1,5 @@
 """What every command of the project shares: absl flags in, one clear line per error out."""
 
-import difflib
 import errno
 import re
 import sys
@@ -53,12 +52,6 @@ def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
     if len(remaining) > 1:
         raise UserError(f"unexpected argument '{remaining[1]}'; every setting is a flag, see --help")
     return remaining
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A clause that suggests the known name nearest to a misspelt one, or lists them all."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
 
 
 def _fail(message: str) -> NoReturn:

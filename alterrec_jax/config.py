@@ -11,13 +11,14 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from alterrec_jax.cli import nearest
-from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.targets import TARGET_RULES
+from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.mining import SELECTIONS
 from alterrec_jax.products import PRECISIONS
 
 T = TypeVar("T")
+
+TARGET_RULES = ("last", "all_prefixes")
+"""Which items of a held-out session are to be predicted: its last one, or every item after the first."""
 
 
 @dataclasses.dataclass(frozen=True)

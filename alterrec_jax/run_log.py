@@ -32,6 +32,10 @@ class RunLog:
         if history:
             self.write(history)
 
+    def close(self) -> None:
+        """Ends the event file."""
+        self._writer.close()
+
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Brings the logs up to the history, one record an epoch."""
         for record in history[self._written :]:

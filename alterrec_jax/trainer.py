@@ -4,6 +4,7 @@ Everything that decides the numbers is in the configuration, the dataset and the
 one base key by what they are for and when, so a run that is killed and continued makes the same steps.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -102,15 +103,11 @@ class Trainer:
           Interrupted: a signal asked it to stop; its place is saved.
           UserError: the workdir is in use or holds something else, a loss is not finite, or the disk is full.
         """
-        with claimed(self._workdir):
-            self._store = CheckpointStore(self._workdir)
-            try:
-                self._begin_or_continue()
-                with stop_signals(self._stop):
-                    while not self._finished():
-                        self._epoch()
-            finally:
-                self._store.close()
+        with claimed(self._workdir), contextlib.closing(CheckpointStore(self._workdir)) as self._store:
+            self._begin_or_continue()
+            with contextlib.closing(self._log), stop_signals(self._stop):
+                while not self._finished():
+                    self._epoch()
         assert self._place.best is not None
         return self._place.best
 

@@ -16,7 +16,8 @@ from alterrec_jax.evaluation.batching import default_batch_size
 from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import component_scores, rank_targets
 from alterrec_jax.evaluation.targets import Targets
-from benchmarks.timing import seconds, table
+from alterrec_jax.text_table import aligned
+from benchmarks.timing import seconds
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 40_000, "Items of the catalogue.", lower_bound=1)
@@ -57,20 +58,9 @@ def main() -> int:
         "ranking_ms": 1e3 * statistics.median(whole),
         "floor_ratio": statistics.median(a / b for a, b in zip(whole, alone, strict=True)),
     }
-    print(
-        table(
-            ["items", "targets/s", "products, ms", "ranking, ms", "ranking / products"],
-            [
-                [
-                    f"{items:,}",
-                    f"{result['targets_per_s']:,.0f}",
-                    f"{result['products_ms']:.0f}",
-                    f"{result['ranking_ms']:.0f}",
-                    f"{result['floor_ratio']:.2f}",
-                ]
-            ],
-        )
-    )
+    head = ["items", "targets/s", "products, ms", "ranking, ms", "ranking / products"]
+    speed, *spent = (f"{result[name]:,.0f}" for name in ("targets_per_s", "products_ms", "ranking_ms"))
+    print(aligned([head, [f"{items:,}", speed, *spent, f"{result['floor_ratio']:.2f}"]]))
     print("(fused, ID and text at once: two products a target, three countings)")
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, result)

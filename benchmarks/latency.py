@@ -17,9 +17,9 @@ from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset, write_dataset
 from alterrec_jax.progress import progress
 from alterrec_jax.recommend import Recommender
+from alterrec_jax.text_table import aligned
 from alterrec_jax.trained import load_trained
 from alterrec_jax.trainer import Trainer
-from benchmarks.timing import table
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 40_000, "Items of the catalogue.", lower_bound=100)
@@ -43,12 +43,8 @@ def main() -> int:
         assert len(best) == _K
     milliseconds = 1e3 * np.asarray(taken[10:])  # the first ones compile
     result = {f"p{share}_ms": float(np.percentile(milliseconds, share)) for share in (50, 99)}
-    print(
-        table(
-            ["items", "p50, ms", "p99, ms"],
-            [[f"{_ITEMS.value:,}", *(f"{result[name]:.1f}" for name in ("p50_ms", "p99_ms"))]],
-        )
-    )
+    row = [f"{_ITEMS.value:,}", *(f"{result[name]:.1f}" for name in ("p50_ms", "p99_ms"))]
+    print(aligned([["items", "p50, ms", "p99, ms"], row]))
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, result)
     return 0

@@ -22,7 +22,7 @@ from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import say
 from alterrec_jax.schedule import ID, TEXT, WINDOW, Turn
-from benchmarks.timing import table
+from alterrec_jax.text_table import aligned
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 1_000_000, "Items of the catalogue.", lower_bound=100)
@@ -79,21 +79,10 @@ def main() -> int:
         "process_bytes": process,
         "step_s": spent,
     }
-    columns = ("tables_bytes", "peak_bytes", "beyond_tables_bytes", "process_bytes")
-    print(
-        table(
-            [
-                "items",
-                "tables, GB",
-                "peak, GB",
-                "beyond tables, GB",
-                "of it the bare process, GB",
-                "ID step, s",
-                "text step, s",
-            ],
-            [[f"{items:,}", *(f"{outcome[c] / 1e9:.2f}" for c in columns), *(f"{s:.1f}" for s in spent.values())]],
-        )
-    )
+    head = ["items", "tables, GB", "peak, GB", "beyond tables, GB", "of it the bare process, GB", "ID step, s"]
+    gigabytes = (f"{b / 1e9:.2f}" for b in (tables_bytes, peak, peak - tables_bytes, process))
+    row = [f"{items:,}", *gigabytes, *(f"{s:.1f}" for s in spent.values())]
+    print(aligned([[*head, "text step, s"], row]))
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, outcome)
     return 0

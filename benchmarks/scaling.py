@@ -14,7 +14,7 @@ from absl import flags
 from alterrec_jax import cli, files
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import progress
-from benchmarks.timing import table
+from alterrec_jax.text_table import aligned
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_list("items", ["10000", "100000", "1000000"], "Sizes of the catalogue, separated by commas.")
@@ -33,7 +33,9 @@ def main() -> int:
         ]
         for result in results
     ]
-    print(table(["items", "ID step, us an item", "text step, us an item", "tables, GB", "beyond tables, GB"], rows))
+    print(
+        aligned([["items", "ID step, us an item", "text step, us an item", "tables, GB", "beyond tables, GB"], *rows])
+    )
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, results)
     return 0

@@ -14,7 +14,8 @@ from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.errors import UserError
 from alterrec_jax.mining import SELECTIONS, rank_window
 from alterrec_jax.products import scores_of
-from benchmarks.timing import seconds, table
+from alterrec_jax.text_table import aligned
+from benchmarks.timing import seconds
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 12_000, "Items of the catalogue.", lower_bound=2)
@@ -52,7 +53,8 @@ def main() -> int:
         }
         for name, spent in times.items()
     }
-    print(table(["", "ms", "products"], [[n, f"{r['ms']:.1f}", f"{r['products']:.2f}"] for n, r in result.items()]))
+    rows = [[n, f"{r['ms']:.1f}", f"{r['products']:.2f}"] for n, r in result.items()]
+    print(aligned([["", "ms", "products"], *rows]))
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, result)
     return 0

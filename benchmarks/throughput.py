@@ -22,8 +22,9 @@ from alterrec_jax.models.alterrec import build_networks, item_features
 from alterrec_jax.products import PRECISIONS, product
 from alterrec_jax.progress import say
 from alterrec_jax.schedule import ID, RANDOM, TEXT, WINDOW, Turn
+from alterrec_jax.text_table import aligned
 from alterrec_jax.trainer import clip_window
-from benchmarks.timing import seconds, table
+from benchmarks.timing import seconds
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
@@ -89,7 +90,7 @@ def main() -> int:
         ]
         for name, r in result.items()
     ]
-    print(table(["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor"], rows))
+    print(aligned([["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor"], *rows]))
     device = jax.devices()[0]
     print(
         f"{dataset.catalogue_size:,} items, dim {_DIM.value}, {batches.rows} x {_LENGTH.value} positions a step "

@@ -6,12 +6,12 @@ python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
 from absl import flags
 
 from alterrec_jax import cli, files
+from alterrec_jax.config import TARGET_RULES
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.bootstrap import Bootstrap
 from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views
 from alterrec_jax.evaluation.report import evaluate_split, format_table
-from alterrec_jax.evaluation.targets import TARGET_RULES
 from alterrec_jax.progress import say
 from alterrec_jax.trained import load_trained
 

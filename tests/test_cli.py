@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from alterrec_jax.cli import EXIT_ERROR, EXIT_RESUME, nearest
+from alterrec_jax.cli import EXIT_ERROR, EXIT_RESUME
+from alterrec_jax.errors import nearest
 
 TOOL = """
 import errno

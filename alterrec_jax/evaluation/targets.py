@@ -4,11 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from alterrec_jax import cli
+from alterrec_jax.config import TARGET_RULES
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.errors import UserError
-
-TARGET_RULES = ("last", "all_prefixes")
+from alterrec_jax.errors import UserError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +44,7 @@ def select_targets(sessions: Sessions, which: str) -> Targets:
       UserError: `which` is neither.
     """
     if which not in TARGET_RULES:
-        raise UserError(f"targets='{which}' is unknown; {cli.nearest(which, TARGET_RULES)}")
+        raise UserError(f"targets='{which}' is unknown; {nearest(which, TARGET_RULES)}")
     lengths = sessions.lengths
     first = np.maximum(1, sessions.first_target.astype(np.int64))
     if which == "last":

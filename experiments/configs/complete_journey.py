@@ -9,10 +9,8 @@ learning rate in {0.01, 0.001}; here 0.3 and 0.001 stand for the choice that val
     python -m experiments.train --config=experiments/configs/complete_journey.py --data_dir=data/complete_journey \
         --workdir=runs/complete_journey
 
-Not measured to its end: 30 epochs of 1.1 million prefixes want an accelerator. On one core (2026-11-21; 26,315 items)
-the random phase of the ID network makes 6,400 prefixes a second, and its turn against the text network, where the top
-2,000 are selected for every prefix, 600. The command above for the data takes half a minute once its texts are
-encoded.
+Not measured to its end: 30 epochs of 1.1 million prefixes want an accelerator. The command for the data takes half a
+minute once its texts are encoded.
 """
 
 from ml_collections import ConfigDict

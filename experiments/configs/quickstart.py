@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     """The configuration of the run."""
     return overridable(
         AlterRecConfig(
-            id=NetworkConfig(encoder="mean", dim=64, dropout=0.1, learning_rate=5e-3),
+            id=NetworkConfig(encoder="mean", dim=192, dropout=0.1, learning_rate=5e-3),
             text=TextNetworkConfig(dim=64, layers=1, dropout=0.1, learning_rate=2e-3, mlp_hidden=(128,)),
             mining=MiningConfig(k1=1, augment=False),
             schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=11),

@@ -90,9 +90,7 @@ class AlterRecConfig:
 
     seed: int = 0
     batch_prefixes: int = 512  # prefixes a step, rounded to whole rows
-    precision: str = (
-        "float32"  # of matrix products: "float32", or "bfloat16" with sums (and all that is kept) in float32
-    )
+    precision: str = "float32"  # of what products take: "float32", or "bfloat16"; sums are float32 in both
     max_length: int = 50  # items of a session that an encoder sees, and the length of a packed row
     checkpoint_seconds: int = 120  # at most so much work is lost to a kill; every epoch is saved as well
     id: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)

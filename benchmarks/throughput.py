@@ -112,6 +112,10 @@ def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches)
     )
     phases: dict[str, Callable[[int], float]] = {}
     for name in (ID, TEXT):
+        peer = Turn(name, WINDOW).peer
+        frozen = steps.FrozenPeer.of(
+            networks[peer], networks[peer].init(jax.random.key(1), features[peer]), features[peer]
+        )
         optimizer = steps.make_optimizer(config.id if name == ID else config.text, batches.steps_per_epoch)
         for phase, turn, augment in (
             ("random", Turn(name, RANDOM), False),
@@ -120,11 +124,10 @@ def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches)
         ):
             mining = dataclasses.replace(config.mining, augment=augment)
             step = steps.make_step(turn, networks, optimizer, mining, window)
-            params = networks[turn.peer].init(jax.random.key(1), features[turn.peer])
             phases[f"{name}_{phase}"] = _Phase(
                 steps.compiled(steps.in_groups(step)),
                 steps.init_state(networks[name], optimizer, features[name], jax.random.key(0)),
-                steps.FrozenPeer.of(networks[turn.peer], params, features[turn.peer]),
+                frozen if turn.phase == WINDOW else None,
                 features[name],
                 batches,
             )

@@ -15,6 +15,7 @@ import numpy as np
 
 from alterrec_jax.encode import Prefixes
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.batching import default_batch_size
 from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import component_scores, padded_table, used_weights, view_scores
 from alterrec_jax.trained import Trained
@@ -75,8 +76,9 @@ class Recommender:
         total = self._catalogue + len(self.new_vectors)
         if not 1 <= k <= total:
             raise UserError(f"--k={k} is not between 1 and the number of items, {total}")
-        for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
-            yield from self._some(sessions[start : start + _SESSIONS_AT_ONCE], k)
+        at_once = min(_SESSIONS_AT_ONCE, default_batch_size(total))
+        for start in range(0, len(sessions), at_once):
+            yield from self._some(sessions[start : start + at_once], k)
 
     def _some(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         lengths = np.fromiter((len(session) for session in sessions), np.int64, len(sessions))

@@ -21,7 +21,7 @@ on TPU and misses some of the best."""
 HELD = 2**26  # scores of a batch that may be held at once: 256 MiB in float32, and about three times that in a step
 _PIECE = 2**23  # scores of the prefixes that are mined together where all are too many
 _FEW = 64  # rows of which no part is worth going on alone
-_WRITTEN_OUT = 3  # rounds after which three quarters of the rows are done, if their scores are spread like most
+_WRITTEN_OUT = 3  # rounds before the loop; five and more took longer
 _SAMPLED, _RUN, _RUNS = 16, 64, 4  # of so many runs of so many items one is looked at first, of as many runs or more
 _SMALL = 64  # up to here `lax.top_k` is a pass or two over the scores, whatever the selection
 

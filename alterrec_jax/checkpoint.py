@@ -28,6 +28,7 @@ FORMAT_VERSION = 1
 _KEPT = 2
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 FOLDER = "checkpoints"
+EPOCHS = "epochs"
 _LATE_SECONDS = 0.2  # reads that were under way when one of them failed have ended by then
 
 
@@ -40,17 +41,18 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints of a workdir, the newest two of them."""
+    """The checkpoints in a folder of a workdir: the newest two of a run, or the parameters of each of its epochs."""
 
-    def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
-        self._folder, self._read_only = pathlib.Path(workdir).absolute() / FOLDER, read_only
+    def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False, folder: str = FOLDER):
+        self._folder, self._read_only = pathlib.Path(workdir).absolute() / folder, read_only
+        kept = _KEPT if folder == FOLDER else None
         # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
         # run clears away meanwhile.
         options = (
             ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)
             if read_only
             else ocp.CheckpointManagerOptions(
-                max_to_keep=_KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+                max_to_keep=kept, enable_async_checkpointing=False, cleanup_tmp_directories=True
             )
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -61,10 +63,10 @@ class CheckpointStore:
         meta = {**checkpoint.meta, "format_version": FORMAT_VERSION}
         meta["digests"] = {"state": tree_digest(checkpoint.state), "best": tree_digest(checkpoint.best)}
         meta["digests"]["meta"] = _json_digest(meta)
+        trees = {"state": checkpoint.state, "best": checkpoint.best}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(checkpoint.state),
-            best=ocp.args.StandardSave(checkpoint.best),
             meta=ocp.args.JsonSave(meta),
+            **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)},
         )
         try:
             self._manager.save(number, args=items)
@@ -101,7 +103,7 @@ class CheckpointStore:
         for number in numbers:
             try:
                 with _without_late_callbacks():
-                    return self._restore(number, state, best)
+                    return self.restore(number, state, best)
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
@@ -114,6 +116,10 @@ class CheckpointStore:
             remedy = "train in another workdir" if self._read_only else "remove that folder to train from the start"
             raise UserError(f"no checkpoint in {self._folder} is intact; {remedy}")
         return None
+
+    def holds(self, number: int) -> bool:
+        """Whether there is a checkpoint of that number."""
+        return (self._folder / str(number)).is_dir()
 
     def _numbers(self) -> list[int]:
         """The numbers of the checkpoints that are there now, the newest first; orbax knows those of a while ago."""
@@ -128,7 +134,8 @@ class CheckpointStore:
         """Lets go of the folder."""
         self._manager.close()
 
-    def _restore(self, number: int, state: Any, best: Any) -> Checkpoint:
+    def restore(self, number: int, state: Any, best: Any) -> Checkpoint:
+        """One checkpoint; arguments as of `restore_newest`. A ValueError, or another of orbax's, if it is damaged."""
         meta = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         if not isinstance(meta, dict) or "digests" not in meta:
             raise ValueError("its record cannot be read")
@@ -190,6 +197,23 @@ def read_newest(workdir: str | os.PathLike[str], best: Any = None) -> Checkpoint
     if found is None:
         raise UserError(f"{workdir} holds no checkpoint; train one with experiments.train --workdir={workdir}")
     return found
+
+
+def read_epoch(workdir: str | os.PathLike[str], epoch: int, params: Any) -> Any:
+    """The parameters of a run with `keep_epochs` after an epoch, counted from 0; `params` gives their shapes.
+
+    Raises:
+      UserError: they were not kept, or are damaged.
+    """
+    if not (pathlib.Path(workdir) / EPOCHS).is_dir():
+        raise UserError(f"{workdir} holds no parameters by epoch; train with --config.keep_epochs=True")
+    with contextlib.closing(CheckpointStore(workdir, read_only=True, folder=EPOCHS)) as store:
+        if not store.holds(epoch):
+            raise UserError(f"{workdir} holds no parameters of epoch {epoch + 1}")
+        try:
+            return store.restore(epoch, None, params).best
+        except ValueError as error:
+            raise UserError(f"the parameters of epoch {epoch + 1} in {workdir} are damaged: {error}") from None
 
 
 def tree_digest(tree: Any) -> str:

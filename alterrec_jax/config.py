@@ -17,6 +17,12 @@ from alterrec_jax.products import PRECISIONS
 
 T = TypeVar("T")
 
+MODELS = ("alterrec", "id", "text", "nfrec")
+"""What is trained: AlterRec's two networks in turns, one of them alone, or one network on fused item embeddings."""
+
+NEGATIVES = ("peer", "self", "uniform", "full")
+"""What a network learns to tell the target from: a window of its peer's ranking or its own, uniform items, or all."""
+
 TARGET_RULES = ("last", "all_prefixes")
 """Which items of a held-out session are to be predicted: its last one, or every item after the first."""
 
@@ -50,9 +56,20 @@ class TextNetworkConfig(NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class FusedNetworkConfig(NetworkConfig):
+    """NFRec's only network (appendix A); its text encoder is the MLP of `text`."""
+
+    encoder: str = "mean"
+    dim: int = 300  # width of the ID and of the text embeddings, before they are fused
+    operation: str = "concat"  # how they are fused: "concat" or "sum"
+
+
+@dataclasses.dataclass(frozen=True)
 class MiningConfig:
     """What each network learns from the other's ranking (section 4.2). Ranks count from 0."""
 
+    negatives: str = "peer"  # "peer": a window of the other network's ranking, after m_random epochs of uniform items;
+    # "self": a window of its own ranking, likewise; "uniform" items; "full": softmax over the whole catalogue
     k1: int = 20  # first rank of the hard negatives
     k2: int = 20_000  # one past their last rank; clipped to the catalogue
     augment: bool = True  # AlterRec_aug: learn from the peer's top p as positives too
@@ -88,13 +105,16 @@ class ProtocolConfig:
 class AlterRecConfig:
     """A whole run. Everything that changes its numbers is here."""
 
+    model: str = "alterrec"  # "alterrec"; "id" or "text", one of its networks alone; "nfrec", naive fusion
     seed: int = 0
     batch_prefixes: int = 512  # prefixes a step, rounded to whole rows
     precision: str = "float32"  # of what products take: "float32", or "bfloat16"; sums are float32 in both
     max_length: int = 50  # items of a session that an encoder sees, and the length of a packed row
     checkpoint_seconds: int = 120  # at most so much work is lost to a kill; every epoch is saved as well
+    keep_epochs: bool = False  # keep the parameters of every epoch, to be looked at when the run is over
     id: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     text: TextNetworkConfig = dataclasses.field(default_factory=TextNetworkConfig)
+    fused: FusedNetworkConfig = dataclasses.field(default_factory=FusedNetworkConfig)
     mining: MiningConfig = dataclasses.field(default_factory=MiningConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     protocol: ProtocolConfig = dataclasses.field(default_factory=ProtocolConfig)
@@ -105,9 +125,22 @@ class AlterRecConfig:
         Raises:
           UserError: naming the first field that does not, its value, and what it may be.
         """
-        for name, network in (("id", self.id), ("text", self.text)):
+        _choose(self.model, "model", *MODELS)
+        for name, network in (("id", self.id), ("text", self.text), ("fused", self.fused)):
             _check_network(name, network)
         mining, schedule, protocol = self.mining, self.schedule, self.protocol
+        _choose(mining.negatives, "mining.negatives", *NEGATIVES)
+        if self.model != "alterrec":
+            _require(
+                mining.negatives != "peer",
+                "mining.negatives",
+                mining.negatives,
+                f"'self', 'uniform' or 'full', for model={self.model} has no peer",
+            )
+        if mining.negatives != "peer":
+            _require(
+                not mining.augment, "mining.augment", mining.augment, "False where the negatives are not the peer's"
+            )
         _require(mining.k1 >= 0, "mining.k1", mining.k1, "at least 0")
         _require(mining.k1 < mining.k2, "mining.k1", mining.k1, f"below mining.k2 ({mining.k2})")
         if mining.augment:
@@ -172,13 +205,17 @@ def _check_network(name: str, network: NetworkConfig) -> None:
     _choose(network.encoder, f"{name}.encoder", "transformer", "mean")
     _choose(network.init, f"{name}.init", "normal", "uniform")
     _require(network.dim >= 1, f"{name}.dim", network.dim, "at least 1")
+    width = network.dim
+    if isinstance(network, FusedNetworkConfig):
+        _choose(network.operation, f"{name}.operation", "concat", "sum")
+        width = network.dim * (2 if network.operation == "concat" else 1)
     if network.encoder == "transformer":
         _require(network.layers >= 1, f"{name}.layers", network.layers, "at least 1")
         _require(
-            network.heads >= 1 and network.dim % network.heads == 0,
+            network.heads >= 1 and width % network.heads == 0,
             f"{name}.heads",
             network.heads,
-            f"a divisor of {name}.dim ({network.dim})",
+            f"a divisor of the width of its embeddings ({width})",
         )
     _require(0 <= network.dropout < 1, f"{name}.dropout", network.dropout, "in [0, 1)")
     tau, rate, decay = network.temperature, network.learning_rate, network.weight_decay

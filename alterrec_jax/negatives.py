@@ -45,6 +45,20 @@ class WindowNegatives(NamedTuple):
         return in_window(scores, self.window) & _others(start, size, self.targets)
 
 
+class EveryOther(NamedTuple):
+    """The whole catalogue but the target: with it, the loss is the cross-entropy of a softmax over all items.
+
+    Attributes:
+      targets: int32 [prefix].
+    """
+
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+        """bool [prefix, size], as `Negatives.counts`."""
+        return _others(start, size, self.targets)
+
+
 class CountedNegatives(NamedTuple):
     """Negatives that were drawn for each prefix.
 

@@ -1,4 +1,4 @@
-"""The top items for given sessions, by the fused score.
+"""The top items for given sessions, by the score of the system's main view.
 
 Items that were not in training are placed by their text alone. A session of which nothing is known, an empty one
 say, gets what is bought most: all its scores would tie.
@@ -16,7 +16,6 @@ import numpy as np
 from alterrec_jax.encode import Prefixes
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size
-from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import component_scores, padded_table, used_weights, view_scores
 from alterrec_jax.trained import Trained
 
@@ -30,7 +29,7 @@ class Recommendation(NamedTuple):
     Attributes:
       item: its number; from the catalogue's size on, the number of a new item.
       score: what it was ranked by; the kinds of score are not comparable.
-      by: "fused" score, "text" network's score (a new item), or "popularity" in training.
+      by: the view that scored it: the system's main one, "text" (a new item), or "popularity" in training.
     """
 
     item: int
@@ -55,13 +54,17 @@ class Recommender:
 
     def __post_init__(self) -> None:
         self._catalogue = self.trained.dataset.catalogue_size
-        self._encoders = {  # two, for the text network knows of more items
-            "id": self.trained.encoder("id"),
-            "text": self.trained.encoder("text", new_vectors=self.new_vectors),
+        system = self.trained.system
+        self._weights = used_weights(system.views[system.main])
+        if len(self.new_vectors) and "text" not in system.parts:
+            raise UserError(f"a run of model={self.trained.config.model} reads no text, so it cannot place new items")
+        wanted = sorted({*self._weights, *(["text"] if len(self.new_vectors) else [])})
+        self._encoders = {  # one a part, for the text part knows of more items
+            name: self.trained.encoder(name, new_vectors=self.new_vectors if name == "text" else None)
+            for name in wanted
         }
         self._tables = {name: padded_table(encoder.tables[name]) for name, encoder in self._encoders.items()}
         self._counts = jnp.asarray(self.trained.dataset.train_counts[: self._catalogue], jnp.float32)
-        self._fused = used_weights(fusion_views(self.trained.config.protocol.alpha)["fused"])
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
@@ -96,11 +99,12 @@ class Recommender:
         padding = ((0, shape - len(sessions)), (0, 0))
         # The scores are those of evaluation, made by its functions: what ties there ties here.
         scores = {name: component_scores(np.pad(queries[name], padding), table) for name, table in self._tables.items()}
-        of_catalogue = {name: part[:, : len(self._tables["id"])] for name, part in scores.items()}
+        columns = min(map(len, self._tables.values()))  # of the catalogue; there may be more of the text part
+        main = view_scores({name: part[:, :columns] for name, part in scores.items()}, self._weights)
         found = jax.device_get(
             _select(
-                view_scores(of_catalogue, self._fused),
-                scores["text"],
+                main,
+                scores.get("text", main),
                 np.pad(self._seen(sessions), padding, constant_values=_NOTHING),
                 np.pad((lengths > 0)[:, None], padding),
                 self._counts,
@@ -109,7 +113,7 @@ class Recommender:
             )
         )
         for row, length in enumerate(lengths):
-            by = "fused" if length else "popularity"
+            by = self.trained.system.main if length else "popularity"
             yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
 
     def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
@@ -123,13 +127,14 @@ class Recommender:
 
 @functools.partial(jax.jit, static_argnames=("new", "k"))
 def _select(
-    fused: jax.Array, text: jax.Array, seen: jax.Array, known: jax.Array, counts: jax.Array, *, new: int, k: int
+    main: jax.Array, text: jax.Array, seen: jax.Array, known: jax.Array, counts: jax.Array, *, new: int, k: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Top k of the catalogue (scores, items), and of the new items their text scores and text ranks.
 
     Args:
-      fused: float32 [session, item], of the catalogue, and padding behind it.
-      text: float32 [session, item], of the catalogue and of the new items, and padding behind them.
+      main: of the main view, float32 [session, item], of the catalogue, and padding behind it.
+      text: float32 [session, item], of the catalogue and of the new items, and padding behind them; read only if
+        there are new items.
       seen: int32 [session, place], items to leave out; `_NOTHING` where there is none.
       known: bool [session, 1], whether something is known of the session; else it is scored by `counts`.
       counts: float32 [item], of the catalogue.
@@ -138,12 +143,13 @@ def _select(
     """
     catalogue = len(counts)
     scores, items = jax.lax.top_k(
-        _without(jnp.where(known, fused[:, :catalogue], counts[None, :]), seen), min(k, catalogue)
+        _without(jnp.where(known, main[:, :catalogue], counts[None, :]), seen), min(k, catalogue)
     )
+    if not new:
+        none = jnp.zeros((len(main), 0))
+        return scores, items, none, none.astype(jnp.int32)
     text = _without(text[:, : catalogue + new], seen)
     new_scores = jnp.where(known, text[:, catalogue:], -jnp.inf)
-    if not new:
-        return scores, items, new_scores, jnp.zeros(new_scores.shape, jnp.int32)
     by_text = jnp.sort(text[:, :catalogue], axis=1)
     ranks = catalogue - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(by_text, new_scores)
     return scores, items, new_scores, ranks

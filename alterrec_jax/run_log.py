@@ -15,6 +15,7 @@ from tensorboard.summary import Writer
 
 from alterrec_jax import files
 from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
 
 CONFIG, _HISTORY, _EVENTS, _CURVES = "config.json", "history.csv", "tensorboard", "curves.png"
 WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
@@ -43,7 +44,9 @@ class RunLog:
             for name, value in record.items():
                 if name not in (*_TEXT, "epoch", "finished_at"):
                     view, _, metric = name.partition("_")
-                    tag = f"validation_{metric}/{view}" if "@" in name else f"{group}/{name}"
+                    of_view = "@" in name or metric == CROSS_ENTROPY
+                    split = "train" if metric == CROSS_ENTROPY else "validation"
+                    tag = f"{split}_{metric}/{view}" if of_view else f"{group}/{name}"
                     self._writer.add_scalar(tag, value, record["epoch"] + 1, wall_time=record["finished_at"])
         self._written = len(history)
         self._writer.flush()
@@ -62,9 +65,9 @@ def _draw(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     figure = Figure(figsize=(11, 4), layout="constrained")  # not by pyplot, whose settings are the caller's
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for network in ("id", "text"):
+    for network in colours:
         own = [record for record in history if record["network"] == network]
-        for phase, style in (("random", ":"), ("window", "-")):
+        for phase, style in (("random", ":"), ("window", "-"), ("full", "-")):
             part = [record for record in own if record["phase"] == phase]
             if part:
                 left.plot(
@@ -77,6 +80,8 @@ def _draw(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
                     label=f"{network}, {phase} negatives",
                 )
     for view, colour in colours.items():
+        if f"{view}_hits@20" not in history[0]:
+            continue
         epochs = [record["epoch"] + 1 for record in history]
         right.plot(
             epochs,

@@ -1,46 +1,54 @@
 """Who trains when, and on which negatives: algorithm 1 of the AlterRec paper as a pure function."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from alterrec_jax.config import ScheduleConfig
 
-ID, TEXT = "id", "text"
-RANDOM, WINDOW = "random", "window"
+RANDOM, WINDOW, FULL = "random", "window", "full"
 
 
 class Turn(NamedTuple):
     """What one epoch does.
 
     Attributes:
-      network: the network that trains, "id" or "text".
-      phase: its negatives: "random" (uniform) or "window" (mined from the peer's ranking).
+      network: the network that trains.
+      phase: its negatives: "random" (uniform), "window" (mined from a ranking) or "full" (all other items).
+      miner: in phase "window", the network whose ranking is mined: the frozen peer, or the network itself as it is at
+        each step; else None.
     """
 
     network: str
     phase: str
+    miner: str | None = None
 
     @property
-    def peer(self) -> str:
-        """The network that does not train: frozen, without dropout."""
-        return TEXT if self.network == ID else ID
+    def peer(self) -> str | None:
+        """The network that is needed and does not train: frozen, without dropout."""
+        return None if self.miner == self.network else self.miner
 
     def __str__(self) -> str:
-        return f"{self.network}:window({self.peer})" if self.phase == WINDOW else f"{self.network}:random"
+        return f"{self.network}:{self.phase}" + (f"({self.peer or 'self'})" if self.miner else "")
 
 
-TURNS = tuple(Turn(network, phase) for network in (ID, TEXT) for phase in (RANDOM, WINDOW))
-"""All that there are."""
-
-
-def turn_of_epoch(epoch: int, schedule: ScheduleConfig) -> Turn:
+def turn_of_epoch(epoch: int, schedule: ScheduleConfig, networks: Sequence[str], negatives: str) -> Turn:
     """The turn of an epoch, counted from 0.
 
-    m_random epochs of the ID network, then of the text network, both on random negatives; after that, turns of
-    m_gap epochs on negatives mined from the peer, the ID network first.
+    m_random epochs of each network on random negatives; after that, turns of m_gap epochs on mined ones, the ID
+    network first. Where nothing is mined, the networks take the same turns.
+
+    Args:
+      epoch: from 0.
+      schedule: the lengths of the turns.
+      networks: those that train, in order: ("id", "text"), or a single one.
+      negatives: one of `config.NEGATIVES`.
     """
-    if epoch < schedule.m_random:
-        return Turn(ID, RANDOM)
-    if epoch < 2 * schedule.m_random:
-        return Turn(TEXT, RANDOM)
-    turns = (epoch - 2 * schedule.m_random) // schedule.m_gap
-    return Turn(ID if turns % 2 == 0 else TEXT, WINDOW)
+    warm_up = schedule.m_random * len(networks)
+    own = epoch // schedule.m_random if epoch < warm_up else (epoch - warm_up) // schedule.m_gap
+    number = own % len(networks)
+    network = networks[number]
+    if negatives == "full":
+        return Turn(network, FULL)
+    if epoch < warm_up or negatives == "uniform":
+        return Turn(network, RANDOM)
+    return Turn(network, WINDOW, network if negatives == "self" else networks[1 - number])

@@ -17,9 +17,9 @@ from alterrec_jax.cpu import give_back_freed_memory
 from alterrec_jax.data.batches import BatchGroup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
 from alterrec_jax.models.network import Network, PackedRows, Params, item_table
-from alterrec_jax.negatives import CountedNegatives, Negatives, SharedNegatives, WindowNegatives
+from alterrec_jax.negatives import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
 from alterrec_jax.products import scores_of
-from alterrec_jax.schedule import RANDOM, Turn
+from alterrec_jax.schedule import FULL, RANDOM, Turn
 
 
 class Totals(NamedTuple):
@@ -109,9 +109,35 @@ def make_step(
     window: tuple[int, int],
 ) -> TrainStep:
     """The step of a turn: of its network, whose optimizer is given, in its phase."""
+    network = networks[turn.network]
     if turn.phase == RANDOM:
-        return make_random_step(networks[turn.network], optimizer, window)
-    return make_window_step(networks[turn.network], networks[turn.peer], optimizer, config, window)
+        return make_random_step(network, optimizer, window)
+    if turn.phase == FULL:
+        return make_full_step(network, optimizer)
+    if turn.peer is None:
+        return make_self_window_step(network, optimizer, config, window)
+    return make_window_step(network, networks[turn.peer], optimizer, config, window)
+
+
+def make_full_step(network: Network, optimizer: optax.GradientTransformation) -> TrainStep:
+    """The step of a network that is trained on its own: cross-entropy over the whole catalogue, no peer."""
+
+    def loss_fn(params: Params, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
+        table, queries = _embed(network, params, features, rows, key)
+        targets = rows.targets.reshape(-1)
+        losses = sampled_softmax_loss(
+            target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
+            log_sum=log_sum_exp(queries, table, EveryOther(targets)),
+        )
+        return jnp.sum(losses, where=rows.where.reshape(-1))
+
+    def full_step(
+        state: NetworkState, peer: FrozenPeer | None, features: Any, rows: PackedRows, key: jax.Array
+    ) -> NetworkState:
+        del peer
+        return _update(state, optimizer, rows, lambda params: loss_fn(params, features, rows, key))
+
+    return full_step
 
 
 def make_random_step(network: Network, optimizer: optax.GradientTransformation, window: tuple[int, int]) -> TrainStep:
@@ -180,6 +206,22 @@ def make_window_step(
         return _update(state, optimizer, rows, lambda params: loss_fn(params, peer, features, rows, key))
 
     return window_step
+
+
+def make_self_window_step(
+    network: Network, optimizer: optax.GradientTransformation, config: MiningConfig, window: tuple[int, int]
+) -> TrainStep:
+    """The window step of a network that is its own miner: as it stands at each step, without dropout or gradient."""
+    step = make_window_step(network, network, optimizer, config, window)
+
+    def self_window_step(
+        state: NetworkState, peer: FrozenPeer | None, features: Any, rows: PackedRows, key: jax.Array
+    ) -> NetworkState:
+        del peer
+        itself = FrozenPeer(state.params, network.item_embeddings(state.params, features))
+        return step(state, itself, features, rows, key)
+
+    return self_window_step
 
 
 def in_groups(step: TrainStep) -> GroupStep:

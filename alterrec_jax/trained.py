@@ -14,8 +14,9 @@ from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.encode import Encoder
 from alterrec_jax.errors import UserError
-from alterrec_jax.models.alterrec import build_networks, item_features
-from alterrec_jax.models.network import Network, Params
+from alterrec_jax.models.alterrec import item_features
+from alterrec_jax.models.network import Params
+from alterrec_jax.systems import System, build_system
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,33 +26,31 @@ class Trained:
     Attributes:
       config: of the run.
       dataset: its catalogue is the run's.
-      networks: the ID and the text network, by name.
-      params: their parameters at the best validation.
+      system: its networks, and what of them is scored.
+      params: of each network, its parameters at the best validation.
       best: the record of that epoch.
       finished: whether the run has come to its end.
     """
 
     config: AlterRecConfig
     dataset: Dataset
-    networks: dict[str, Network]
+    system: System
     params: dict[str, Params]
     best: dict[str, Any]
     finished: bool
 
-    def encoder(self, *names: str, new_vectors: np.ndarray | None = None) -> Encoder:
-        """An encoder of some networks at once; the text network's alone can hold further items behind the catalogue.
+    def encoder(self, *parts: str, new_vectors: np.ndarray | None = None, params: Any = None) -> Encoder:
+        """An encoder of some parts of the system at once, of all where none is named.
 
         Args:
-          names: "id", "text" or both.
+          parts: their names. The text part, asked for alone, can hold further items behind the catalogue.
           new_vectors: float32 [new item, d_text], text vectors of items that were not in training; for "text" alone.
+          params: others than the best ones, those of another epoch say.
         """
-        features: dict[str, jax.Array | None] = dict.fromkeys(names)
-        if "text" in names:
-            vectors = self.dataset.text_vectors[: self.dataset.catalogue_size]
-            vectors = vectors if new_vectors is None else np.concatenate([vectors, new_vectors])
-            features = item_features(vectors, self.config.precision)
-        networks = {name: self.networks[name] for name in names}
-        return Encoder(networks, self.params, features, self.config.max_length)
+        vectors = self.dataset.text_vectors[: self.dataset.catalogue_size]
+        vectors = vectors if new_vectors is None else np.concatenate([vectors, new_vectors])
+        features = item_features(vectors, self.config.precision)
+        return self.system.encoder(params or self.params, features, self.config.max_length, *parts)
 
 
 def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Trained:
@@ -75,11 +74,11 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     dataset = load_dataset(data_dir or trained_on)
     if dataset.fingerprint != meta["dataset"]["fingerprint"]:
         dataset = as_numbered_in(workdir, dataset, meta["dataset"]["text_encoder"])
-    networks = build_networks(config, dataset.catalogue_size)
+    system = build_system(config, dataset.catalogue_size)
     vectors = jax.ShapeDtypeStruct((dataset.catalogue_size, dataset.text_vectors.shape[1]), np.float32)
     key = jax.random.key(0)
-    shapes = {name: jax.eval_shape(n.init, key, vectors if name == "text" else None) for name, n in networks.items()}
+    shapes = {name: jax.eval_shape(network.init, key, vectors) for name, network in system.networks.items()}
     found = read_newest(workdir, shapes)
     if found.meta["place"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged
         raise UserError(f"{workdir} has no intact checkpoint of a finished epoch; let experiments.train go on")
-    return Trained(config, dataset, networks, found.best, found.meta["place"]["best"], found.meta["finished"])
+    return Trained(config, dataset, system, found.best, found.meta["place"]["best"], found.meta["finished"])

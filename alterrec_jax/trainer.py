@@ -21,24 +21,26 @@ import numpy as np
 
 from alterrec_jax import steps
 from alterrec_jax.catalogue import encoder_of, write_catalogue
-from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
-from alterrec_jax.config import AlterRecConfig, MiningConfig
+from alterrec_jax.checkpoint import EPOCHS, Checkpoint, CheckpointStore
+from alterrec_jax.config import AlterRecConfig, MiningConfig, from_mapping
 from alterrec_jax.cpu import steps_in_flight
 from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.data.dataset import Dataset, Sessions
-from alterrec_jax.encode import Encoder
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size
-from alterrec_jax.evaluation.protocol import Protocol, fusion_views, validate
+from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY, mean_cross_entropy, sample_of_training
+from alterrec_jax.evaluation.protocol import Protocol, validate
 from alterrec_jax.evaluation.targets import Targets
-from alterrec_jax.models.alterrec import build_networks, item_features
+from alterrec_jax.models.alterrec import item_features
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
-from alterrec_jax.schedule import RANDOM, TURNS, Turn, turn_of_epoch
+from alterrec_jax.schedule import Turn, turn_of_epoch
 from alterrec_jax.signals import stop_signals
+from alterrec_jax.systems import build_system
 from alterrec_jax.workdir import claimed
 
 _INIT, _ORDER, _STEP = range(3)  # what a key is folded for
+_INIT_COUNT = {"id": 0, "text": 1, "fused": 2}  # alone or with others, a network begins alike
 
 
 class Interrupted(Exception):
@@ -84,14 +86,14 @@ class Trainer:
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
         items = dataset.catalogue_size
         self._window = clip_window(config.mining, items)
-        self._networks = build_networks(config, items)
+        self._system = build_system(config, items)
         self._features = item_features(dataset.text_vectors[:items], config.precision)
         self._batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
-        self._configs = {"id": config.id, "text": config.text}
         spe = self._batches.steps_per_epoch
-        self._optimizers = {name: steps.make_optimizer(part, spe) for name, part in self._configs.items()}
+        self._optimizers = {name: steps.make_optimizer(part, spe) for name, part in self._system.configs.items()}
+        self._step_fns: dict[Turn, steps.GroupStep] = {}
         self._base = jax.random.key(config.seed)
         self._protocol = Protocol(config.protocol.targets, config.protocol.exclude_session_items)
         self._stop = threading.Event()
@@ -103,7 +105,12 @@ class Trainer:
           Interrupted: a signal asked it to stop; its place is saved.
           UserError: the workdir is in use or holds something else, a loss is not finite, or the disk is full.
         """
-        with claimed(self._workdir), contextlib.closing(CheckpointStore(self._workdir)) as self._store:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(claimed(self._workdir))
+            self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir)))
+            self._epochs = None
+            if self._config.keep_epochs:
+                self._epochs = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, folder=EPOCHS)))
             self._begin_or_continue()
             with contextlib.closing(self._log), stop_signals(self._stop):
                 while not self._finished():
@@ -114,9 +121,9 @@ class Trainer:
     def _begin_or_continue(self) -> None:
         self._states = {
             name: steps.init_state(
-                network, self._optimizers[name], self._features[name], self._key(_INIT, 0 if name == "id" else 1)
+                network, self._optimizers[name], self._features[name], self._key(_INIT, _INIT_COUNT[name])
             )
-            for name, network in self._networks.items()
+            for name, network in self._system.networks.items()
         }
         self._best = {name: _on_host(state.params) for name, state in self._states.items()}
         self._place = Place()
@@ -140,7 +147,7 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def _check_same_run(self, meta: Mapping[str, Any]) -> None:
-        there, here = _flat(meta["config"]), _flat(_plain(self._config))
+        there, here = (_flat(_plain(config)) for config in (from_mapping(AlterRecConfig, meta["config"]), self._config))
         for name in sorted(there.keys() | here.keys()):
             if name != "checkpoint_seconds" and there.get(name) != here.get(name):  # that changes no number
                 raise UserError(
@@ -164,13 +171,18 @@ class Trainer:
     def _epoch(self) -> None:
         """One epoch, or what is left of it: train, validate, record, save."""
         place = self._place
-        turn = turn_of_epoch(place.epoch, self._config.schedule)
+        turn = turn_of_epoch(
+            place.epoch, self._config.schedule, tuple(self._system.networks), self._config.mining.negatives
+        )
         if place.step == 0:
             self._states[turn.network] = steps.start_epoch(self._states[turn.network])
         self._train(turn)
         self._check_finite()
         metrics = self._validate()
         self._record(turn, metrics)
+        if self._epochs is not None and not self._epochs.holds(place.epoch):  # made again, it would be the same
+            params = {name: state.params for name, state in self._states.items()}
+            self._epochs.save(place.epoch, Checkpoint({}, params, {}))
         place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
         self._save()
         self._log.write(place.history)
@@ -179,7 +191,7 @@ class Trainer:
 
     def _train(self, turn: Turn) -> None:
         place, total = self._place, self._batches.steps_per_epoch
-        step_fn, peer = self._step_fns[turn], self._peer(turn)
+        step_fn, peer = self._step_fn(turn), self._peer(turn)
         features, state = self._features[turn.network], self._states[turn.network]
         key, batches = self._key(_STEP, place.epoch), self._on_device(place.epoch, place.step)
         what = f"epoch {place.epoch + 1}/{self._config.schedule.m_max} {turn}"
@@ -204,37 +216,41 @@ class Trainer:
             group = jax.device_put(group)
             yield from itertools.repeat(group, batches)
 
-    @functools.cached_property
-    def _step_fns(self) -> dict[Turn, steps.GroupStep]:
-        mining, window = self._config.mining, self._window
-        return {
-            turn: steps.compiled(
-                steps.in_groups(steps.make_step(turn, self._networks, self._optimizers[turn.network], mining, window))
-            )
-            for turn in TURNS
-        }
+    def _step_fn(self, turn: Turn) -> steps.GroupStep:
+        if turn not in self._step_fns:
+            optimizer, mining = self._optimizers[turn.network], self._config.mining
+            step = steps.make_step(turn, self._system.networks, optimizer, mining, self._window)
+            self._step_fns[turn] = steps.compiled(steps.in_groups(step))
+        return self._step_fns[turn]
 
     def _peer(self, turn: Turn) -> steps.FrozenPeer | None:
-        if turn.phase == RANDOM:
+        if turn.peer is None:
             return None
         peer = turn.peer
-        return steps.FrozenPeer.of(self._networks[peer], self._states[peer].params, self._features[peer])
+        return steps.FrozenPeer.of(self._system.networks[peer], self._states[peer].params, self._features[peer])
 
     def _validate(self) -> dict[str, dict[str, float]]:
+        """Metrics on validation, and cross-entropies on a sample of training, of every view."""
         params = {name: state.params for name, state in self._states.items()}
-        encoder = Encoder(self._networks, params, self._features, self._config.max_length)
-        views = fusion_views(self._config.protocol.alpha)
+        encoder = self._system.encoder(params, self._features, self._config.max_length)
 
         def queries(sessions: Sessions, targets: Targets) -> Iterator[Mapping[str, np.ndarray]]:
             size = default_batch_size(self._dataset.catalogue_size)
             for batch in encoder(sessions, targets):
-                for start in range(0, len(batch["id"]), size):
+                for start in range(0, len(next(iter(batch.values()))), size):
                     if self._stop.is_set():
                         self._save()  # the steps are all done: continued, the epoch is validated at once
                         raise Interrupted
                     yield {name: array[start : start + size] for name, array in batch.items()}
 
-        return validate(self._dataset, queries, encoder.tables, views, self._protocol)
+        views, train = self._system.views, self._dataset.splits["train"]
+        found = validate(self._dataset, queries, encoder.tables, views, self._protocol)
+        losses = mean_cross_entropy(queries(train, self._sample), encoder.tables, views, self._sample)
+        return {view: {**metrics, CROSS_ENTROPY: losses[view]} for view, metrics in found.items()}
+
+    @functools.cached_property
+    def _sample(self) -> Targets:
+        return sample_of_training(self._dataset)
 
     def _record(self, turn: Turn, metrics: Mapping[str, Mapping[str, float]]) -> None:
         place, total = self._place, self._batches.steps_per_epoch
@@ -246,15 +262,17 @@ class Trainer:
             "phase": turn.phase,
             "loss": totals.loss / max(totals.prefixes, 1.0),
             "gradient_norm": totals.gradient_norm / max(totals.steps, 1.0),
-            "learning_rate": float(steps.learning_rate_schedule(self._configs[turn.network], total)(own * total)),
+            "learning_rate": float(
+                steps.learning_rate_schedule(self._system.configs[turn.network], total)(own * total)
+            ),
             "prefixes_per_second": totals.prefixes / max(place.seconds, 1e-9),
             "seconds": place.seconds,
             "finished_at": time.time(),
         }
         record |= {f"{view}_{metric}": value for view, values in metrics.items() for metric, value in values.items()}
         place.history.append(record)
-        score = record[f"fused_{self._config.protocol.select_on}"]
-        if place.best is None or score > place.best[f"fused_{self._config.protocol.select_on}"]:
+        selected_on = f"{self._system.main}_{self._config.protocol.select_on}"
+        if place.best is None or record[selected_on] > place.best[selected_on]:
             place.best = record
             self._best = {name: _on_host(state.params) for name, state in self._states.items()}
         say(

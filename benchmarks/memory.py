@@ -21,7 +21,7 @@ from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import say
-from alterrec_jax.schedule import ID, TEXT, WINDOW, Turn
+from alterrec_jax.schedule import WINDOW, Turn
 from alterrec_jax.text_table import aligned
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
@@ -58,10 +58,10 @@ def main() -> int:
     tables_bytes = sum(kept.values()) + gradients + vectors.nbytes
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
     spent = {}
-    for turn in (Turn(ID, WINDOW), Turn(TEXT, WINDOW)):
-        name, peer = turn.network, turn.peer
+    for name, peer in (("id", "text"), ("text", "id")):
         frozen = steps.FrozenPeer.of(networks[peer], states[peer].params, features[peer])
-        made = steps.make_step(turn, networks, optimizers[name], config.mining, (20, config.mining.k2))
+        turn, window = Turn(name, WINDOW, peer), (20, config.mining.k2)
+        made = steps.make_step(turn, networks, optimizers[name], config.mining, window)
         step = steps.compiled(steps.in_groups(made))
         for _ in range(2):  # the first one compiles
             started = time.perf_counter()

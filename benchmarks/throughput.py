@@ -21,7 +21,7 @@ from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.models.alterrec import build_networks, item_features
 from alterrec_jax.products import PRECISIONS, product
 from alterrec_jax.progress import say
-from alterrec_jax.schedule import ID, RANDOM, TEXT, WINDOW, Turn
+from alterrec_jax.schedule import RANDOM, WINDOW, Turn
 from alterrec_jax.text_table import aligned
 from alterrec_jax.trainer import clip_window
 from benchmarks.timing import seconds
@@ -111,16 +111,15 @@ def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches)
         item_features(dataset.text_vectors[: dataset.catalogue_size], config.precision),
     )
     phases: dict[str, Callable[[int], float]] = {}
-    for name in (ID, TEXT):
-        peer = Turn(name, WINDOW).peer
+    for name, peer in (("id", "text"), ("text", "id")):
         frozen = steps.FrozenPeer.of(
             networks[peer], networks[peer].init(jax.random.key(1), features[peer]), features[peer]
         )
-        optimizer = steps.make_optimizer(config.id if name == ID else config.text, batches.steps_per_epoch)
+        optimizer = steps.make_optimizer(config.id if name == "id" else config.text, batches.steps_per_epoch)
         for phase, turn, augment in (
             ("random", Turn(name, RANDOM), False),
-            ("window", Turn(name, WINDOW), False),
-            ("window_augmented", Turn(name, WINDOW), True),
+            ("window", Turn(name, WINDOW, peer), False),
+            ("window_augmented", Turn(name, WINDOW, peer), True),
         ):
             mining = dataclasses.replace(config.mining, augment=augment)
             step = steps.make_step(turn, networks, optimizer, mining, window)

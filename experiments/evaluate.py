@@ -10,7 +10,7 @@ from alterrec_jax.config import TARGET_RULES
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.bootstrap import Bootstrap
-from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views
+from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep
 from alterrec_jax.evaluation.report import evaluate_split, format_table
 from alterrec_jax.progress import say
 from alterrec_jax.trained import load_trained
@@ -38,6 +38,8 @@ def main() -> int:
     keep_freed_memory()
     sweep = alpha_sweep(_alphas(_ALPHA.value)) if _ALPHA.value else None
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
+    if sweep and trained.config.model != "alterrec":
+        raise UserError(f"--alpha weighs two networks, but {_WORKDIR.value} holds model={trained.config.model}")
     if not trained.finished:
         say(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
     settings = trained.config.protocol
@@ -45,13 +47,13 @@ def main() -> int:
         _TARGETS.value or settings.targets,
         settings.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value,
     )
-    encoder = trained.encoder("id", "text")
+    encoder = trained.encoder()
     result = evaluate_split(
         trained.dataset,
         _SPLIT.value,
         encoder,
         encoder.tables,
-        fusion_views(settings.alpha),
+        trained.system.views,
         protocol,
         sweep=sweep,
         bootstrap=Bootstrap(resamples=_RESAMPLES.value),

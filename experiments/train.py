@@ -47,7 +47,11 @@ def main() -> int:
         raise UserError("interrupted; the same command continues from the last checkpoint") from None
     say(
         f"best epoch {best['epoch'] + 1} by validation {config.protocol.select_on}: "
-        + "  ".join(f"{view} {best[f'{view}_{config.protocol.select_on}']:.4f}" for view in ("fused", "id", "text"))
+        + "  ".join(
+            f"{view} {best[name]:.4f}"
+            for view in ("fused", "id", "text")
+            if (name := f"{view}_{config.protocol.select_on}") in best
+        )
     )
     return 0
 

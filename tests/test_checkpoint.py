@@ -263,7 +263,7 @@ def test_reading_leaves_what_a_run_is_writing(saved: pathlib.Path, tmp_path: pat
 def test_a_reader_looks_again_when_the_run_has_saved_and_cleared_away(
     clearances: int, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    restore_one = CheckpointStore._restore
+    restore_one = CheckpointStore.restore
     to_come = [(5, 6), (3, 4)][-clearances:]
 
     def overtaken(store: CheckpointStore, *args: Any) -> Checkpoint:
@@ -271,7 +271,7 @@ def test_a_reader_looks_again_when_the_run_has_saved_and_cleared_away(
             save(workdir, *to_come.pop())
         return restore_one(store, *args)
 
-    monkeypatch.setattr(CheckpointStore, "_restore", overtaken)
+    monkeypatch.setattr(CheckpointStore, "restore", overtaken)
     newest = 2 + 2 * clearances
     found = read_newest(workdir, checkpoint_of(0).best)
     assert found.meta["place"] == {"epoch": newest}

@@ -64,8 +64,8 @@ def test_builds_and_takes_a_step_of_each_kind(name: str) -> None:
         peer_params = networks[peer].init(jax.random.key(1), features[peer])
         frozen = steps.FrozenPeer.of(networks[peer], peer_params, features[peer])
         random_step, window_step = (
-            steps.compiled(steps.make_step(Turn(network, phase), networks, optimizer, config.mining, window))
-            for phase in ("random", "window")
+            steps.compiled(steps.make_step(turn, networks, optimizer, config.mining, window))
+            for turn in (Turn(network, "random"), Turn(network, "window", peer))
         )
         state = random_step(state, None, features[network], rows, jax.random.key(2))
         state = window_step(state, frozen, features[network], rows, jax.random.key(3))

@@ -15,8 +15,8 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import rank_targets
 from alterrec_jax.evaluation.targets import select_targets
-from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.recommend import Recommendation, Recommender
+from alterrec_jax.systems import build_system
 from alterrec_jax.trained import Trained
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.evaluation.examples import make_sessions
@@ -38,11 +38,11 @@ def trained(dataset: Dataset) -> Trained:
     """A model of random parameters."""
     rng = np.random.default_rng(0)
     vectors = jnp.asarray(dataset.text_vectors[:CATALOGUE])
-    networks, params = build_networks(CONFIG, CATALOGUE), {}
-    for name, network in networks.items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), vectors if name == "text" else None)
+    system, params = build_system(CONFIG, CATALOGUE), {}
+    for name, network in system.networks.items():
+        shapes = jax.eval_shape(network.init, jax.random.key(0), vectors)
         params[name] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
-    return Trained(CONFIG, dataset, networks, params, {}, True)
+    return Trained(CONFIG, dataset, system, params, {}, True)
 
 
 def new_vectors() -> np.ndarray:
@@ -123,9 +123,8 @@ def test_items_are_ranked_as_they_are_evaluated(trained: Trained, alpha: float) 
     table = params["id"]["items"]["table"]
     params["id"]["items"] = {**params["id"]["items"], "table": table.at[20:].set(table[3])}
     config = dataclasses.replace(CONFIG, protocol=ProtocolConfig(alpha=alpha))
-    twins = Trained(
-        config, dataclasses.replace(trained.dataset, text_vectors=vectors), trained.networks, params, {}, True
-    )
+    system = build_system(config, CATALOGUE)
+    twins = Trained(config, dataclasses.replace(trained.dataset, text_vectors=vectors), system, params, {}, True)
     sessions = [session for session in SESSIONS if session and max(session) < CATALOGUE]
     held = make_sessions([[*session, item] for session in sessions for item in range(CATALOGUE)])
     targets = select_targets(held, "last")

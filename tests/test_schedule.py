@@ -3,20 +3,21 @@
 import pytest
 
 from alterrec_jax.config import ScheduleConfig
-from alterrec_jax.schedule import TURNS, Turn, turn_of_epoch
+from alterrec_jax.schedule import Turn, turn_of_epoch
 
+BOTH = ("id", "text")
 ID, TEXT = "id:random", "text:random"
 ID_WINDOW, TEXT_WINDOW = "id:window(text)", "text:window(id)"
 
 
-def tape(schedule: ScheduleConfig) -> list[Turn]:
+def tape(schedule: ScheduleConfig, networks: tuple[str, ...] = BOTH, negatives: str = "peer") -> list[Turn]:
     """The turns of all m_max epochs, in order."""
-    return [turn_of_epoch(epoch, schedule) for epoch in range(schedule.m_max)]
+    return [turn_of_epoch(epoch, schedule, networks, negatives) for epoch in range(schedule.m_max)]
 
 
-def told(schedule: ScheduleConfig) -> list[str]:
+def told(schedule: ScheduleConfig, networks: tuple[str, ...] = BOTH, negatives: str = "peer") -> list[str]:
     """The tape as strings."""
-    return [str(turn) for turn in tape(schedule)]
+    return [str(turn) for turn in tape(schedule, networks, negatives)]
 
 
 def test_tape_of_the_paper() -> None:
@@ -43,16 +44,28 @@ def test_tape_of_odd_settings(m_random: int, m_gap: int, m_max: int, expected: l
     assert told(ScheduleConfig(m_random, m_gap, m_max)) == expected
 
 
-def test_peer_is_the_other_network() -> None:
-    assert Turn("id", "window").peer == "text"
-    assert Turn("text", "random").peer == "id"
+@pytest.mark.parametrize(
+    ("networks", "negatives", "expected"),
+    [
+        (BOTH, "self", "id:random text:random id:window(self) id:window(self) text:window(self)"),
+        (BOTH, "uniform", "id:random text:random id:random id:random text:random"),
+        (BOTH, "full", "id:full text:full id:full id:full text:full"),
+        (("id",), "self", "id:random id:window(self) id:window(self) id:window(self) id:window(self)"),
+        (("text",), "uniform", "text:random text:random text:random text:random text:random"),
+        (("fused",), "full", "fused:full fused:full fused:full fused:full fused:full"),
+    ],
+)
+def test_tape_of_networks_that_learn_apart(networks: tuple[str, ...], negatives: str, expected: str) -> None:
+    assert " ".join(told(ScheduleConfig(m_random=1, m_gap=2, m_max=5), networks, negatives)) == expected
 
 
-def test_all_turns_are_named() -> None:
-    assert set(tape(ScheduleConfig(m_random=1, m_gap=1, m_max=9))) == set(TURNS) and len(TURNS) == 4
+def test_the_peer_is_who_is_mined_and_does_not_train() -> None:
+    assert Turn("id", "window", "text").peer == "text"
+    assert Turn("id", "window", "id").peer is None
+    assert Turn("text", "random").peer is None
 
 
 def test_turn_does_not_depend_on_how_long_the_run_is() -> None:
     long = ScheduleConfig(m_max=17)
     assert tape(ScheduleConfig(m_max=9)) == tape(long)[:9]
-    assert turn_of_epoch(11, ScheduleConfig(m_max=1)) == tape(long)[11]
+    assert turn_of_epoch(11, ScheduleConfig(m_max=1), BOTH, "peer") == tape(long)[11]

@@ -15,10 +15,10 @@ from alterrec_jax import products, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.mining import drawn_from_window
-from alterrec_jax.models import alterrec
+from alterrec_jax.models import item_tables
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.models.network import Network, PackedRows
-from alterrec_jax.schedule import TURNS, Turn
+from alterrec_jax.schedule import Turn
 from tests.evaluation.examples import make_sessions
 from tests.oracles import losses as oracle
 from tests.oracles import mining
@@ -27,6 +27,16 @@ from tests.oracles.packing import scored
 ITEMS, TEXT_WIDTH, LENGTH = 23, 5, 7
 K1, K2, P, BETA = 3, 17, 2, 0.7
 MINING = MiningConfig(k1=K1, k2=K2, p=P, beta=BETA)
+ALTERNATING = [
+    Turn(*turn) for turn in (("id", "random"), ("id", "window", "text"), ("text", "random"), ("text", "window", "id"))
+]
+TURNS = [
+    *ALTERNATING,
+    Turn("id", "full"),
+    Turn("text", "full"),
+    Turn("id", "window", "id"),
+    Turn("text", "window", "text"),
+]
 
 
 def networks(encoder: str, dropout: float = 0.0, precision: str = "float32") -> dict[str, Network]:
@@ -318,10 +328,10 @@ def test_a_long_catalogue_in_blocks_makes_the_same_step(turn: Turn, monkeypatch:
             monkeypatch.setattr(mining_module, "HELD", 1)
             monkeypatch.setattr(mining_module, "_PIECE", 4 * ITEMS)
             monkeypatch.setattr(products, "_ITEMS_AT_ONCE", 6)
-            monkeypatch.setattr(alterrec, "_ROWS_AT_ONCE", 7)
+            monkeypatch.setattr(item_tables, "_ROWS_AT_ONCE", 7)
         step = steps.compiled(steps.make_step(turn, both, optimizer, MINING, (K1, K2)))
         state = fresh(both[turn.network], optimizer, features[turn.network])
-        peer = frozen(both[turn.peer], features[turn.peer])
+        peer = frozen(both[turn.peer], features[turn.peer]) if turn.peer else None
         found.append(on_host(step(state, peer, features[turn.network], batch(), jax.random.key(0))))
     whole, parts = found
     np.testing.assert_allclose(parts.totals.loss, whole.totals.loss, rtol=1e-5)
@@ -338,7 +348,7 @@ def test_bfloat16_products_are_near_and_what_is_kept_is_float32(turn: Turn) -> N
         step = steps.compiled(steps.make_step(turn, both, optimizer, MINING, (0, ITEMS)))
         network = both[turn.network]
         state = fresh(network, optimizer, features[turn.network])
-        peer = frozen(both[turn.peer], features[turn.peer])
+        peer = frozen(both[turn.peer], features[turn.peer]) if turn.peer else None
         table = network.item_embeddings(state.params, features[turn.network])
         assert network.session_embeddings(state.params, table, batch()).dtype == jnp.dtype(precision)
         found.append(step(state, peer, features[turn.network], batch(), jax.random.key(0)))

@@ -1,15 +1,68 @@
 """Item encoders (section 4.1.1): the learned ID table X, and the table H made from frozen sentence vectors."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.blocks import rows_in_blocks
+from alterrec_jax.config import NetworkConfig, TextNetworkConfig
 from alterrec_jax.models.encoders import NORM_EPSILON
+from alterrec_jax.models.network import InitFn, ItemFn, Params
 from alterrec_jax.products import exactness
 
 _START = 0.02
+_ROWS_AT_ONCE = 2**14  # items whose text passes through the MLP together
+
+
+class ItemEncoder(NamedTuple):
+    """How items get their embeddings: two of the three functions of a `Network`."""
+
+    init: InitFn
+    embed: ItemFn
+
+
+def id_items(items: int, dim: int, norm: bool) -> ItemEncoder:
+    """X, for a catalogue of so many items; reads no features."""
+    table = IdTable(items, dim, norm)
+
+    def init(key: jax.Array, features: jax.Array | None) -> Params:
+        del features
+        return table.init(key)["params"]
+
+    def embed(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
+        del features, key
+        return table.apply({"params": params})  # type: ignore[return-value]
+
+    return ItemEncoder(init, embed)
+
+
+def text_items(config: TextNetworkConfig, like: NetworkConfig, precision: str) -> ItemEncoder:
+    """H, by the MLP of a configuration; its width and norm are those of the network `like`, which it serves."""
+    table = TextTable(
+        dim=like.dim,
+        dtype=precision,
+        unit_variance=config.unit_variance,
+        hidden=config.mlp_hidden,
+        output_relu=config.mlp_output_relu,
+        dropout=config.item_dropout,
+        norm=like.item_norm,
+    )
+
+    def init(key: jax.Array, features: jax.Array | None) -> Params:
+        assert features is not None, "text needs its vectors"
+        return table.init(key, features[:1], True)["params"]  # their width alone matters
+
+    def of_rows(params: Params, rows: jax.Array, key: jax.Array | None) -> jax.Array:
+        rngs = {} if key is None else {"dropout": key}
+        return table.apply({"params": params}, rows, key is None, rngs=rngs)  # type: ignore[return-value]
+
+    def embed(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
+        assert features is not None, "text needs its vectors"
+        return rows_in_blocks(of_rows, params, features, key, _ROWS_AT_ONCE)
+
+    return ItemEncoder(init, embed)
 
 
 class IdTable(nn.Module):

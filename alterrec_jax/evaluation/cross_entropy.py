@@ -1,0 +1,65 @@
+"""The loss of every view on a fixed sample of training targets: comparable between systems, phases and epochs.
+
+What a step reports is the loss against its own negatives, and with dropout. Here it is the cross-entropy of a softmax
+over the whole catalogue, without dropout (eq. 3 with every other item as a negative; appendix B, for NFRec's parts).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.evaluation.batching import default_batch_size, rebatch
+from alterrec_jax.evaluation.ranking import View, component_scores, used_weights, view_scores
+from alterrec_jax.evaluation.targets import Targets, select_targets
+
+CROSS_ENTROPY = "cross_entropy"
+"""Under this name, after the view's, it stands in the history of a run."""
+
+_SAMPLE = 4096
+
+
+def sample_of_training(dataset: Dataset, count: int = _SAMPLE) -> Targets:
+    """The targets of training sessions drawn at random, always the same, so many of them (or all, if there are fewer).
+
+    Every item of a training session after its first is one.
+    """
+    targets = select_targets(dataset.splits["train"], "all_prefixes")
+    place = np.random.default_rng(0).permutation(len(dataset.splits["train"]))[targets.session]
+    return targets[np.sort(np.argsort(place, kind="stable")[:count])]
+
+
+def mean_cross_entropy(
+    query_batches: Iterable[Mapping[str, Any]],
+    tables: Mapping[str, Any],
+    views: Mapping[str, View],
+    targets: Targets,
+) -> dict[str, float]:
+    """The mean over the targets of -log softmax(scores)[target], in nats, for every view.
+
+    Args:
+      query_batches, tables, views: as of `ranking.rank_targets`.
+      targets: items of the catalogue.
+    """
+    needed = sorted({name for weights in views.values() for name in used_weights(weights)})
+    on_device = {name: jnp.asarray(tables[name], jnp.float32) for name in needed}
+    size = default_batch_size(len(next(iter(tables.values()))))
+    totals = dict.fromkeys(views, 0.0)
+    start = 0
+    for count, queries in rebatch(query_batches, needed, size):
+        components = {name: component_scores(queries[name], on_device[name]) for name in needed}
+        item = jnp.asarray(np.pad(targets.item[start : start + count], (0, size - count)))
+        for view, weights in views.items():
+            losses = _losses(view_scores(components, used_weights(weights)), item)
+            totals[view] += float(np.sum(np.asarray(losses)[:count], dtype=np.float64))
+        start += count
+    return {view: total / len(targets) for view, total in totals.items()}
+
+
+@jax.jit
+def _losses(scores: jax.Array, item: jax.Array) -> jax.Array:
+    """float32 [batch], from scores float32 [batch, item] and targets int32 [batch]."""
+    return jax.nn.logsumexp(scores, axis=1) - jnp.take_along_axis(scores, item[:, None], axis=1)[:, 0]

@@ -1,0 +1,188 @@
+"""The runs behind the tables and figures: trained when first asked for, found again afterwards.
+
+A run is known by its configuration and its dataset alone, so whatever two figures have in common is trained once.
+Where every target stands in a run's rankings is kept as well: a figure whose runs exist is redrawn in seconds.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alterrec_jax import files
+from alterrec_jax.checkpoint import read_epoch, read_newest
+from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.metrics import metric_values
+from alterrec_jax.evaluation.protocol import Protocol, rank_split
+from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
+from alterrec_jax.evaluation.targets import Targets
+from alterrec_jax.progress import say
+from alterrec_jax.trained import load_trained
+from alterrec_jax.trainer import Trainer
+from alterrec_jax.workdir import InUse
+from experiments.paper.baselines import BASELINES
+from experiments.paper.variants import variant
+
+_WAIT_SECONDS = 5.0  # between two looks at a run that another process trains
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A dataset, the configuration that all models start from, and the folder of the runs.
+
+    Attributes:
+      dataset: what is trained on and ranked.
+      base: the configuration; models are changes to it (`variants.VARIANTS`).
+      seeds: every model is trained once with each.
+      workdir: holds `runs/` and `ranks/`.
+    """
+
+    dataset: Dataset
+    base: AlterRecConfig
+    seeds: tuple[int, ...]
+    workdir: pathlib.Path
+
+    @property
+    def protocol(self) -> Protocol:
+        """Of all models and baselines alike."""
+        return Protocol(self.base.protocol.targets, self.base.protocol.exclude_session_items)
+
+    @property
+    def targets(self) -> Targets:
+        """Those of the test split."""
+        return self.protocol.select(self.dataset, "test")
+
+    def model(self, name: str) -> list["Run"]:
+        """The runs of a model, one a seed; not trained yet, perhaps."""
+        return self.of(variant(self.base, name))
+
+    def of(self, config: AlterRecConfig) -> list["Run"]:
+        """The runs of a configuration, one a seed."""
+        return [Run(self, dataclasses.replace(config, seed=seed)) for seed in self.seeds]
+
+    def train(self, runs: Iterable["Run"]) -> None:
+        """Trains what is not trained yet; runs that another process is at are left to it, and waited for.
+
+        Raises:
+          Interrupted: a signal asked it to stop; the place is saved.
+          UserError: as of `Trainer.run`.
+        """
+        waiting = {run.workdir: run for run in runs if not run.finished}
+        told = False
+        while waiting:
+            done = []
+            for workdir, run in waiting.items():
+                if not run.finished:
+                    say(f"{run.config.model}, seed {run.config.seed}: {workdir}")
+                    try:
+                        Trainer(run.config, self.dataset, workdir).run()
+                    except InUse:
+                        continue
+                done.append(workdir)
+            waiting = {workdir: run for workdir, run in waiting.items() if workdir not in done}
+            if waiting and not done:
+                if not told:
+                    say(f"waiting for {len(waiting)} runs that another process trains")
+                told = True
+                time.sleep(_WAIT_SECONDS)
+
+    def baseline(self, name: str, split: str = "test") -> Ranks:
+        """Where the targets of a split stand in the ranking of a model that only counts."""
+
+        def rank() -> dict[str, Ranks]:
+            targets, sessions = self.protocol.select(self.dataset, split), self.dataset.splits[split]
+            rows = BASELINES[name](self.dataset, self.protocol, sessions, targets)
+            exclude = sessions if self.protocol.exclude_session_items else None
+            return {name: rank_rows(rows, name, targets, catalogue=self.dataset.catalogue_size, exclude=exclude)}
+
+        return self._kept(f"baseline {name}", split, rank)[name]
+
+    def _kept(self, what: str, split: str, rank: Any) -> dict[str, Ranks]:
+        """The rankings of `rank()`, or those that it gave before."""
+        settings = [what, split, self.dataset.fingerprint, dataclasses.astuple(self.protocol)]
+        path = self.workdir / "ranks" / f"{_digest(settings)}.npz"
+        with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as held:
+            return {name: Ranks(held[f"{name}/above"], held[f"{name}/equal"]) for name in held["names"].tolist()}
+        found = rank()
+        arrays = {f"{name}/{part}": getattr(ranks, part) for name, ranks in found.items() for part in ("above", "equal")}
+        with files.replacing(path) as partial, open(partial, "wb") as file:
+            np.savez(file, names=np.array(list(found)), **arrays)  # type: ignore[arg-type]
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run of a study. Attributes: study; config, whole, with its seed."""
+
+    study: Study
+    config: AlterRecConfig
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """Its folder, named after all that decides its numbers."""
+        config = dataclasses.asdict(dataclasses.replace(self.config, checkpoint_seconds=1))
+        name = f"{self.config.model}-{self.config.mining.negatives}-seed{self.config.seed}"
+        return self.study.workdir / "runs" / f"{name}-{_digest([config, self.study.dataset.fingerprint])}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        marker = self.workdir / "config.json"
+        return marker.exists() and self._meta().get("finished", False)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The record of each epoch."""
+        return self._meta()["place"]["history"]
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch that validation chose, from 0."""
+        return self._meta()["place"]["best"]["epoch"]
+
+    def ranks(self, split: str = "test", views: Mapping[str, View] | None = None) -> dict[str, Ranks]:
+        """Where the targets of a split stand under every view of the best epoch; of the system's own views by default."""
+        return self._ranks(split, "best", views)
+
+    def ranks_of_epoch(self, epoch: int, split: str = "test") -> dict[str, Ranks]:
+        """The same after an epoch, counted from 0, of a run that keeps them."""
+        return self._ranks(split, str(epoch), None, epoch)
+
+    def _ranks(
+        self, split: str, what: str, views: Mapping[str, View] | None, epoch: int | None = None
+    ) -> dict[str, Ranks]:
+        def rank() -> dict[str, Ranks]:
+            trained = load_trained(self.workdir, self.study.dataset.path)
+            params = trained.params if epoch is None else read_epoch(self.workdir, epoch, trained.params)
+            encoder = trained.encoder(params=params)
+            dataset, protocol = self.study.dataset, self.study.protocol
+            targets = protocol.select(dataset, split)
+            chosen = views or trained.system.views
+            return rank_split(dataset, split, targets, encoder, encoder.tables, chosen, protocol)
+
+        described = json.dumps({name: dict(view) for name, view in (views or {}).items()})
+        return self.study._kept(f"{self.workdir.name} {what} {described}", split, rank)
+
+    def _meta(self) -> dict[str, Any]:
+        try:
+            return read_newest(self.workdir).meta
+        except UserError:  # it has begun, and saved nothing yet
+            return {}
+
+
+def values(ranks: Sequence[Ranks]) -> dict[str, np.ndarray]:
+    """The metrics of every target under the rankings of several seeds: float64 [seed, target] by name."""
+    of_seeds = [metric_values(one.above, one.equal) for one in ranks]
+    return {metric: np.stack([one[metric] for one in of_seeds]) for metric in of_seeds[0]}
+
+
+def _digest(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,130 @@
+"""Whether one model is better than another by more than chance, tested with the session as the unit.
+
+The prefixes of a session are not independent of each other, so a session is what a test may exchange: if two models are
+equally good, either could have produced either one's values on it, and the difference of all its targets might as
+well have the other sign. This is Fisher's randomisation test, which Smucker, Allan and Carterette (CIKM 2007) recommend
+for metrics of retrieval.
+
+Of a model trained with several seeds, the caller averages each target's values over the seeds first: seeds are no
+further sessions.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from statsmodels.stats.multitest import multipletests
+
+from alterrec_jax.evaluation.bootstrap import LEVEL, Bootstrap, percentile_interval, resampled_means
+
+RESAMPLES = 9999
+"""How often signs are drawn: a p-value is at least 1 / 10,000, and rarely off by more than a tenth near 0.05."""
+
+# Signed differences held at a time, in elements. SciPy takes about 100 bytes for each.
+_SIGNS_HELD = 2**21
+
+
+class Paired(NamedTuple):
+    """What two models achieve on the same targets.
+
+    Attributes:
+      a, b: float64 [targets], a metric of each model, say from `metrics.metric_values`.
+      session: int64 [targets], the session of each target.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    session: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One comparison out of a family.
+
+    Attributes:
+      a, b: the means of both models over the targets.
+      difference: a - b.
+      interval: low and high of the difference, by the bootstrap over sessions; it knows nothing of the family.
+      p: of the sign-flip test; see `paired_p_value`.
+      adjusted_p: the same, adjusted for the family; see `holm`.
+    """
+
+    a: float
+    b: float
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    adjusted_p: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted p-value is 0.05 at most."""
+        return self.adjusted_p <= 1 - LEVEL
+
+
+def compare(family: Sequence[Paired], settings: Bootstrap, *, resamples: int = RESAMPLES) -> list[Comparison]:
+    """Compares the models of each pair, and adjusts the p-values for all comparisons of the family.
+
+    Args:
+      family: every comparison that a claim rests on, also those on other targets, metrics or datasets.
+      settings: of the intervals, of one resample at least; the seed is the test's too.
+      resamples: as of `paired_p_value`.
+
+    Raises:
+      ValueError: as `paired_p_value`.
+    """
+    p_values = [paired_p_value(a - b, session, resamples, settings.seed) for a, b, session in family]
+    compared = []
+    for (a, b, session), p, adjusted in zip(family, p_values, holm(p_values).tolist(), strict=True):
+        low, high = percentile_interval(resampled_means((a - b)[:, None], session, settings))[:, 0].tolist()
+        means = float(a.mean()), float(b.mean())
+        compared.append(Comparison(*means, means[0] - means[1], (low, high), p, adjusted))
+    return compared
+
+
+def paired_p_value(difference: np.ndarray, session: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> float:
+    """The two-sided p-value of a mean difference under random signs, one sign for all targets of a session.
+
+    The share of signs under which the mean is at least as far from 0 as it was found, the signs found among them. All
+    signs are tried if there are no more than `resamples`, else so many are drawn.
+
+    Args:
+      difference: float64 [targets], the metric of one model minus that of the other.
+      session: int64 [targets], the session of each target.
+      resamples: how often signs are drawn.
+      seed: of the draws.
+
+    Raises:
+      ValueError: there is no target, or a difference is not finite.
+    """
+    if not len(difference) or not np.isfinite(difference).all():
+        raise ValueError("wanted one target at least, and finite differences")
+    _, cluster = np.unique(session, return_inverse=True)
+    # A sum is as far from 0 as the mean is. Sessions on which both models are equal, most of them where the metric has
+    # a cut-off, have no sign.
+    sums = np.bincount(cluster, weights=difference)
+    sums = sums[sums != 0]
+    if len(sums) < 2:
+        return 1.0  # one sign alone changes nothing
+    tested = scipy.stats.permutation_test(
+        (sums,),
+        lambda signed, axis: np.abs(signed.sum(axis=axis)),
+        permutation_type="samples",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, _SIGNS_HELD // len(sums)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(tested.pvalue)
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """float64 [comparisons], the p-values adjusted for their number by Holm's step-down method, in the given order.
+
+    Comparing each with 0.05 keeps the chance of a single false claim in the whole family at 0.05, however the
+    comparisons depend on each other.
+    """
+    return np.asarray(multipletests(p_values, method="holm")[1])

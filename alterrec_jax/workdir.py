@@ -17,12 +17,17 @@ from alterrec_jax.run_log import CONFIG, WRITTEN
 _LOCK = "alterrec_jax.lock"
 
 
+class InUse(UserError):
+    """Another process trains in the workdir."""
+
+
 @contextlib.contextmanager
 def claimed(workdir: pathlib.Path) -> Iterator[None]:
     """Makes the workdir if there is none, and keeps it from other runs; the claim ends with the process at the latest.
 
     Raises:
-      UserError: another process trains there, or it holds files, not of a run of ours, that a run would replace.
+      InUse: another process trains there.
+      UserError: it holds files, not of a run of ours, that a run would replace.
     """
     there = [name for name in (*WRITTEN, catalogue.FILE) if (workdir / name).exists()]
     if there and not _is_ours(workdir):
@@ -37,7 +42,7 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(
+            raise InUse(
                 f"{workdir} is in use: process {file.read().strip()} trains there; let it end, stop it, or use another "
                 "--workdir"
             ) from None

@@ -11,4 +11,35 @@ from alterrec_jax.evaluation.baselines import (
     session_cooccurrence_rows,
 )
 from alterrec_jax.evaluation.protocol import Protocol
+from alterrec_jax.evaluation.session_knn import choose, session_knn_rows
 from alterrec_jax.evaluation.targets import Targets
+from alterrec_jax.progress import say
+
+Baseline = Callable[[Dataset, Protocol, Sessions, Targets, str], Rows]
+"""Given a dataset, a protocol, sessions, some of their targets, and the metric that validation chooses by."""
+
+
+def _popularity(dataset: Dataset, protocol: Protocol, sessions: Sessions, targets: Targets, metric: str) -> Rows:
+    return popularity_rows(dataset)
+
+
+def _last_item(dataset: Dataset, protocol: Protocol, sessions: Sessions, targets: Targets, metric: str) -> Rows:
+    return cooccurrence_rows(count_cooccurrence(dataset, sessions), sessions, targets)
+
+
+def _whole_session(dataset: Dataset, protocol: Protocol, sessions: Sessions, targets: Targets, metric: str) -> Rows:
+    return session_cooccurrence_rows(count_cooccurrence(dataset, sessions), sessions, targets)
+
+
+def _session_knn(dataset: Dataset, protocol: Protocol, sessions: Sessions, targets: Targets, metric: str) -> Rows:
+    settings = choose(dataset, protocol, metric)
+    say(f"V-SkNN: validation chose {settings}")
+    return session_knn_rows(dataset, sessions, targets, **settings._asdict())
+
+
+BASELINES: dict[str, Baseline] = {
+    "Popularity": _popularity,
+    "Association rules (last item)": _last_item,
+    "Co-occurrence (whole session)": _whole_session,
+    "V-SkNN": _session_knn,
+}

@@ -68,6 +68,12 @@ class Study:
         """The runs of a configuration, one a seed."""
         return [Run(self, dataclasses.replace(config, seed=seed)) for seed in self.seeds]
 
+    def ranks(self, name: str) -> list[Ranks]:
+        """Where the test targets stand in the main ranking of a model of `VARIANTS` (one a seed) or `BASELINES`."""
+        if name in BASELINES:
+            return [self.baseline(name)]
+        return [run.ranks()[run.main] for run in self.model(name)]
+
     def train(self, runs: Iterable["Run"]) -> None:
         """Trains what is not trained yet; runs that another process is at are left to it, and waited for.
 
@@ -99,7 +105,7 @@ class Study:
 
         def rank() -> dict[str, Ranks]:
             targets, sessions = self.protocol.select(self.dataset, split), self.dataset.splits[split]
-            rows = BASELINES[name](self.dataset, self.protocol, sessions, targets)
+            rows = BASELINES[name](self.dataset, self.protocol, sessions, targets, self.base.protocol.select_on)
             exclude = sessions if self.protocol.exclude_session_items else None
             return {name: rank_rows(rows, name, targets, catalogue=self.dataset.catalogue_size, exclude=exclude)}
 
@@ -112,9 +118,11 @@ class Study:
         with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as held:
             return {name: Ranks(held[f"{name}/above"], held[f"{name}/equal"]) for name in held["names"].tolist()}
         found = rank()
-        arrays = {f"{name}/{part}": getattr(ranks, part) for name, ranks in found.items() for part in ("above", "equal")}
+        arrays = {
+            f"{name}/{part}": getattr(ranks, part) for name, ranks in found.items() for part in ("above", "equal")
+        }
         with files.replacing(path) as partial, open(partial, "wb") as file:
-            np.savez(file, names=np.array(list(found)), **arrays)  # type: ignore[arg-type]
+            np.savez(file, names=np.array(list(found)), **arrays)
         return found
 
 
@@ -133,6 +141,11 @@ class Run:
         return self.study.workdir / "runs" / f"{name}-{_digest([config, self.study.dataset.fingerprint])}"
 
     @property
+    def main(self) -> str:
+        """The view that it is reported by."""
+        return self.config.model if self.config.model in ("id", "text") else "fused"
+
+    @property
     def finished(self) -> bool:
         """Whether it has come to its end."""
         marker = self.workdir / "config.json"
@@ -149,7 +162,7 @@ class Run:
         return self._meta()["place"]["best"]["epoch"]
 
     def ranks(self, split: str = "test", views: Mapping[str, View] | None = None) -> dict[str, Ranks]:
-        """Where the targets of a split stand under every view of the best epoch; of the system's own views by default."""
+        """Where the targets of a split stand under some views of the best epoch; under the system's own by default."""
         return self._ranks(split, "best", views)
 
     def ranks_of_epoch(self, epoch: int, split: str = "test") -> dict[str, Ranks]:

@@ -54,7 +54,7 @@ def alone(base: AlterRecConfig, network: str, **encoder: Any) -> AlterRecConfig:
 
 
 def nfrec(base: AlterRecConfig, operation: str) -> AlterRecConfig:
-    """Naive fusion: sessions by their mean, as in appendix A; width, dropout and optimizer are those of the ID network."""
+    """Naive fusion, sessions by their mean (appendix A); width, dropout and optimizer are those of the ID network."""
     like = {
         name: getattr(base.id, name)
         for name in ("dim", "dropout", "item_norm", "temperature", "init", "learning_rate", "weight_decay")

@@ -1,0 +1,118 @@
+"""What every command of the study shares: its flags, its runs, and what it writes.
+
+python -m experiments.paper.NAME --config=FILE --data_dir=DIR --workdir=DIR
+"""
+
+import datetime
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+from absl import flags
+from ml_collections import config_flags
+
+from alterrec_jax import cli
+from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.cpu import keep_freed_memory
+from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.progress import say
+from alterrec_jax.text_table import aligned
+from alterrec_jax.trainer import Interrupted
+from experiments import config_flag
+from experiments.paper.outcome import Outcome, write
+from experiments.paper.study import Run, Study
+
+flags.disclaim_key_flags()
+
+_CONFIG = config_flag.define(
+    "The configuration that every model of the study starts from; --config.FIELD=VALUE overrides a field."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the study. What it holds already is not trained again.", required=True
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Every model is trained once with each of these seeds.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder that gets a folder NAME with table, picture and findings; the workdir by default."
+)
+flags.mark_flag_as_required("config")
+
+Runs = Callable[[Study], list[Run]]
+Make = Callable[[Study], Outcome]
+
+
+def run(name: str, runs: Runs, make: Make) -> None:
+    """Trains the runs that a table or figure needs, makes it and writes it; ends the process."""
+    for flag in (_CONFIG, _DATA_DIR, _WORKDIR, _SEEDS, _OUTPUT):
+        flags.declare_key_flag(flag.name)
+    cli.run(lambda: _main(name, runs, make))
+
+
+def _main(name: str, runs: Runs, make: Make) -> int:
+    keep_freed_memory()
+    base = from_mapping(AlterRecConfig, _CONFIG.value.to_dict(), "--config").check()
+    study = Study(load_dataset(_DATA_DIR.value), base, _seeds(), pathlib.Path(_WORKDIR.value))
+    needed = list({run.workdir: run for run in runs(study)}.values())
+    try:
+        study.train(needed)
+    except Interrupted:
+        say("saved; the same command continues from here")
+        return cli.EXIT_RESUME
+    outcome = make(study)
+    print(aligned([[cell.replace("**", "*") for cell in row] for row in outcome.shown]))
+    print(*(f"- {finding}" for finding in outcome.findings), sep="\n")
+    folder = pathlib.Path(_OUTPUT.value or _WORKDIR.value) / name
+    write(outcome, folder, _record(name, study, needed))
+    print(f"\n{folder}: README.md, table.csv, figure.png")
+    return 0
+
+
+def _seeds() -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(word) for word in _SEEDS.value}))
+    except ValueError:
+        raise UserError(f"--seeds={','.join(_SEEDS.value)} is not a list of whole numbers like 0,1,2") from None
+
+
+def _record(name: str, study: Study, runs: list[Run]) -> dict[str, str]:
+    seconds = sum(record["seconds"] for run in runs for record in run.history)
+    words = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
+    words += [word for word in sys.argv[1:] if word.startswith("--config.")]
+    return {
+        "command": " ".join(
+            [
+                "python -m",
+                f"experiments.paper.{name}",
+                *words,
+                "--data_dir=DIR --workdir=DIR",
+                f"--seeds={_told_seeds(study)}",
+            ]
+        ),
+        "seeds": _told_seeds(study),
+        "runs": str(len(runs)),
+        "training_minutes": f"{seconds / 60:.1f}",
+        "dataset": f"{study.dataset.path.name}, fingerprint {study.dataset.fingerprint}",
+        "commit": _commit(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _told_seeds(study: Study) -> str:
+    return ",".join(map(str, study.seeds))
+
+
+def _commit() -> str:
+    """The commit of this checkout, and whether it has been changed since; "unknown" outside of one."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()

@@ -47,6 +47,10 @@ class Ranks:
     def __len__(self) -> int:
         return len(self.above)
 
+    def __getitem__(self, rows: np.ndarray) -> "Ranks":
+        """Those of some targets: row numbers, or a mask."""
+        return Ranks(self.above[rows], self.equal[rows])
+
 
 @jax.jit(static_argnames="catalogue")
 def count_ranks(

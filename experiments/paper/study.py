@@ -60,6 +60,11 @@ class Study:
         """Those of the test split."""
         return self.protocol.select(self.dataset, "test")
 
+    @property
+    def catalogue(self) -> int:
+        """How many items can be recommended."""
+        return self.dataset.catalogue_size
+
     def model(self, name: str) -> list["Run"]:
         """The runs of a model, one a seed; not trained yet, perhaps."""
         return self.of(variant(self.base, name))

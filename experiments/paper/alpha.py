@@ -1,0 +1,41 @@
+"""Figure 7: AlterRec over alpha, the weight of the ID score. Fuses anew; nothing is trained beyond AlterRec itself.
+
+python -m experiments.paper.alpha --config=FILE --data_dir=DIR --workdir=DIR
+"""
+
+from alterrec_jax.evaluation.protocol import alpha_sweep
+from experiments.paper import command, parameter
+from experiments.paper.compared import Compared, told
+from experiments.paper.outcome import Outcome
+from experiments.paper.study import Run, Study
+
+_ALPHAS = tuple(place / 10 for place in range(1, 10))
+
+
+def runs(study: Study) -> list[Run]:
+    """What has to be trained."""
+    return study.model("AlterRec")
+
+
+def outcome(study: Study) -> Outcome:
+    """The figure."""
+    views = alpha_sweep(_ALPHAS)
+    found = [run.ranks(views=views) for run in runs(study)]
+    ranks = {label: [of_run[label] for of_run in found] for label in views}
+    return parameter.drawn(study, ranks, "alpha", "Figure 7 of the paper", _claim)
+
+
+def _claim(compared: Compared) -> str:
+    best = compared.best_two("hits@20")[0]
+    if best == "0.5":
+        return "The paper's observation, that alpha = 0.5 is typically best, holds on this data."
+    test = compared.tests([(best, "0.5", "hits@20")])[0]
+    verdict = "does not hold" if test.significant else "is not contradicted"
+    return (
+        f"The paper's observation, that alpha = 0.5 is typically best, {verdict} on this data: {best} - 0.5 in Hits@20 "
+        f"{told(test)} (the best of {len(compared.of)} values, picked after the fact)."
+    )
+
+
+if __name__ == "__main__":
+    command.run("alpha", runs, outcome)

@@ -1,0 +1,28 @@
+"""Figures 10 and 11: AlterRec_aug over beta, the weight of an augmented positive.
+
+python -m experiments.paper.beta --config=FILE --data_dir=DIR --workdir=DIR
+"""
+
+from alterrec_jax.config import AlterRecConfig
+from experiments.paper import command, parameter
+from experiments.paper.outcome import Outcome
+from experiments.paper.study import Study
+from experiments.paper.variants import PAPER_P, augmented, window
+
+_BETAS = (0.1, 0.5, 1.0)
+
+
+def configs(study: Study) -> dict[str, AlterRecConfig]:
+    """No augmentation, and each value; k1 and p are alike in all of them."""
+    k1 = max(study.base.mining.k1, PAPER_P)
+    return {"0": window(study.base, k1=k1), **{str(beta): augmented(study.base, k1, beta=beta) for beta in _BETAS}}
+
+
+def outcome(study: Study) -> Outcome:
+    """The figure."""
+    source = f"Figures 10 and 11 of the paper, beta; k1 = {max(study.base.mining.k1, PAPER_P)}, p = {PAPER_P}"
+    return parameter.outcome_of(study, configs, "beta", source, parameter.declines("beta"))
+
+
+if __name__ == "__main__":
+    command.run("beta", parameter.runs_of(configs), outcome)

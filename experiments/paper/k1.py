@@ -1,0 +1,28 @@
+"""Figures 10 and 11: AlterRec over k1, the first rank of the hard negatives.
+
+python -m experiments.paper.k1 --config=FILE --data_dir=DIR --workdir=DIR
+"""
+
+from alterrec_jax.config import AlterRecConfig
+from experiments.paper import command, parameter
+from experiments.paper.outcome import Outcome
+from experiments.paper.study import Study
+from experiments.paper.variants import window
+
+_K1 = (1, 5, 10, 20, 100)
+
+
+def configs(study: Study) -> dict[str, AlterRecConfig]:
+    """AlterRec at each value below k2, that of the configuration among them."""
+    wanted = sorted({*_K1, study.base.mining.k1})
+    return {str(k1): window(study.base, k1=k1) for k1 in wanted if k1 < min(study.base.mining.k2, study.catalogue)}
+
+
+def outcome(study: Study) -> Outcome:
+    """The figure."""
+    source = "Figures 10 and 11 of the paper, k1; without augmentation"
+    return parameter.outcome_of(study, configs, "k1", source, parameter.declines("k1"))
+
+
+if __name__ == "__main__":
+    command.run("k1", parameter.runs_of(configs), outcome)

@@ -1,0 +1,56 @@
+"""Figures 2 and 8: naive fusion against each of its networks trained alone, the encoders being the same.
+
+python -m experiments.paper.naive_vs_independent --config=FILE --data_dir=DIR --workdir=DIR
+"""
+
+from experiments.paper import command, pictures
+from experiments.paper.compared import Compared, percent, told
+from experiments.paper.outcome import Outcome
+from experiments.paper.study import Run, Study
+
+_ID, _TEXT = "ID only (mean)", "text only (mean)"
+_FUSED = ("NFRec (sum)", "NFRec (concat)")
+_MODELS = (_ID, _TEXT, *_FUSED)
+
+
+def runs(study: Study) -> list[Run]:
+    """What has to be trained."""
+    return [run for model in _MODELS for run in study.model(model)]
+
+
+def outcome(study: Study) -> Outcome:
+    """The figure."""
+    compared = Compared({model: study.ranks(model) for model in _MODELS}, study.targets)
+    tests = dict(
+        zip(
+            [*_FUSED, _TEXT],
+            compared.tests([*((model, _ID, "hits@20") for model in _FUSED), (_ID, _TEXT, "hits@20")]),
+            strict=True,
+        )
+    )
+    gains = {model: tests[model] for model in _FUSED}
+    better = [model for model, test in gains.items() if test.significant and test.difference > 0]
+    first = "holds" if not better else f"does not hold: {' and '.join(better)} beat it"
+    worst = min(_MODELS, key=lambda model: compared.mean(model, "hits@20"))
+    second = "holds" if worst == _TEXT and tests[_TEXT].significant else "does not hold"
+    findings = [
+        f"Observation 1, ID only does as well as naive fusion or better, {first}. "
+        + "; ".join(f"{model} - {_ID} in Hits@20: {told(test)}" for model, test in gains.items())
+        + ".",
+        f"Observation 2, text only is worst and far behind ID only, {second}: it has "
+        f"{percent(compared.mean(_TEXT, 'hits@20'))} against {percent(compared.mean(_ID, 'hits@20'))} "
+        f"({_ID} - {_TEXT}: {told(tests[_TEXT])}); the worst is {worst}.",
+    ]
+    return Outcome(
+        title="Naive fusion against networks trained alone",
+        source="Figures 2 and 8 of the paper; all four with the mean as session encoder and softmax over the catalogue",
+        frame=compared.frame(_ID),
+        shown=compared.shown(),
+        findings=findings,
+        draw=lambda figure: pictures.bars(figure, compared),
+        size=(9, 3),
+    )
+
+
+if __name__ == "__main__":
+    command.run("naive_vs_independent", runs, outcome)

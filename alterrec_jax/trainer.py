@@ -12,7 +12,7 @@ import math
 import pathlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -43,6 +43,10 @@ _INIT, _ORDER, _STEP = range(3)  # what a key is folded for
 
 class Interrupted(Exception):
     """The run was asked to stop, and has saved its place."""
+
+
+class Diverged(UserError):
+    """A loss stopped being finite: the configuration's fault, not that of the place where it trains."""
 
 
 @dataclasses.dataclass
@@ -78,9 +82,14 @@ def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
 
 
 class Trainer:
-    """One run in one workdir: `Trainer(...).run()` starts it or continues it."""
+    """One run in one workdir: `Trainer(...).run()` starts it or continues it.
 
-    def __init__(self, config: AlterRecConfig, dataset: Dataset, workdir: pathlib.Path):
+    Whoever trains several runs gives them one `stop`, and sees there a signal that came too late for a run to heed.
+    """
+
+    def __init__(
+        self, config: AlterRecConfig, dataset: Dataset, workdir: pathlib.Path, stop: threading.Event | None = None
+    ):
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
         items = dataset.catalogue_size
         self._window = clip_window(config.mining, items)
@@ -94,10 +103,14 @@ class Trainer:
         self._optimizers = {name: steps.make_optimizer(part, spe) for name, part in self._configs.items()}
         self._base = jax.random.key(config.seed)
         self._protocol = Protocol(config.protocol.targets, config.protocol.exclude_session_items)
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
 
-    def run(self) -> dict[str, Any]:
+    def run(self, after_epoch: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
         """Trains to the end and returns the record of the best epoch.
+
+        Args:
+          after_epoch: is given the record of each epoch that is saved, and first of those from before the run was
+            continued; what it raises ends the run.
 
         Raises:
           Interrupted: a signal asked it to stop; its place is saved.
@@ -105,9 +118,13 @@ class Trainer:
         """
         with claimed(self._workdir), contextlib.closing(CheckpointStore(self._workdir)) as self._store:
             self._begin_or_continue()
+            tell = after_epoch or (lambda record: None)
             with contextlib.closing(self._log), stop_signals(self._stop):
+                for record in self._place.history:
+                    tell(record)
                 while not self._finished():
                     self._epoch()
+                    tell(self._place.history[-1])
         assert self._place.best is not None
         return self._place.best
 
@@ -283,7 +300,7 @@ class Trainer:
     def _check_finite(self) -> None:
         for name, state in self._states.items():
             if not math.isfinite(float(state.totals.loss)) or not math.isfinite(float(state.totals.gradient_norm)):
-                raise UserError(
+                raise Diverged(
                     f"the loss of the {name} network stopped being finite in epoch {self._place.epoch + 1}; lower "
                     f"{name}.learning_rate or raise {name}.temperature, and train in another workdir"
                 )

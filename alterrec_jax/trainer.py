@@ -12,7 +12,7 @@ import math
 import pathlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -45,6 +45,10 @@ _INIT_COUNT = {"id": 0, "text": 1, "fused": 2}  # alone or with others, a networ
 
 class Interrupted(Exception):
     """The run was asked to stop, and has saved its place."""
+
+
+class Diverged(UserError):
+    """A loss stopped being finite: the configuration's fault, not that of the place where it trains."""
 
 
 @dataclasses.dataclass
@@ -80,9 +84,14 @@ def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
 
 
 class Trainer:
-    """One run in one workdir: `Trainer(...).run()` starts it or continues it."""
+    """One run in one workdir: `Trainer(...).run()` starts it or continues it.
 
-    def __init__(self, config: AlterRecConfig, dataset: Dataset, workdir: pathlib.Path):
+    Whoever trains several runs gives them one `stop`, and sees there a signal that came too late for a run to heed.
+    """
+
+    def __init__(
+        self, config: AlterRecConfig, dataset: Dataset, workdir: pathlib.Path, stop: threading.Event | None = None
+    ):
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
         items = dataset.catalogue_size
         self._window = clip_window(config.mining, items)
@@ -96,10 +105,14 @@ class Trainer:
         self._step_fns: dict[Turn, steps.GroupStep] = {}
         self._base = jax.random.key(config.seed)
         self._protocol = Protocol(config.protocol.targets, config.protocol.exclude_session_items)
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
 
-    def run(self) -> dict[str, Any]:
+    def run(self, after_epoch: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
         """Trains to the end and returns the record of the best epoch.
+
+        Args:
+          after_epoch: is given the record of each epoch that is saved, and first of those from before the run was
+            continued; what it raises ends the run.
 
         Raises:
           Interrupted: a signal asked it to stop; its place is saved.
@@ -112,9 +125,13 @@ class Trainer:
             if self._config.keep_epochs:
                 self._epochs = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, folder=EPOCHS)))
             self._begin_or_continue()
+            tell = after_epoch or (lambda record: None)
             with contextlib.closing(self._log), stop_signals(self._stop):
+                for record in self._place.history:
+                    tell(record)
                 while not self._finished():
                     self._epoch()
+                    tell(self._place.history[-1])
         assert self._place.best is not None
         return self._place.best
 
@@ -301,7 +318,7 @@ class Trainer:
     def _check_finite(self) -> None:
         for name, state in self._states.items():
             if not math.isfinite(float(state.totals.loss)) or not math.isfinite(float(state.totals.gradient_norm)):
-                raise UserError(
+                raise Diverged(
                     f"the loss of the {name} network stopped being finite in epoch {self._place.epoch + 1}; lower "
                     f"{name}.learning_rate or raise {name}.temperature, and train in another workdir"
                 )

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import pathlib
 import signal
+import threading
 import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +74,34 @@ def test_a_stop_after_the_last_epoch_is_no_interruption(
     monkeypatch.setattr(RunLog, "write", write_and_terminate)
     Trainer(CONFIG, dataset, tmp_path).run()
     assert saved(tmp_path) == saved(whole)
+
+
+def test_whoever_asks_is_told_of_each_epoch_that_is_saved_and_of_those_before_again(
+    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    def end(record: Mapping[str, Any]) -> NoReturn:
+        assert read_newest(tmp_path).meta["place"]["history"] == [record]
+        raise RuntimeError("ended")
+
+    with pytest.raises(RuntimeError, match="ended"):
+        Trainer(CONFIG, dataset, tmp_path).run(end)
+    told: list[Mapping[str, Any]] = []
+    Trainer(CONFIG, dataset, tmp_path).run(told.append)
+    assert [record["epoch"] for record in told] == [0, 1]
+    assert told == read_newest(tmp_path).meta["place"]["history"]
+    assert saved(tmp_path) == saved(whole)
+
+
+def test_a_stop_of_before_the_run_is_heeded_and_one_that_came_too_late_is_seen(
+    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    stop = threading.Event()
+    Trainer(CONFIG, dataset, tmp_path, stop).run(
+        lambda record: signal.raise_signal(signal.SIGTERM) if record["epoch"] == CONFIG.schedule.m_max - 1 else None
+    )
+    assert stop.is_set() and saved(tmp_path) == saved(whole)
+    with pytest.raises(Interrupted):
+        Trainer(CONFIG, dataset, tmp_path / "next", stop).run()
 
 
 def test_how_often_to_save_may_change_and_nothing_else(dataset: Dataset, whole: pathlib.Path) -> None:

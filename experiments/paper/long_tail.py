@@ -68,8 +68,8 @@ def outcome(study: Study) -> Outcome:
         for model in models
     ]
     family = [
-        Paired(*(groups[label].of[m]["hits@20"].mean(axis=0) for m in (_MAIN, reference)), targets.session[mask])
-        for label, mask in masks.items()
+        Paired(of[_MAIN]["hits@20"].mean(axis=0), of[reference]["hits@20"].mean(axis=0), targets.session[mask])
+        for of, mask in ((groups[label].of, mask) for label, mask in masks.items())
     ]
     tests = dict(zip(masks, compare(family, Bootstrap()), strict=True))
     of_main = gains["hits@20"][_MAIN]

@@ -18,6 +18,9 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {"0": window(study.base, k1=k1), **{str(beta): augmented(study.base, k1, beta=beta) for beta in _BETAS}}
 
 
+runs = parameter.runs_of(configs)
+
+
 def outcome(study: Study) -> Outcome:
     """The figure."""
     source = f"Figures 10 and 11 of the paper, beta; k1 = {max(study.base.mining.k1, PAPER_P)}, p = {PAPER_P}"
@@ -25,4 +28,4 @@ def outcome(study: Study) -> Outcome:
 
 
 if __name__ == "__main__":
-    command.run("beta", parameter.runs_of(configs), outcome)
+    command.run("beta", runs, outcome)

@@ -18,6 +18,9 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {str(k1): window(study.base, k1=k1) for k1 in wanted if k1 < min(study.base.mining.k2, study.catalogue)}
 
 
+runs = parameter.runs_of(configs)
+
+
 def outcome(study: Study) -> Outcome:
     """The figure."""
     source = "Figures 10 and 11 of the paper, k1; without augmentation"
@@ -25,4 +28,4 @@ def outcome(study: Study) -> Outcome:
 
 
 if __name__ == "__main__":
-    command.run("k1", parameter.runs_of(configs), outcome)
+    command.run("k1", runs, outcome)

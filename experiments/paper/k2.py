@@ -22,6 +22,9 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {str(k2): found[k2] for k2 in sorted(found)}
 
 
+runs = parameter.runs_of(configs)
+
+
 def outcome(study: Study) -> Outcome:
     """The figure."""
     return parameter.outcome_of(study, configs, "k2", "Figure 7 of the paper, k2; without augmentation", _claim)
@@ -37,4 +40,4 @@ def _claim(compared: Compared) -> str:
 
 
 if __name__ == "__main__":
-    command.run("k2", parameter.runs_of(configs), outcome)
+    command.run("k2", runs, outcome)

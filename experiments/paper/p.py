@@ -19,6 +19,9 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {"0": window(study.base, k1=k1), **{str(p): augmented(study.base, k1, p) for p in _P}}
 
 
+runs = parameter.runs_of(configs)
+
+
 def outcome(study: Study) -> Outcome:
     """The figure."""
     source = f"Figures 10 and 11 of the paper, p; k1 = {max(study.base.mining.k1, *_P)}, beta = 0.5"
@@ -35,4 +38,4 @@ def _claim(compared: Compared) -> str:
 
 
 if __name__ == "__main__":
-    command.run("p", parameter.runs_of(configs), outcome)
+    command.run("p", runs, outcome)

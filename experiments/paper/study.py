@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
 from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.progress import say
 from alterrec_jax.trained import load_trained
-from alterrec_jax.trainer import Trainer
+from alterrec_jax.trainer import Interrupted, Trainer
 from alterrec_jax.workdir import InUse
 from experiments.paper.baselines import BASELINES
 from experiments.paper.variants import variant
@@ -87,16 +88,18 @@ class Study:
           UserError: as of `Trainer.run`.
         """
         waiting = {run.workdir: run for run in runs if not run.finished}
-        told = False
+        told, stop = False, threading.Event()
         while waiting:
             done = []
             for workdir, run in waiting.items():
                 if not run.finished:
                     say(f"{run.config.model}, seed {run.config.seed}: {workdir}")
                     try:
-                        Trainer(run.config, self.dataset, workdir).run()
+                        Trainer(run.config, self.dataset, workdir, stop).run()
                     except InUse:
                         continue
+                    if stop.is_set():  # it came too late for the run to heed
+                        raise Interrupted
                 done.append(workdir)
             waiting = {workdir: run for workdir, run in waiting.items() if workdir not in done}
             if waiting and not done:
@@ -114,7 +117,7 @@ class Study:
             exclude = sessions if self.protocol.exclude_session_items else None
             return {name: rank_rows(rows, name, targets, catalogue=self.dataset.catalogue_size, exclude=exclude)}
 
-        return self._kept(f"baseline {name}", split, rank)[name]
+        return self._kept(f"baseline {name} {self.base.protocol.select_on}", split, rank)[name]
 
     def _kept(self, what: str, split: str, rank: Any) -> dict[str, Ranks]:
         """The rankings of `rank()`, or those that it gave before."""

@@ -40,9 +40,15 @@ def get_config() -> ConfigDict:
     """The configuration of the run."""
     return overridable(
         AlterRecConfig(
-            id=NetworkConfig(dim=64, layers=1, dropout=0.3, learning_rate=2e-3),
+            id=NetworkConfig(dim=128, layers=1, dropout=0.4, decay_every=8, decay_factor=0.3),
             text=TextNetworkConfig(
-                dim=64, layers=1, dropout=0.1, learning_rate=2e-3, temperature=0.5, mlp_hidden=(256,)
+                dim=128,
+                layers=1,
+                dropout=0.2,
+                temperature=0.5,
+                mlp_hidden=(256,),
+                decay_every=8,
+                decay_factor=0.3,
             ),
             mining=MiningConfig(k1=1, augment=False),
             schedule=ScheduleConfig(m_random=1, m_max=22),

@@ -47,8 +47,8 @@ def outcome(study: Study) -> Outcome:
         frame=compared.frame(_ID),
         shown=compared.shown(),
         findings=findings,
-        draw=lambda figure: pictures.bars(figure, compared),
-        size=(9, 3),
+        draw=lambda figure: pictures.grouped(figure, compared),
+        size=(7, 4),
     )
 
 

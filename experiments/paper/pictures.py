@@ -30,6 +30,22 @@ def bars(figure: Any, compared: Compared, metrics: Sequence[str] = ("hits@20", "
         )
 
 
+def grouped(figure: Any, compared: Compared, metrics: Sequence[str] = ("hits@20", "ndcg@20")) -> None:
+    """One group of bars a metric, one bar a model, with the standard deviation over seeds (figs. 2 and 8)."""
+    axes = figure.subplots()
+    models, width = list(compared.of), 0.8 / len(compared.of)
+    for number, model in enumerate(models):
+        places = np.arange(len(metrics)) + (number - (len(models) - 1) / 2) * width
+        heights = [100 * compared.mean(model, metric) for metric in metrics]
+        spread = [np.nan_to_num(100 * compared.sd(model, metric)) for metric in metrics]
+        drawn = axes.bar(places, heights, 0.92 * width, yerr=spread, capsize=3, color=COLOURS[number], label=model)
+        axes.bar_label(drawn, fmt="%.2f", fontsize=8, padding=2)
+    axes.set_xticks(range(len(metrics)), [NAMES[metric] for metric in metrics])
+    axes.set(ylabel="test (%)")
+    axes.margins(y=0.12)
+    axes.legend(frameon=False, fontsize=9)
+
+
 def lines(axes: Any, of: Mapping[str, tuple[Sequence[float], Sequence[float]]], **labels: Any) -> None:
     """One line for each name, from its x and y."""
     for (name, (x, y)), colour in zip(of.items(), COLOURS, strict=False):

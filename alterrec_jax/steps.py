@@ -119,49 +119,46 @@ def make_step(
     return make_window_step(network, networks[turn.peer], optimizer, config, window)
 
 
-def make_full_step(network: Network, optimizer: optax.GradientTransformation) -> TrainStep:
-    """The step of a network that is trained on its own: cross-entropy over the whole catalogue, no peer."""
-
-    def loss_fn(params: Params, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
-        table, queries = _embed(network, params, features, rows, key)
-        targets = rows.targets.reshape(-1)
-        losses = sampled_softmax_loss(
-            target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
-            log_sum=log_sum_exp(queries, table, EveryOther(targets)),
-        )
-        return jnp.sum(losses, where=rows.where.reshape(-1))
-
-    def full_step(
-        state: NetworkState, peer: FrozenPeer | None, features: Any, rows: PackedRows, key: jax.Array
-    ) -> NetworkState:
-        del peer
-        return _update(state, optimizer, rows, lambda params: loss_fn(params, features, rows, key))
-
-    return full_step
-
-
 def make_random_step(network: Network, optimizer: optax.GradientTransformation, window: tuple[int, int]) -> TrainStep:
     """The step of the warm-up: as many uniform negatives as the window (k1, k2) holds, no peer, no augmentation."""
     count = window[1] - window[0]
+
+    def draw(key: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[jax.Array, Negatives]:
+        drawn = mining.random_negatives(key, len(table), min(count + 1, len(table)))
+        return table[drawn], SharedNegatives(drawn, targets)
+
+    return _step_without_peer(network, optimizer, draw)
+
+
+def make_full_step(network: Network, optimizer: optax.GradientTransformation) -> TrainStep:
+    """The step of a network that is trained on its own: cross-entropy over the whole catalogue, no peer."""
+    return _step_without_peer(network, optimizer, lambda key, table, targets: (table, EveryOther(targets)))
+
+
+def _step_without_peer(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    candidates: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Negatives]],
+) -> TrainStep:
+    """A step whose candidates, rows of the item table, and negatives among them need no ranking."""
 
     def loss_fn(params: Params, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
         sample_key, dropout_key = jax.random.split(key)
         table, queries = _embed(network, params, features, rows, dropout_key)
         targets = rows.targets.reshape(-1)
-        drawn = mining.random_negatives(sample_key, len(table), min(count + 1, len(table)))
         losses = sampled_softmax_loss(
             target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
-            log_sum=log_sum_exp(queries, table[drawn], SharedNegatives(drawn, targets)),
+            log_sum=log_sum_exp(queries, *candidates(sample_key, table, targets)),
         )
         return jnp.sum(losses, where=rows.where.reshape(-1))
 
-    def random_step(
+    def step_without_peer(
         state: NetworkState, peer: FrozenPeer | None, features: Any, rows: PackedRows, key: jax.Array
     ) -> NetworkState:
         del peer
         return _update(state, optimizer, rows, lambda params: loss_fn(params, features, rows, key))
 
-    return random_step
+    return step_without_peer
 
 
 def make_window_step(

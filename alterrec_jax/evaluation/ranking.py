@@ -9,6 +9,7 @@ text network): how many candidates score above it, and how many score the same. 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,17 +20,26 @@ import numpy as np
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
+from alterrec_jax.evaluation.counting import (
+    BLOCK,
+    Counts,
+    count_in_blocks,
+    count_ranks,
+    padded_table,
+    row_width,
+    twins,
+)
 from alterrec_jax.evaluation.targets import Targets, histories
 from alterrec_jax.products import scores_of_table
 from alterrec_jax.progress import progress
 
 View = Mapping[str, float]
 
-MISS = np.iinfo(np.int32).max
-"""`above` of a target that cannot be hit: it exceeds every K, for no catalogue has that many items."""
+_IN_BLOCKS = 2**16  # a catalogue of more items is scored in blocks of them
+_TARGETS_AT_ONCE = 256  # there
 
-_ITEM_MULTIPLE = 128  # see `padded_table`
-_BITS = 10  # hold a count of so many
+Counter = Callable[[jax.Array, jax.Array, jax.Array], Counts]
+"""Given item, excluded and where, as of `counting.count_ranks`: the counts of a batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,52 +60,6 @@ class Ranks:
     def __getitem__(self, rows: np.ndarray) -> "Ranks":
         """Those of some targets: row numbers, or a mask."""
         return Ranks(self.above[rows], self.equal[rows])
-
-
-@jax.jit(static_argnames="catalogue")
-def count_ranks(
-    scores: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array, *, catalogue: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Counts the candidates above each target and equal to it.
-
-    The target's score is read out of the row that it is compared with, so that equality is exact.
-
-    Args:
-      scores: float32 [batch, item], of items a multiple of 128; columns from `catalogue` on are padding.
-      item: int32 [batch], the targets.
-      excluded: int32 [batch, position], items that are no candidates, each once in a row; may be of width 0.
-      where: bool [batch, position], True where `excluded` names an item.
-      catalogue: how many items can be recommended.
-
-    Returns:
-      above, equal: int32 [batch], as in `Ranks`; a target that is excluded or outside the catalogue is a miss.
-      finite: bool [], whether all scores are.
-    """
-    inside = item < catalogue
-    target = jnp.take_along_axis(scores, jnp.where(inside, item, 0)[:, None], axis=1)
-    # Memory is read once: three counts of a few items fit into one number, which is taken apart afterwards.
-    kind = jnp.where(scores > target, 1, 0) + jnp.where(scores == target, 1 << _BITS, 0)
-    kind += jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
-    kind = jnp.where((jnp.arange(scores.shape[1]) < catalogue)[None], kind, 0)
-    counts = jnp.sum(kind.reshape(len(scores), -1, _ITEM_MULTIPLE), axis=2, dtype=jnp.int32)
-    counts = jax.lax.optimization_barrier(counts)
-    above, equal, strange = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
-    # Counting all and taking away the few that are excluded spares a mask of the size of the scores.
-    where = where & (excluded < catalogue)
-    gone = jnp.take_along_axis(scores, jnp.where(where, excluded, 0), axis=1)
-    above -= jnp.sum(where & (gone > target), axis=1, dtype=jnp.int32)
-    equal -= jnp.sum(where & (gone == target), axis=1, dtype=jnp.int32)
-    ranked = inside & ~jnp.any(where & (excluded == item[:, None]), axis=1)
-    return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1), ~jnp.any(strange)
-
-
-def padded_table(table: Any) -> jax.Array:
-    """A table [item, dim] as float32, with rows of zeros up to a multiple of 128 items.
-
-    In the last few columns of an odd number, some matrix products add up in another order than elsewhere, so that
-    two items with equal rows would not tie.
-    """
-    return jnp.pad(jnp.asarray(table, jnp.float32), ((0, -len(table) % _ITEM_MULTIPLE), (0, 0)))
 
 
 @jax.jit
@@ -145,15 +109,46 @@ def rank_targets(
         raise ValueError(f"the view '{empty[0]}' gives no component a weight")
     if missing := [name for name in needed if name not in tables]:
         raise ValueError(f"a view weighs the component '{missing[0]}', which has no table")
-    padded = {name: padded_table(tables[name]) for name in needed}
-    size = batch_size or default_batch_size(catalogue)
+    in_blocks = catalogue > _IN_BLOCKS
+    padded = {name: padded_table(tables[name], *([BLOCK] if in_blocks else [])) for name in needed}
+    size = batch_size or (_TARGETS_AT_ONCE if in_blocks else default_batch_size(catalogue))
+    counters = _in_blocks(padded, used, catalogue) if in_blocks else _in_rows(padded, used, catalogue)
+    batches = ((count, counters(queries)) for count, queries in rebatch(query_batches, needed, size))
+    return _count_all(batches, tuple(views), targets, exclude, size)
 
-    def score_batches() -> Iterator[tuple[int, Iterator[tuple[str, jax.Array]]]]:
-        for count, queries in rebatch(query_batches, needed, size):
-            components = {name: component_scores(queries[name], padded[name]) for name in needed}
-            yield count, ((view, view_scores(components, weights)) for view, weights in used.items())
 
-    return _count_all(score_batches(), tuple(views), targets, catalogue, exclude, size)
+Queries = Mapping[str, np.ndarray]
+
+
+def _in_rows(
+    tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
+) -> Callable[[Queries], Iterator[tuple[str, Counter]]]:
+    """Of a batch of queries, view by view, what counts in whole rows of scores."""
+
+    def counters(queries: Queries) -> Iterator[tuple[str, Counter]]:
+        components = {name: component_scores(queries[name], table) for name, table in tables.items()}
+        for view, weights in used.items():
+            scores = view_scores(components, weights)
+            yield view, functools.partial(count_ranks, scores, catalogue=catalogue)
+
+    return counters
+
+
+def _in_blocks(
+    tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
+) -> Callable[[Queries], Iterator[tuple[str, Counter]]]:
+    """The same in blocks of items."""
+    same = {view: jnp.asarray(twins([tables[name] for name in weights])) for view, weights in used.items()}
+
+    def counters(queries: Queries) -> Iterator[tuple[str, Counter]]:
+        for view, weights in used.items():
+            parts = [jnp.asarray(queries[name]) for name in weights], [tables[name] for name in weights]
+            yield (
+                view,
+                functools.partial(count_in_blocks, *parts, list(weights.values()), same[view], catalogue=catalogue),
+            )
+
+    return counters
 
 
 def rank_rows(
@@ -177,14 +172,15 @@ def rank_rows(
     """
     size = default_batch_size(catalogue)
 
-    def score_batches() -> Iterator[tuple[int, Iterator[tuple[str, jax.Array]]]]:
+    def batches() -> Iterator[tuple[int, Iterator[tuple[str, Counter]]]]:
         for start in range(0, len(targets), size):
             stop = min(start + size, len(targets))
-            scores = np.zeros((size, catalogue + -catalogue % _ITEM_MULTIPLE), np.float32)
+            scores = np.zeros((size, row_width(catalogue)), np.float32)
             scores[: stop - start, :catalogue] = rows(start, stop)
-            yield stop - start, iter([(name, jnp.asarray(scores))])
+            counter = functools.partial(count_ranks, jnp.asarray(scores), catalogue=catalogue)
+            yield stop - start, iter([(name, counter)])
 
-    return _count_all(score_batches(), (name,), targets, catalogue, exclude, size)[name]
+    return _count_all(batches(), (name,), targets, exclude, size)[name]
 
 
 def _catalogue_size(tables: Mapping[str, Any]) -> int:
@@ -207,28 +203,26 @@ def view_scores(components: Mapping[str, jax.Array], weights: View) -> jax.Array
 
 
 def _count_all(
-    score_batches: Iterable[tuple[int, Iterator[tuple[str, jax.Array]]]],
+    batches: Iterable[tuple[int, Iterator[tuple[str, Counter]]]],
     views: tuple[str, ...],
     targets: Targets,
-    catalogue: int,
     exclude: Sessions | None,
     size: int,
 ) -> dict[str, Ranks]:
-    """Counts batch by batch; `score_batches` yields a batch's real rows and, view by view, its scores."""
+    """Counts batch by batch; `batches` yields how many of a batch's rows are real and, view by view, what counts."""
     above = {view: np.zeros(len(targets), np.int32) for view in views}
     equal = {view: np.zeros(len(targets), np.int32) for view in views}
     start = 0
     steps = -(-len(targets) // size)
-    for count, scores_of_views in progress(score_batches, "ranking", total=steps, unit="batch"):
+    for count, counters in progress(batches, "ranking", total=steps, unit="batch"):
         stop = start + count
         if stop > len(targets):
             raise ValueError(f"more queries than the {len(targets)} targets")
         part = targets[start:stop]
         item = jnp.asarray(np.pad(part.item, (0, size - count)))
         excluded, where = _excluded(exclude, part, size)
-        for view, scores in scores_of_views:
-            counts = count_ranks(scores, item, excluded, where, catalogue=catalogue)
-            above_part, equal_part, finite = jax.device_get(counts)
+        for view, counter in counters:
+            above_part, equal_part, finite = jax.device_get(counter(item, excluded, where))
             if not finite:
                 raise UserError(
                     f"the scores of '{view}' are not all finite (NaN or infinity) for targets {start} to {stop - 1}; "

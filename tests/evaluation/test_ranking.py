@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation import ranking
+from alterrec_jax.evaluation import counting, ranking
+from alterrec_jax.evaluation.counting import MISS, twins
 from alterrec_jax.evaluation.protocol import fusion_views
-from alterrec_jax.evaluation.ranking import MISS, rank_rows, rank_targets
+from alterrec_jax.evaluation.ranking import rank_rows, rank_targets
 from alterrec_jax.evaluation.targets import select_targets
 from tests.evaluation.examples import make_sessions, random_sessions
 from tests.oracles.ranking import counts
@@ -47,6 +48,17 @@ def expected(sessions, targets, scores, exclude):
     return above, equal
 
 
+@pytest.fixture(params=["rows", "blocks"])
+def counted_in(request, monkeypatch):
+    """Whether scores are counted in whole rows, or as those of a long catalogue, in blocks that leave a rest."""
+    if request.param == "blocks":
+        monkeypatch.setattr(ranking, "_IN_BLOCKS", 4)
+        for module in (ranking, counting):
+            monkeypatch.setattr(module, "BLOCK", 8)
+        monkeypatch.setattr(counting, "_HASHED", 5)
+
+
+@pytest.mark.usefixtures("counted_in")
 @pytest.mark.parametrize("exclude", [False, True])
 def test_equals_the_oracle(case, exclude):
     sessions, targets, queries, tables = case
@@ -64,6 +76,7 @@ def test_equals_the_oracle(case, exclude):
         assert ranks[view].above.dtype == ranks[view].equal.dtype == np.int32
 
 
+@pytest.mark.usefixtures("counted_in")
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64, 1009, None])
 @pytest.mark.parametrize("cuts", [(), (1, 2, 2, 40), (50,)])
 def test_any_batching_gives_the_same(case, batch_size, cuts):
@@ -95,6 +108,7 @@ def test_alpha_at_its_ends_is_the_single_network(case, alpha, single):
     np.testing.assert_array_equal(ranks["fused"].equal, ranks[single].equal)
 
 
+@pytest.mark.usefixtures("counted_in")
 @pytest.mark.parametrize("catalogue", [5, 97, 1009, 12103])
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_items_with_equal_rows_tie_wherever_they_stand(catalogue, batch_size):
@@ -119,6 +133,48 @@ def test_what_cannot_be_recommended_is_a_miss():
     assert excluded.above.tolist() == [0, MISS, MISS]
 
 
+def test_twins_are_items_whose_rows_are_equal_in_every_table(monkeypatch):
+    monkeypatch.setattr(counting, "_HASHED", 7)
+    rng = np.random.default_rng(3)
+    tables = [small_integers(rng, 53, 2), small_integers(rng, 53, 1)]
+    tables[0][11] = tables[0][40] = [-0.0, 0.0]
+    joined = [tuple(float(value) + 0.0 for table in tables for value in table[item]) for item in range(53)]
+    expected = [joined.index(row) for row in joined]
+    assert len(set(expected)) < 50, "the case must have twins"
+    assert twins(tables).tolist() == expected
+    assert twins(tables[:1]).tolist() != expected
+
+
+def test_rows_that_share_a_hash_alone_are_no_twins(monkeypatch):
+    class Zeros:
+        def integers(self, *args, size, dtype):
+            return np.zeros(size, dtype)
+
+    monkeypatch.setattr(counting.np.random, "default_rng", lambda seed: Zeros())
+    table = np.array([[1, 2], [2, 1], [1, 2]], np.float32)  # all factors are 1: the sums of the bits agree
+    assert twins([table]).tolist() == [0, 1, 0]
+
+
+def test_a_long_catalogue_is_ranked_alike_in_rows_and_in_blocks(monkeypatch):
+    rng = np.random.default_rng(11)
+    catalogue, dim = 3001, 23
+    targets = select_targets(random_sessions(rng, 19, catalogue + 5), "all_prefixes")
+    tables = {name: rng.normal(size=(catalogue, dim)).astype(np.float32) for name in ("id", "text")}
+    for twin in range(0, 3000, 7):  # far apart, in different blocks
+        tables["text"][twin] = tables["text"][(twin * 5) % 97]
+    queries = {name: rng.normal(size=(len(targets), dim)).astype(np.float32) for name in ("id", "text")}
+    rows = rank_targets(batches(queries), tables, fusion_views(0.3), targets)
+    monkeypatch.setattr(ranking, "_IN_BLOCKS", 1000)
+    for module in (ranking, counting):
+        monkeypatch.setattr(module, "BLOCK", 256)
+    blocks = rank_targets(batches(queries), tables, fusion_views(0.3), targets)
+    assert rows["text"].equal.max() > 3
+    for view in rows:
+        np.testing.assert_array_equal(blocks[view].above, rows[view].above)
+        np.testing.assert_array_equal(blocks[view].equal, rows[view].equal)
+
+
+@pytest.mark.usefixtures("counted_in")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_an_error(case, bad):
     _, targets, queries, tables = case

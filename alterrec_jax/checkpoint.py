@@ -125,7 +125,7 @@ class CheckpointStore:
         return sorted((int(entry.name) for entry in self._folder.iterdir() if entry.name.isdigit()), reverse=True)
 
     def forget_after(self, number: int) -> None:
-        """Removes checkpoints newer than `number`: the damaged ones that were passed over."""
+        """Removes checkpoints newer than `number`: damaged ones that were passed over, or epochs to be made again."""
         for newer in [n for n in self._manager.all_steps() if n > number]:
             self._manager.delete(newer)
 

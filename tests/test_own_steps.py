@@ -156,15 +156,18 @@ def test_self_window_loss_is_that_of_the_oracle_and_mining_has_no_gradient(name:
 
 
 def test_the_own_ranking_is_made_without_dropout() -> None:
-    network, optimizer = networks("mean", dropout=0.5)["id"], optax.sgd(0.0)
+    text = TextNetworkConfig(encoder="mean", dim=11, mlp_hidden=(), item_dropout=0.5, dropout=0.5)
+    config = AlterRecConfig(model="text", max_length=LENGTH, text=text)
+    network, optimizer = build_system(config, ITEMS).networks["text"], optax.sgd(0.0)
     # A miner with dropout would find other windows; the network that trains draws the same masks in both steps.
     own = steps.compiled(steps.make_self_window_step(network, optimizer, OWN, (K1, K2)))
     against = steps.compiled(steps.make_window_step(network, network, optimizer, OWN, (K1, K2)))
     for seed in range(3):
-        state = fresh(network, optimizer, None)
-        still = steps.FrozenPeer(jax.tree.map(jnp.copy, state.params), jnp.copy(state.params["items"]["table"]))
-        expected = against(fresh(network, optimizer, None), still, None, batch(), jax.random.key(seed))
-        found = own(state, None, None, batch(), jax.random.key(seed))
+        state, key = fresh(network, optimizer, text_vectors()), jax.random.key(seed)
+        params = jax.tree.map(jnp.copy, state.params)
+        still = steps.FrozenPeer(params, network.item_embeddings(params, text_vectors()))
+        found = own(state, None, text_vectors(), batch(), key)
+        expected = against(fresh(network, optimizer, text_vectors()), still, text_vectors(), batch(), key)
         np.testing.assert_allclose(found.totals.loss, expected.totals.loss, rtol=1e-5)
 
 

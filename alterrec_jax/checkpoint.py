@@ -109,8 +109,7 @@ class CheckpointStore:
             except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
                 if self._numbers() != numbers:
                     return self.restore_newest(state, best)
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-                say(f"checkpoint {self._folder / str(number)} is damaged and is passed over: {reason}")
+                say(f"checkpoint {self._folder / str(number)} is damaged and is passed over: {_reason(error)}")
         if numbers:
             # Whoever only reads cannot know whose folder it is, nor whether a run goes on in it.
             remedy = "train in another workdir" if self._read_only else "remove that folder to train from the start"
@@ -126,7 +125,7 @@ class CheckpointStore:
         return sorted((int(entry.name) for entry in self._folder.iterdir() if entry.name.isdigit()), reverse=True)
 
     def forget_after(self, number: int) -> None:
-        """Removes checkpoints newer than `number`: the damaged ones that were passed over."""
+        """Removes checkpoints newer than `number`: damaged ones that were passed over, or epochs to be made again."""
         for newer in [n for n in self._manager.all_steps() if n > number]:
             self._manager.delete(newer)
 
@@ -211,9 +210,17 @@ def read_epoch(workdir: str | os.PathLike[str], epoch: int, params: Any) -> Any:
         if not store.holds(epoch):
             raise UserError(f"{workdir} holds no parameters of epoch {epoch + 1}")
         try:
-            return store.restore(epoch, None, params).best
-        except ValueError as error:
-            raise UserError(f"the parameters of epoch {epoch + 1} in {workdir} are damaged: {error}") from None
+            with _without_late_callbacks():
+                return store.restore(epoch, None, params).best
+        except UserError:
+            raise
+        except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
+            raise UserError(f"the parameters of epoch {epoch + 1} in {workdir} are damaged: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, and not too much of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def tree_digest(tree: Any) -> str:

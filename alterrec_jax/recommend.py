@@ -1,7 +1,7 @@
 """The top items for given sessions, by the score of the system's main view.
 
-Items that were not in training are placed by their text alone. A session of which nothing is known, an empty one
-say, gets what is bought most: all its scores would tie.
+Items that were not in training are placed by their text alone. A session of which the main view knows nothing, an
+empty one say, gets what is bought most: all its scores would tie.
 """
 
 import dataclasses
@@ -95,6 +95,8 @@ class Recommender:
             name: np.concatenate([batch[name] for batch in encoder.encode(prefixes)])
             for name, encoder in self._encoders.items()
         }
+        # Without the text part, the main view knows nothing of new items.
+        known = lengths if "text" in self._weights else self._of_catalogue(sessions)
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
         padding = ((0, shape - len(sessions)), (0, 0))
         # The scores are those of evaluation, made by its functions: what ties there ties here.
@@ -106,15 +108,20 @@ class Recommender:
                 main,
                 scores.get("text", main),
                 np.pad(self._seen(sessions), padding, constant_values=_NOTHING),
+                np.pad((known > 0)[:, None], padding),
                 np.pad((lengths > 0)[:, None], padding),
                 self._counts,
                 new=len(self.new_vectors),
                 k=k,
             )
         )
-        for row, length in enumerate(lengths):
-            by = self.trained.system.main if length else "popularity"
+        for row, some in enumerate(known):
+            by = self.trained.system.main if some else "popularity"
             yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
+
+    def _of_catalogue(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
+        """int64 [session], how many items of the catalogue each holds."""
+        return np.array([sum(item < self._catalogue for item in session) for session in sessions], np.int64)
 
     def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
         """int32 [session, place], what each session holds if that is to be left out; few widths occur."""
@@ -127,7 +134,15 @@ class Recommender:
 
 @functools.partial(jax.jit, static_argnames=("new", "k"))
 def _select(
-    main: jax.Array, text: jax.Array, seen: jax.Array, known: jax.Array, counts: jax.Array, *, new: int, k: int
+    main: jax.Array,
+    text: jax.Array,
+    seen: jax.Array,
+    known: jax.Array,
+    known_to_text: jax.Array,
+    counts: jax.Array,
+    *,
+    new: int,
+    k: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Top k of the catalogue (scores, items), and of the new items their text scores and text ranks.
 
@@ -136,7 +151,8 @@ def _select(
       text: float32 [session, item], of the catalogue and of the new items, and padding behind them; read only if
         there are new items.
       seen: int32 [session, place], items to leave out; `_NOTHING` where there is none.
-      known: bool [session, 1], whether something is known of the session; else it is scored by `counts`.
+      known: bool [session, 1], whether the main view knows something of the session; else it is scored by `counts`.
+      known_to_text: bool [session, 1], whether the text part does; else new items are left out.
       counts: float32 [item], of the catalogue.
       new: how many new items there are.
       k: how many of the catalogue are wanted.
@@ -149,7 +165,7 @@ def _select(
         none = jnp.zeros((len(main), 0))
         return scores, items, none, none.astype(jnp.int32)
     text = _without(text[:, : catalogue + new], seen)
-    new_scores = jnp.where(known, text[:, catalogue:], -jnp.inf)
+    new_scores = jnp.where(known_to_text, text[:, catalogue:], -jnp.inf)
     by_text = jnp.sort(text[:, :catalogue], axis=1)
     ranks = catalogue - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(by_text, new_scores)
     return scores, items, new_scores, ranks

@@ -154,6 +154,8 @@ class Trainer:
             self._place = Place(**found.meta["place"])
             self._store.forget_after(self._number())
             say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
+        if self._epochs is not None:  # those of a run that died before its checkpoint, or of one that was here before
+            self._epochs.forget_after(self._place.epoch - 1)
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
         say(
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
@@ -197,7 +199,7 @@ class Trainer:
         self._check_finite()
         metrics = self._validate()
         self._record(turn, metrics)
-        if self._epochs is not None and not self._epochs.holds(place.epoch):  # made again, it would be the same
+        if self._epochs is not None:
             params = {name: state.params for name, state in self._states.items()}
             self._epochs.save(place.epoch, Checkpoint({}, params, {}))
         place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator
 
 from alterrec_jax import catalogue, files
-from alterrec_jax.checkpoint import FOLDER
+from alterrec_jax.checkpoint import EPOCHS, FOLDER
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
@@ -29,7 +29,7 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
       InUse: another process trains there.
       UserError: it holds files, not of a run of ours, that a run would replace.
     """
-    there = [name for name in (*WRITTEN, catalogue.FILE) if (workdir / name).exists()]
+    there = [name for name in (*WRITTEN, catalogue.FILE, EPOCHS) if (workdir / name).exists()]
     if there and not _is_ours(workdir):
         raise UserError(
             f"{workdir} holds {there[0]}, which is not of a run of ours and would be replaced; use another --workdir"

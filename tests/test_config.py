@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig, from_mapping
+from alterrec_jax.config import (
+    MODELS,
+    NEGATIVES,
+    AlterRecConfig,
+    FusedNetworkConfig,
+    MiningConfig,
+    NetworkConfig,
+    TextNetworkConfig,
+    from_mapping,
+)
 from alterrec_jax.errors import UserError
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -70,6 +79,12 @@ def test_defaults_make_sense() -> None:
         ("protocol.alpha", NAN),
         ("protocol.targets", "first"),
         ("protocol.select_on", "hits@10"),
+        ("model", "gru4rec"),
+        ("mining.negatives", "hard"),
+        ("fused.encoder", "gru"),
+        ("fused.operation", "product"),
+        ("fused.dim", 0),
+        ("fused.temperature", NAN),
         ("seed", -1),
         ("seed", 2**32),
         ("max_length", 0),
@@ -109,6 +124,41 @@ def test_positives_are_not_limited_where_they_are_not_used() -> None:
     assert changed(AlterRecConfig(), "mining", mining).check().mining.p == 5
 
 
+def combined(model: str, negatives: str, augment: bool) -> AlterRecConfig:
+    """The defaults, with these choices."""
+    return AlterRecConfig(model=model, mining=MiningConfig(negatives=negatives, augment=augment))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("negatives", NEGATIVES)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_peer_needs_two_networks_and_augmentation_needs_a_peer(model: str, negatives: str, augment: bool) -> None:
+    config = combined(model, negatives, augment)
+    if model != "alterrec" and negatives == "peer":
+        with pytest.raises(UserError, match=f"mining.negatives is peer.*'full', for model={model} has no peer"):
+            config.check()
+    elif negatives != "peer" and augment:
+        with pytest.raises(UserError, match="mining.augment is True; it must be False where the negatives are not"):
+            config.check()
+    else:
+        assert config.check() is config
+
+
+@pytest.mark.parametrize(
+    ("operation", "dim", "heads", "width"),
+    [("concat", 7, 2, 14), ("concat", 7, 3, 14), ("sum", 7, 2, 7), ("sum", 6, 3, 6), ("concat", 3, 6, 6)],
+)
+def test_heads_divide_the_width_of_what_was_fused(operation: str, dim: int, heads: int, width: int) -> None:
+    fused = FusedNetworkConfig(encoder="transformer", dim=dim, heads=heads, operation=operation)
+    config = dataclasses.replace(AlterRecConfig(), fused=fused)
+    if width % heads:
+        message = rf"fused.heads is {heads}; it must be a divisor of the width of its embeddings \({width}\)"
+        with pytest.raises(UserError, match=message):
+            config.check()
+    else:
+        assert config.check() is config
+
+
 def test_heads_do_not_matter_to_a_mean_encoder() -> None:
     assert changed(AlterRecConfig(), "id", NetworkConfig(encoder="mean", dim=7)).check().id.dim == 7
 
@@ -119,6 +169,7 @@ def test_configuration_survives_json(values: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     again = from_mapping(AlterRecConfig, plain)
     assert again == config
+    assert type(again.fused) is FusedNetworkConfig
     assert type(again.text) is TextNetworkConfig and type(again.text.mlp_hidden) is tuple
     assert type(again.mining.beta) is float
 

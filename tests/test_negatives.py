@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alterrec_jax.mining import peer_window, random_negatives
-from alterrec_jax.negatives import CountedNegatives, Negatives, SharedNegatives, WindowNegatives
+from alterrec_jax.negatives import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
 from tests.oracles import mining as oracle
 
 PREFIXES, ITEMS, DIM, K1, K2 = 7, 23, 4, 3, 17
@@ -31,6 +31,17 @@ def test_window() -> None:
             wanted[row, item] = 1
     window = peer_window(queries, table, K1, K2)
     assert_counts(WindowNegatives(jnp.asarray(queries), jnp.asarray(table), window, jnp.asarray(TARGETS)), wanted)
+
+
+def test_every_other() -> None:
+    wanted = np.ones((PREFIXES, ITEMS))
+    for row, target in enumerate(TARGETS.tolist()):
+        wanted[row, target] = 0
+    assert_counts(EveryOther(jnp.asarray(TARGETS)), wanted)
+    every_stretch = EveryOther(jnp.asarray(TARGETS)).counts
+    for start in (0, 5, 16, ITEMS - 1):
+        for size in (1, ITEMS - start):
+            np.testing.assert_array_equal(every_stretch(start, size), wanted[:, start : start + size])
 
 
 def test_counted() -> None:

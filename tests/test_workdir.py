@@ -66,12 +66,13 @@ def test_a_file_system_without_locks_is_no_hindrance(
         ("history.csv", "date,price"),
         ("curves.png", ""),
         ("tensorboard/events.out.tfevents.1", ""),
+        ("epochs/3/notes.txt", "of an excavation"),
     ],
 )
 def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(
     tmp_path: pathlib.Path, name: str, content: str
 ) -> None:
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(content)
     before = contents(tmp_path)
     with pytest.raises(UserError, match=rf"{tmp_path} holds {name.split('/')[0]}.* use another --workdir"):

@@ -1,7 +1,7 @@
 """Checkpoints by orbax: the whole run in each, verified on the way back.
 
-A checkpoint holds three items: `state` (both networks' parameters, optimizer states and sums of the epoch),
-`best` (both networks' parameters at the best validation so far) and `meta` (JSON: the place in the schedule and in the
+A checkpoint holds three items: `state` (the networks' parameters, optimizer states and sums of the epoch),
+`best` (the networks' parameters at the best validation so far) and `meta` (JSON: the place in the schedule and in the
 epoch, the history of the epochs, the best so far, the configuration, the dataset, and digests of the arrays). Orbax
 writes beside and renames, so a checkpoint that has its name is complete; the digests tell whether it is still intact.
 """
@@ -45,7 +45,7 @@ class CheckpointStore:
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False, folder: str = FOLDER):
         self._folder, self._read_only = pathlib.Path(workdir).absolute() / folder, read_only
-        kept = _KEPT if folder == FOLDER else None
+        kept = None if folder == EPOCHS else _KEPT
         # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
         # run clears away meanwhile.
         options = (

@@ -57,7 +57,7 @@ class TextNetworkConfig(NetworkConfig):
 
 @dataclasses.dataclass(frozen=True)
 class FusedNetworkConfig(NetworkConfig):
-    """NFRec's only network (appendix A); its text encoder is the MLP of `text`."""
+    """NFRec's only network (appendix A); its text encoder is that of `text`, but for its width and norm."""
 
     encoder: str = "mean"
     dim: int = 300  # width of the ID and of the text embeddings, before they are fused

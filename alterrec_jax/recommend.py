@@ -5,7 +5,6 @@ empty one say, gets what is bought most: all its scores would tie.
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,12 +14,12 @@ import numpy as np
 
 from alterrec_jax.encode import Prefixes
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.batching import default_batch_size
-from alterrec_jax.evaluation.ranking import component_scores, padded_table, used_weights, view_scores
+from alterrec_jax.evaluation.counting import BLOCK, padded_table, row_width
+from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
+from alterrec_jax.top_items import NOTHING, Best, Sought, block_of, with_block, without
 from alterrec_jax.trained import Trained
 
 _SESSIONS_AT_ONCE = 64
-_NOTHING = np.iinfo(np.int32).max  # no item has this number
 
 
 class Recommendation(NamedTuple):
@@ -63,8 +62,15 @@ class Recommender:
             name: self.trained.encoder(name, new_vectors=self.new_vectors if name == "text" else None)
             for name in wanted
         }
-        self._tables = {name: padded_table(encoder.tables[name]) for name, encoder in self._encoders.items()}
-        self._counts = jnp.asarray(self.trained.dataset.train_counts[: self._catalogue], jnp.float32)
+        self._block = BLOCK if self._catalogue > IN_BLOCKS else row_width(self._catalogue)
+        self._tables = {
+            name: padded_table(encoder.tables[name][: self._catalogue], self._block)
+            for name, encoder in self._encoders.items()
+        }
+        if len(self.new_vectors):
+            self._new_table = padded_table(self._encoders["text"].tables["text"][self._catalogue :])
+        counts = self.trained.dataset.train_counts[: self._catalogue]
+        self._counts = jnp.asarray(np.pad(counts, (0, -len(counts) % self._block)), jnp.float32)
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
@@ -73,15 +79,15 @@ class Recommender:
         network gives it among the catalogue and the new items, and moves what stood there down by one.
 
         Args:
-          sessions: item numbers, the latest last; new items may be among them, and are known to the text network.
+          sessions: item numbers, the latest last; new items may be among them. They are known to the text part alone,
+            which the main score of NFRec is not made of.
           k: how many; at most as many as there are items.
         """
         total = self._catalogue + len(self.new_vectors)
         if not 1 <= k <= total:
             raise UserError(f"--k={k} is not between 1 and the number of items, {total}")
-        at_once = min(_SESSIONS_AT_ONCE, default_batch_size(total))
-        for start in range(0, len(sessions), at_once):
-            yield from self._some(sessions[start : start + at_once], k)
+        for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
+            yield from self._some(sessions[start : start + _SESSIONS_AT_ONCE], k)
 
     def _some(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         lengths = np.fromiter((len(session) for session in sessions), np.int64, len(sessions))
@@ -91,7 +97,7 @@ class Recommender:
             session=np.arange(len(sessions)),
             length=lengths,
         )
-        queries = {
+        encoded = {
             name: np.concatenate([batch[name] for batch in encoder.encode(prefixes)])
             for name, encoder in self._encoders.items()
         }
@@ -99,25 +105,32 @@ class Recommender:
         known = lengths if "text" in self._weights else self._of_catalogue(sessions)
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
         padding = ((0, shape - len(sessions)), (0, 0))
-        # The scores are those of evaluation, made by its functions: what ties there ties here.
-        scores = {name: component_scores(np.pad(queries[name], padding), table) for name, table in self._tables.items()}
-        columns = min(map(len, self._tables.values()))  # of the catalogue; there may be more of the text part
-        main = view_scores({name: part[:, :columns] for name, part in scores.items()}, self._weights)
-        found = jax.device_get(
-            _select(
-                main,
-                scores.get("text", main),
-                np.pad(self._seen(sessions), padding, constant_values=_NOTHING),
-                np.pad((known > 0)[:, None], padding),
-                np.pad((lengths > 0)[:, None], padding),
-                self._counts,
-                new=len(self.new_vectors),
-                k=k,
-            )
-        )
+        queries = {name: jnp.asarray(np.pad(query, padding)) for name, query in encoded.items()}
+        seen = jnp.asarray(np.pad(self._seen(sessions), padding, constant_values=NOTHING))
+        new_scores = self._new_scores(queries, seen, jnp.asarray(np.pad((lengths > 0)[:, None], padding)))
+        sought = Sought(seen, jnp.asarray(np.pad((known > 0)[:, None], padding)), self._counts, new_scores)
+        best = Best.nothing(shape, min(k, self._catalogue), len(self.new_vectors))
+        for start in range(0, self._catalogue, self._block):
+            # The scores are those of evaluation, made by its functions: what ties there ties here.
+            scores = {
+                name: component_scores(queries[name], block_of(table, start, self._block))
+                for name, table in self._tables.items()
+            }
+            main = view_scores(scores, self._weights)
+            best = with_block(best, main, scores.get("text", main), start, sought, catalogue=self._catalogue)
+        found = jax.device_get((best.scores, best.items, new_scores, best.ranks))
         for row, some in enumerate(known):
             by = self.trained.system.main if some else "popularity"
             yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
+
+    def _new_scores(self, queries: dict[str, jax.Array], seen: jax.Array, known: jax.Array) -> jax.Array:
+        """float32 [session, new item], as `Sought` has them; `known` to the text part, bool [session, 1]."""
+        new = len(self.new_vectors)
+        if not new:
+            return jnp.zeros((len(seen), 0))
+        scores = component_scores(queries["text"], self._new_table)[:, :new]
+        beyond = jnp.where((seen >= self._catalogue) & (seen < NOTHING), seen - self._catalogue, NOTHING)
+        return jnp.where(known, without(scores, beyond), -jnp.inf)
 
     def _of_catalogue(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
         """int64 [session], how many items of the catalogue each holds."""
@@ -126,54 +139,10 @@ class Recommender:
     def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
         """int32 [session, place], what each session holds if that is to be left out; few widths occur."""
         longest = max(map(len, sessions)) if self.exclude_session_items else 0
-        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 0), _NOTHING, np.int32)
+        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 0), NOTHING, np.int32)
         for row, session in zip(seen, sessions, strict=True):
             row[: min(longest, len(session))] = session[:longest]
         return seen
-
-
-@functools.partial(jax.jit, static_argnames=("new", "k"))
-def _select(
-    main: jax.Array,
-    text: jax.Array,
-    seen: jax.Array,
-    known: jax.Array,
-    known_to_text: jax.Array,
-    counts: jax.Array,
-    *,
-    new: int,
-    k: int,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Top k of the catalogue (scores, items), and of the new items their text scores and text ranks.
-
-    Args:
-      main: of the main view, float32 [session, item], of the catalogue, and padding behind it.
-      text: float32 [session, item], of the catalogue and of the new items, and padding behind them; read only if
-        there are new items.
-      seen: int32 [session, place], items to leave out; `_NOTHING` where there is none.
-      known: bool [session, 1], whether the main view knows something of the session; else it is scored by `counts`.
-      known_to_text: bool [session, 1], whether the text part does; else new items are left out.
-      counts: float32 [item], of the catalogue.
-      new: how many new items there are.
-      k: how many of the catalogue are wanted.
-    """
-    catalogue = len(counts)
-    scores, items = jax.lax.top_k(
-        _without(jnp.where(known, main[:, :catalogue], counts[None, :]), seen), min(k, catalogue)
-    )
-    if not new:
-        none = jnp.zeros((len(main), 0))
-        return scores, items, none, none.astype(jnp.int32)
-    text = _without(text[:, : catalogue + new], seen)
-    new_scores = jnp.where(known_to_text, text[:, catalogue:], -jnp.inf)
-    by_text = jnp.sort(text[:, :catalogue], axis=1)
-    ranks = catalogue - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(by_text, new_scores)
-    return scores, items, new_scores, ranks
-
-
-def _without(scores: jax.Array, seen: jax.Array) -> jax.Array:
-    """The scores [session, item], minus infinity where an item was seen."""
-    return scores.at[jnp.arange(len(seen))[:, None], seen].set(-jnp.inf, mode="drop")
 
 
 def _merge(

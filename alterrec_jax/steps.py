@@ -1,7 +1,7 @@
-"""The train steps: pure functions, one per network and phase, compiled apart.
+"""The train steps: pure functions, one for each kind of turn, compiled apart.
 
 A step sees both parameter sets by name: the state of the network that trains, which it returns changed, and the
-frozen peer, which it only reads.
+frozen peer, if the turn has one, which it only reads.
 """
 
 from collections.abc import Callable, Mapping

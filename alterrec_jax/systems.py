@@ -63,12 +63,11 @@ def build_system(config: AlterRecConfig, items: int) -> System:
         parts = {name: Part(network, "fused") for name, network in build_fused(config, items).items()}
         views: dict[str, View] = {name: {name: 1.0} for name in parts}
         return System({"fused": parts["fused"].network}, {"fused": config.fused}, parts, views)
-    networks = build_networks(config, items)
     views = fusion_views(config.protocol.alpha)
     if config.model != "alterrec":
-        networks = {config.model: networks[config.model]}
         views = {config.model: views[config.model]}
     configs = {"id": config.id, "text": config.text}
+    networks = {name: network for name, network in build_networks(config, items).items() if name in views}
     return System(
         networks,
         {name: configs[name] for name in networks},

@@ -5,11 +5,11 @@ one base key by what they are for and when, so a run that is killed and continue
 """
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 import math
 import pathlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax import steps
-from alterrec_jax.catalogue import encoder_of, write_catalogue
+from alterrec_jax.catalogue import write_catalogue
 from alterrec_jax.checkpoint import EPOCHS, Checkpoint, CheckpointStore
-from alterrec_jax.config import AlterRecConfig, MiningConfig, from_mapping
+from alterrec_jax.config import AlterRecConfig, MiningConfig
 from alterrec_jax.cpu import steps_in_flight
 from alterrec_jax.data.batches import BatchGroup, TrainBatches
 from alterrec_jax.data.dataset import Dataset, Sessions
@@ -32,6 +32,7 @@ from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY, mean_cross_entr
 from alterrec_jax.evaluation.protocol import Protocol, validate
 from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.models.alterrec import item_features
+from alterrec_jax.place import Place, check_same_run, record_of
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
 from alterrec_jax.schedule import Turn, turn_of_epoch
@@ -49,25 +50,6 @@ class Interrupted(Exception):
 
 class Diverged(UserError):
     """A loss stopped being finite: the configuration's fault, not that of the place where it trains."""
-
-
-@dataclasses.dataclass
-class Place:
-    """Where a run is, and what it has seen: the part of a checkpoint that is not arrays.
-
-    Attributes:
-      epoch: the epoch it is in, from 0.
-      step: steps of that epoch that are done.
-      seconds: time spent on them.
-      history: one flat record for each epoch that is done.
-      best: the record of the best of them, or None.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best: dict[str, Any] | None = None
 
 
 def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
@@ -94,7 +76,7 @@ class Trainer:
     ):
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
         items = dataset.catalogue_size
-        self._window = clip_window(config.mining, items)
+        self._window = (0, items) if config.mining.negatives == "full" else clip_window(config.mining, items)
         self._system = build_system(config, items)
         self._features = item_features(dataset.text_vectors[:items], config.precision)
         self._batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
@@ -146,7 +128,7 @@ class Trainer:
         self._place = Place()
         record = self._store.restore_newest(None, None)
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
-            self._check_same_run(record.meta)
+            check_same_run(self._workdir, record.meta, self._config, self._dataset)
         found = self._store.restore_newest(self._states, self._best)
         if found is not None:
             self._states = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), found.state)
@@ -156,6 +138,8 @@ class Trainer:
             say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
         if self._epochs is not None:  # those of a run that died before its checkpoint, or of one that was here before
             self._epochs.forget_after(self._place.epoch - 1)
+        else:
+            shutil.rmtree(self._workdir / EPOCHS, ignore_errors=True)
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
         say(
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
@@ -164,21 +148,6 @@ class Trainer:
         self._log = RunLog(self._workdir, self._config, self._place.history)  # first: config.json tells whose this is
         write_catalogue(self._workdir, self._dataset)
         self._saved_at = time.monotonic()
-
-    def _check_same_run(self, meta: Mapping[str, Any]) -> None:
-        there, here = (_flat(_plain(config)) for config in (from_mapping(AlterRecConfig, meta["config"]), self._config))
-        for name in sorted(there.keys() | here.keys()):
-            if name != "checkpoint_seconds" and there.get(name) != here.get(name):  # that changes no number
-                raise UserError(
-                    f"{self._workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
-                    "use another --workdir, or remove that one"
-                )
-        trained_on = meta["dataset"]
-        if trained_on["fingerprint"] != self._dataset.fingerprint:
-            raise UserError(
-                f"{self._workdir} holds a run on another dataset ({trained_on['path']}, {trained_on['fingerprint']}) "
-                f"than {self._dataset.path} ({self._dataset.fingerprint}); use another --workdir"
-            )
 
     def _finished(self) -> bool:
         schedule, place = self._config.schedule, self._place
@@ -304,16 +273,7 @@ class Trainer:
     def _save(self) -> None:
         """Saves the run's place, unless a network has diverged."""
         self._check_finite()
-        meta = {
-            "place": dataclasses.asdict(self._place),
-            "finished": self._finished(),
-            "config": _plain(self._config),
-            "dataset": {
-                "path": str(self._dataset.path.absolute()),
-                "fingerprint": self._dataset.fingerprint,
-                "text_encoder": encoder_of(self._dataset),
-            },
-        }
+        meta = record_of(self._place, self._finished(), self._config, self._dataset)
         self._store.save(self._number(), Checkpoint(self._states, self._best, meta))
         self._saved_at = time.monotonic()
 
@@ -336,19 +296,3 @@ class Trainer:
 def _on_host(tree: Any) -> Any:
     """A copy in host memory that no donated buffer can reach."""
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
-
-
-def _plain(config: AlterRecConfig) -> dict[str, Any]:
-    """The configuration as JSON holds it: tuples are lists."""
-    return jax.tree.map(
-        lambda v: list(v) if isinstance(v, tuple) else v,
-        dataclasses.asdict(config),
-        is_leaf=lambda v: isinstance(v, tuple),
-    )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat

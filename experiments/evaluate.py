@@ -1,4 +1,4 @@
-"""Evaluates the best checkpoint of a run on a split: fused, ID and text, with the baselines beside them.
+"""Evaluates the best checkpoint of a run on a split: every view of its model, with the baselines beside them.
 
 python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
 """
@@ -38,7 +38,8 @@ def main() -> int:
     keep_freed_memory()
     sweep = alpha_sweep(_alphas(_ALPHA.value)) if _ALPHA.value else None
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
-    if sweep and trained.config.model != "alterrec":
+    fuses = trained.config.model == "alterrec"
+    if sweep and not fuses:
         raise UserError(f"--alpha weighs two networks, but {_WORKDIR.value} holds model={trained.config.model}")
     if not trained.finished:
         say(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
@@ -58,7 +59,8 @@ def main() -> int:
         sweep=sweep,
         bootstrap=Bootstrap(resamples=_RESAMPLES.value),
         notes={
-            "alpha": settings.alpha,
+            **({"alpha": settings.alpha} if fuses else {}),
+            "model": trained.config.model,
             "seed": trained.config.seed,
             "selected_on": f"validation {settings.select_on}",
             "best_epoch": trained.best["epoch"] + 1,

@@ -1,4 +1,4 @@
-"""Trains AlterRec on a prepared dataset, or continues a run that was interrupted.
+"""Trains AlterRec, or another model (`--config.model`), on a prepared dataset, or continues a run that was interrupted.
 
     python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=DIR --workdir=DIR
 
@@ -45,13 +45,10 @@ def main() -> int:
         return cli.EXIT_RESUME
     except KeyboardInterrupt:
         raise UserError("interrupted; the same command continues from the last checkpoint") from None
+    end = f"_{config.protocol.select_on}"
     say(
         f"best epoch {best['epoch'] + 1} by validation {config.protocol.select_on}: "
-        + "  ".join(
-            f"{view} {best[name]:.4f}"
-            for view in ("fused", "id", "text")
-            if (name := f"{view}_{config.protocol.select_on}") in best
-        )
+        + "  ".join(f"{name.removesuffix(end)} {value:.4f}" for name, value in best.items() if name.endswith(end))
     )
     return 0
 

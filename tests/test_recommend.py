@@ -77,9 +77,13 @@ def expected(trained: Trained, session: list[int], vectors: np.ndarray, exclude:
 
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize("new", [0, NEW])
+@pytest.mark.parametrize("in_blocks", [False, True])
 def test_ranking_is_that_of_the_oracle(
-    trained: Trained, new: int, exclude: bool, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, new: int, exclude: bool, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if in_blocks:  # as of a long catalogue, with a rest
+        monkeypatch.setattr(recommend, "IN_BLOCKS", 5)
+        monkeypatch.setattr(recommend, "BLOCK", 8)
     monkeypatch.setattr(recommend, "_SESSIONS_AT_ONCE", 3)  # a last batch of two
     vectors = new_vectors()[:new]
     sessions = [session for session in SESSIONS if max(session, default=0) < CATALOGUE + new]

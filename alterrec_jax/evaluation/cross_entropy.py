@@ -25,7 +25,7 @@ _SAMPLE = 4096
 def sample_of_training(dataset: Dataset, count: int = _SAMPLE) -> Targets:
     """The targets of training sessions drawn at random, always the same, so many of them (or all, if there are fewer).
 
-    Every item of a training session after its first is one.
+    Every item of a training session after its first, or from its `first_target` on, is one.
     """
     targets = select_targets(dataset.splits["train"], "all_prefixes")
     place = np.random.default_rng(0).permutation(len(dataset.splits["train"]))[targets.session]

@@ -35,7 +35,7 @@ from alterrec_jax.progress import progress
 
 View = Mapping[str, float]
 
-_IN_BLOCKS = 2**16  # a catalogue of more items is scored in blocks of them
+IN_BLOCKS = 2**16  # a catalogue of more items is scored in blocks of them
 _TARGETS_AT_ONCE = 256  # there
 
 Counter = Callable[[jax.Array, jax.Array, jax.Array], Counts]
@@ -109,7 +109,7 @@ def rank_targets(
         raise ValueError(f"the view '{empty[0]}' gives no component a weight")
     if missing := [name for name in needed if name not in tables]:
         raise ValueError(f"a view weighs the component '{missing[0]}', which has no table")
-    in_blocks = catalogue > _IN_BLOCKS
+    in_blocks = catalogue > IN_BLOCKS
     padded = {name: padded_table(tables[name], *([BLOCK] if in_blocks else [])) for name in needed}
     size = batch_size or (_TARGETS_AT_ONCE if in_blocks else default_batch_size(catalogue))
     counters = _in_blocks(padded, used, catalogue) if in_blocks else _in_rows(padded, used, catalogue)

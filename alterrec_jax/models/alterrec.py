@@ -63,7 +63,7 @@ def build_network(config: NetworkConfig, items: ItemEncoder, width: int, max_len
             "items": items.init(table_key, features),
             "encoder": encoder.init(encoder_key, jnp.zeros((1, max_length, width)), rows, True).get("params", {}),
         }
-        return _uniform(uniform_key, params, config.dim) if config.init == "uniform" else params
+        return _uniform(uniform_key, params, width) if config.init == "uniform" else params
 
     return Network(init, item_embeddings, session_embeddings)
 

@@ -57,7 +57,10 @@ def nfrec(base: AlterRecConfig, operation: str) -> AlterRecConfig:
     """Naive fusion, sessions by their mean (appendix A); width, dropout and optimizer are those of the ID network."""
     like = {
         name: getattr(base.id, name)
-        for name in ("dim", "dropout", "item_norm", "temperature", "init", "learning_rate", "weight_decay")
+        for name in (
+            *("dim", "dropout", "item_norm", "temperature", "init"),
+            *("learning_rate", "weight_decay", "decay_every", "decay_factor"),
+        )
     }
     joint = changed(
         base,

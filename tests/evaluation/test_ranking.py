@@ -52,7 +52,7 @@ def expected(sessions, targets, scores, exclude):
 def counted_in(request, monkeypatch):
     """Whether scores are counted in whole rows, or as those of a long catalogue, in blocks that leave a rest."""
     if request.param == "blocks":
-        monkeypatch.setattr(ranking, "_IN_BLOCKS", 4)
+        monkeypatch.setattr(ranking, "IN_BLOCKS", 4)
         for module in (ranking, counting):
             monkeypatch.setattr(module, "BLOCK", 8)
         monkeypatch.setattr(counting, "_HASHED", 5)
@@ -164,7 +164,7 @@ def test_a_long_catalogue_is_ranked_alike_in_rows_and_in_blocks(monkeypatch):
         tables["text"][twin] = tables["text"][(twin * 5) % 97]
     queries = {name: rng.normal(size=(len(targets), dim)).astype(np.float32) for name in ("id", "text")}
     rows = rank_targets(batches(queries), tables, fusion_views(0.3), targets)
-    monkeypatch.setattr(ranking, "_IN_BLOCKS", 1000)
+    monkeypatch.setattr(ranking, "IN_BLOCKS", 1000)
     for module in (ranking, counting):
         monkeypatch.setattr(module, "BLOCK", 256)
     blocks = rank_targets(batches(queries), tables, fusion_views(0.3), targets)

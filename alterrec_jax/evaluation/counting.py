@@ -6,7 +6,7 @@ and two products may round the same score differently; there, items whose rows a
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -60,118 +60,158 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
     """
     inside = item < catalogue
     target = jnp.take_along_axis(scores, jnp.where(inside, item, 0)[:, None], axis=1)
+    where = where & (excluded < catalogue)
+    counted = jnp.arange(scores.shape[1]) < catalogue
+    above, equal, finite = _tally(scores, scores > target, scores == target, counted, excluded, where)
+    return *_missed(above, equal, item, excluded, where, catalogue), finite
+
+
+def _tally(
+    scores: jax.Array, higher: jax.Array, alike: jax.Array, counted: jax.Array, excluded: jax.Array, where: jax.Array
+) -> Counts:
+    """Counts, of some columns of scores, those that are higher than the target and those that are like it.
+
+    Args:
+      scores, higher, alike: [batch, item], of items a multiple of 128.
+      counted: bool [item], which columns are candidates.
+      excluded: int32 [batch, position], columns that are none in a row, each once; `where` says which of them are real.
+      where: bool [batch, position].
+    """
     # Memory is read once: three counts of a few items fit into one number, which is taken apart afterwards.
-    kind = jnp.where(scores > target, 1, 0) + jnp.where(scores == target, 1 << _BITS, 0)
-    kind += jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
-    kind = jnp.where((jnp.arange(scores.shape[1]) < catalogue)[None], kind, 0)
+    kind = (
+        jnp.where(higher, 1, 0) + jnp.where(alike, 1 << _BITS, 0) + jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
+    )
+    kind = jnp.where(counted[None], kind, 0)
     counts = jnp.sum(kind.reshape(len(scores), -1, _ITEM_MULTIPLE), axis=2, dtype=jnp.int32)
     counts = jax.lax.optimization_barrier(counts)
     above, equal, strange = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
     # Counting all and taking away the few that are excluded spares a mask of the size of the scores.
-    where = where & (excluded < catalogue)
-    gone = jnp.take_along_axis(scores, jnp.where(where, excluded, 0), axis=1)
-    above -= jnp.sum(where & (gone > target), axis=1, dtype=jnp.int32)
-    equal -= jnp.sum(where & (gone == target), axis=1, dtype=jnp.int32)
-    return *_missed(above, equal, item, excluded, where, catalogue), ~jnp.any(strange)
+    gone = jnp.take_along_axis(kind, jnp.where(where, excluded, 0), axis=1)
+    above -= jnp.sum(where & (gone & 1 > 0), axis=1, dtype=jnp.int32)
+    equal -= jnp.sum(where & (gone >> _BITS & 1 > 0), axis=1, dtype=jnp.int32)
+    return above, equal, ~jnp.any(strange)
 
 
 def count_in_blocks(
-    queries: Sequence[jax.Array],
-    tables: Sequence[jax.Array],
-    weights: Sequence[float],
-    same: jax.Array,
+    queries: Mapping[str, Any],
+    tables: Mapping[str, jax.Array],
+    views: Mapping[str, Mapping[str, float]],
+    same: Mapping[str, jax.Array],
     item: jax.Array,
     excluded: jax.Array,
     where: jax.Array,
     *,
     catalogue: int,
-) -> Counts:
-    """`count_ranks` of the weighted sum of some components, with no more than `BLOCK` items scored at a time.
+) -> dict[str, Counts]:
+    """`count_ranks` of every view, with no more than `BLOCK` items scored at a time.
 
     Args:
       queries: float32 [batch, dim] of each component.
       tables: float32 [item, dim] of each component, padded to a multiple of `BLOCK` items.
-      weights: of each component.
-      same: int32 [item], padded likewise: the `twins` of these tables.
+      views: of each view, the weights of its components.
+      same: of each view, int32 [item], padded likewise: the `twins` of the tables that it weighs.
       item, excluded, where, catalogue: as of `count_ranks`.
     """
-    parts = tuple(queries), tuple(tables), tuple(map(float, weights))
+    of = {name: jnp.asarray(queries[name], jnp.float32) for name in tables}
+    weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
     inside = jnp.where(item < catalogue, item, 0)
-    target, twin = _score_of_item(*parts, inside), same[inside]
-    above = equal = jnp.zeros(len(item), jnp.int32)
-    finite = jnp.bool_(True)
+    sought = _sought(of, tables, weights, same, inside)
+    total = {view: (jnp.zeros(len(item), jnp.int32),) * 2 + (jnp.bool_(True),) for view in views}
     for start in range(0, catalogue, BLOCK):
-        of_block = _count_block(*parts, same, target, twin, excluded, where, start, block=BLOCK, catalogue=catalogue)
-        above, equal, finite = above + of_block[0], equal + of_block[1], finite & of_block[2]
-    return *_missed(above, equal, item, excluded, where & (excluded < catalogue), catalogue), finite
+        total = _with_block(
+            total, of, tables, weights, same, sought, excluded, where, start, block=BLOCK, catalogue=catalogue
+        )
+    return {
+        view: (*_missed(above, equal, item, excluded, where & (excluded < catalogue), catalogue), finite)
+        for view, (above, equal, finite) in total.items()
+    }
 
 
 def twins(tables: Sequence[Any]) -> np.ndarray:
     """int32 [item]: of each item the first one with the same rows in all the tables, each float [item, dim]."""
-    tables = [np.asarray(table, np.float32) for table in tables]
-    items = len(tables[0])
-    draw = np.random.default_rng(0)
-    factors = [draw.integers(2**63, size=table.shape[1], dtype=np.uint64) * 2 + 1 for table in tables]
-
-    def bits(table: np.ndarray, rows: Any) -> np.ndarray:
-        return (table[rows] + np.float32(0)).view(np.uint32)  # that makes -0 a 0
-
-    hashes = np.zeros(items, np.uint64)
-    first = np.arange(items)
-    parts = [slice(start, start + _HASHED) for start in range(0, items, _HASHED)]
-    for part in parts:
-        for table, factor in zip(tables, factors, strict=True):
-            hashes[part] += bits(table, part).astype(np.uint64) @ factor
-    _, lead, group = np.unique(hashes, return_index=True, return_inverse=True)
-    for part in parts:
-        led = lead[group[part]]
-        equal = np.logical_and.reduce([(bits(t, part) == bits(t, led)).all(axis=1) for t in tables])
-        first[part] = np.where(equal, led, first[part])  # rows that only share a hash stand alone
+    first = np.zeros(len(tables[0]), np.int64)
+    for table in tables:
+        first = _first_of_group(first * len(first) + _twins_of(np.asarray(table, np.float32)))
     return first.astype(np.int32)
 
 
+def _twins_of(table: np.ndarray) -> np.ndarray:
+    """int64 [item]: `twins` of a single table."""
+    factors = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64) * 2 + 1
+
+    def bits(rows: Any) -> np.ndarray:
+        return (table[rows] + np.float32(0)).view(np.uint32)  # that makes -0 a 0
+
+    parts = [slice(start, start + _HASHED) for start in range(0, len(table), _HASHED)]
+    hashes = np.concatenate([bits(part).astype(np.uint64) @ factors for part in parts])
+    first, alone = _first_of_group(hashes), np.arange(len(table))
+    shared = np.flatnonzero(first != alone)
+    different = (bits(shared) != bits(first[shared])).any(axis=1)
+    first[shared[different]] = shared[different]  # rows that only share a hash stand alone
+    return first
+
+
+def _first_of_group(keys: np.ndarray) -> np.ndarray:
+    """int64 [item]: of each item the first one with the same key."""
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    return first[group]
+
+
+Weights = dict[str, dict[str, float]]
+
+
 @jax.jit
-def _score_of_item(
-    queries: tuple[jax.Array, ...], tables: tuple[jax.Array, ...], weights: tuple[float, ...], item: jax.Array
-) -> jax.Array:
-    """float32 [batch], the score of one item for each query."""
-    rows = zip(queries, tables, weights, strict=True)
-    return sum(
-        (weight * jnp.einsum("bd,bd->b", query, table[item], precision="highest") for query, table, weight in rows),
-        jnp.zeros((), jnp.float32),
-    )
+def _sought(
+    queries: dict[str, jax.Array],
+    tables: dict[str, jax.Array],
+    weights: Weights,
+    same: Mapping[str, jax.Array],
+    item: jax.Array,
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Of every view, the targets' scores, float32 [batch], and their twins, int32 [batch]."""
+    scores = {
+        name: jnp.einsum("bd,bd->b", query, tables[name][item], precision="highest") for name, query in queries.items()
+    }
+    return {view: (_weighed(scores, of_view), same[view][item]) for view, of_view in weights.items()}
 
 
 @functools.partial(jax.jit, static_argnames=("block", "catalogue"))
-def _count_block(
-    queries: tuple[jax.Array, ...],
-    tables: tuple[jax.Array, ...],
-    weights: tuple[float, ...],
-    same: jax.Array,
-    target: jax.Array,
-    twin: jax.Array,
+def _with_block(
+    total: dict[str, Counts],
+    queries: dict[str, jax.Array],
+    tables: dict[str, jax.Array],
+    weights: Weights,
+    same: Mapping[str, jax.Array],
+    sought: dict[str, tuple[jax.Array, jax.Array]],
     excluded: jax.Array,
     where: jax.Array,
     start: jax.Array | int,
     *,
     block: int,
     catalogue: int,
-) -> Counts:
-    """What the items from `start` on add to the counts."""
-    parts = zip(queries, tables, weights, strict=True)
-    scores = sum(
-        (weight * scores_of(query, stretch(table, start, block)) for query, table, weight in parts),
-        jnp.zeros((), jnp.float32),
+) -> dict[str, Counts]:
+    """The counts so far, and those of the items from `start` on."""
+    # The barrier: each product is made once and not again for every use.
+    components = jax.lax.optimization_barrier(
+        {name: scores_of(query, stretch(tables[name], start, block)) for name, query in queries.items()}
     )
-    items = start + jnp.arange(block, dtype=jnp.int32)
-    counted = jnp.broadcast_to((items < catalogue)[None], scores.shape)
-    here = where & (excluded >= start) & (excluded < start + block)
-    gone = jnp.where(here, excluded - start, block)  # beyond the block, so dropped
-    kept = counted.at[jnp.arange(len(scores))[:, None], gone].set(False, mode="drop")
-    alike = stretch(same, start, block)[None, :] == twin[:, None]
-    above = jnp.sum(kept & ~alike & (scores > target[:, None]), axis=1, dtype=jnp.int32)
-    equal = jnp.sum(kept & (alike | (scores == target[:, None])), axis=1, dtype=jnp.int32)
-    return above, equal, jnp.all(jnp.isfinite(scores) | ~counted)
+    counted = start + jnp.arange(block) < catalogue
+    here = where & (excluded >= start) & (excluded < jnp.minimum(start + block, catalogue))
+    found = {}
+    for view, of_view in weights.items():
+        # And each sum once: what a column is counted as, it is taken away as.
+        scores = jax.lax.optimization_barrier(_weighed(components, of_view))
+        (target, twin), (above, equal, finite) = sought[view], total[view]
+        alike = stretch(same[view], start, block)[None, :] == twin[:, None]
+        higher, level = scores > target[:, None], scores == target[:, None]
+        of_block = _tally(scores, higher & ~alike, level | alike, counted, excluded - start, here)
+        found[view] = above + of_block[0], equal + of_block[1], finite & of_block[2]
+    return found
+
+
+def _weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+    """The weighted sum of some components."""
+    return sum((weight * components[name] for name, weight in weights.items()), jnp.zeros((), jnp.float32))
 
 
 def _missed(

@@ -38,8 +38,8 @@ View = Mapping[str, float]
 IN_BLOCKS = 2**16  # a catalogue of more items is scored in blocks of them
 _TARGETS_AT_ONCE = 256  # there
 
-Counter = Callable[[jax.Array, jax.Array, jax.Array], Counts]
-"""Given item, excluded and where, as of `counting.count_ranks`: the counts of a batch."""
+Counter = Callable[[jax.Array, jax.Array, jax.Array], Iterable[tuple[str, Counts]]]
+"""Given item, excluded and where, as of `counting.count_ranks`: the counts of a batch under each view."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,43 +112,38 @@ def rank_targets(
     in_blocks = catalogue > IN_BLOCKS
     padded = {name: padded_table(tables[name], *([BLOCK] if in_blocks else [])) for name in needed}
     size = batch_size or (_TARGETS_AT_ONCE if in_blocks else default_batch_size(catalogue))
-    counters = _in_blocks(padded, used, catalogue) if in_blocks else _in_rows(padded, used, catalogue)
-    batches = ((count, counters(queries)) for count, queries in rebatch(query_batches, needed, size))
+    counter_of = (_in_blocks if in_blocks else _in_rows)(padded, used, catalogue)
+    batches = ((count, counter_of(queries)) for count, queries in rebatch(query_batches, needed, size))
     return _count_all(batches, tuple(views), targets, exclude, size)
-
-
-Queries = Mapping[str, np.ndarray]
 
 
 def _in_rows(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
-) -> Callable[[Queries], Iterator[tuple[str, Counter]]]:
-    """Of a batch of queries, view by view, what counts in whole rows of scores."""
+) -> Callable[[Mapping[str, np.ndarray]], Counter]:
+    """What makes a batch of queries count, in whole rows of scores."""
 
-    def counters(queries: Queries) -> Iterator[tuple[str, Counter]]:
+    def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
         components = {name: component_scores(queries[name], table) for name, table in tables.items()}
-        for view, weights in used.items():
-            scores = view_scores(components, weights)
-            yield view, functools.partial(count_ranks, scores, catalogue=catalogue)
 
-    return counters
+        def count(item: jax.Array, excluded: jax.Array, where: jax.Array) -> Iterator[tuple[str, Counts]]:
+            for view, weights in used.items():
+                yield view, count_ranks(view_scores(components, weights), item, excluded, where, catalogue=catalogue)
+
+        return count
+
+    return counter_of
 
 
 def _in_blocks(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
-) -> Callable[[Queries], Iterator[tuple[str, Counter]]]:
+) -> Callable[[Mapping[str, np.ndarray]], Counter]:
     """The same in blocks of items."""
     same = {view: jnp.asarray(twins([tables[name] for name in weights])) for view, weights in used.items()}
 
-    def counters(queries: Queries) -> Iterator[tuple[str, Counter]]:
-        for view, weights in used.items():
-            parts = [jnp.asarray(queries[name]) for name in weights], [tables[name] for name in weights]
-            yield (
-                view,
-                functools.partial(count_in_blocks, *parts, list(weights.values()), same[view], catalogue=catalogue),
-            )
+    def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
+        return lambda *batch: count_in_blocks(queries, tables, used, same, *batch, catalogue=catalogue).items()
 
-    return counters
+    return counter_of
 
 
 def rank_rows(
@@ -172,13 +167,13 @@ def rank_rows(
     """
     size = default_batch_size(catalogue)
 
-    def batches() -> Iterator[tuple[int, Iterator[tuple[str, Counter]]]]:
+    def batches() -> Iterator[tuple[int, Counter]]:
         for start in range(0, len(targets), size):
             stop = min(start + size, len(targets))
             scores = np.zeros((size, row_width(catalogue)), np.float32)
             scores[: stop - start, :catalogue] = rows(start, stop)
-            counter = functools.partial(count_ranks, jnp.asarray(scores), catalogue=catalogue)
-            yield stop - start, iter([(name, counter)])
+            count = functools.partial(count_ranks, jnp.asarray(scores), catalogue=catalogue)
+            yield stop - start, lambda *batch, count=count: [(name, count(*batch))]
 
     return _count_all(batches(), (name,), targets, exclude, size)[name]
 
@@ -203,26 +198,26 @@ def view_scores(components: Mapping[str, jax.Array], weights: View) -> jax.Array
 
 
 def _count_all(
-    batches: Iterable[tuple[int, Iterator[tuple[str, Counter]]]],
+    batches: Iterable[tuple[int, Counter]],
     views: tuple[str, ...],
     targets: Targets,
     exclude: Sessions | None,
     size: int,
 ) -> dict[str, Ranks]:
-    """Counts batch by batch; `batches` yields how many of a batch's rows are real and, view by view, what counts."""
+    """Counts batch by batch; `batches` yields how many of a batch's rows are real, and what counts."""
     above = {view: np.zeros(len(targets), np.int32) for view in views}
     equal = {view: np.zeros(len(targets), np.int32) for view in views}
     start = 0
     steps = -(-len(targets) // size)
-    for count, counters in progress(batches, "ranking", total=steps, unit="batch"):
+    for count, counter in progress(batches, "ranking", total=steps, unit="batch"):
         stop = start + count
         if stop > len(targets):
             raise ValueError(f"more queries than the {len(targets)} targets")
         part = targets[start:stop]
         item = jnp.asarray(np.pad(part.item, (0, size - count)))
         excluded, where = _excluded(exclude, part, size)
-        for view, counter in counters:
-            above_part, equal_part, finite = jax.device_get(counter(item, excluded, where))
+        for view, counts in counter(item, excluded, where):
+            above_part, equal_part, finite = jax.device_get(counts)
             if not finite:
                 raise UserError(
                     f"the scores of '{view}' are not all finite (NaN or infinity) for targets {start} to {stop - 1}; "

@@ -55,6 +55,7 @@ def counted_in(request, monkeypatch):
         monkeypatch.setattr(ranking, "IN_BLOCKS", 4)
         for module in (ranking, counting):
             monkeypatch.setattr(module, "BLOCK", 8)
+        monkeypatch.setattr(counting, "_ITEM_MULTIPLE", 4)
         monkeypatch.setattr(counting, "_HASHED", 5)
 
 

@@ -17,7 +17,9 @@ from alterrec_jax.evaluation.groups import group_masks, group_metrics
 from alterrec_jax.evaluation.metrics import metric_values, summarise
 from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
+from alterrec_jax.evaluation.significance import holm, paired_p_value
 from alterrec_jax.evaluation.targets import Targets
+from alterrec_jax.progress import progress
 from alterrec_jax.text_table import aligned
 
 TIE_RULE = "expectation under a random order of tied candidates (McSherry and Najork, ECIR 2008)"
@@ -54,7 +56,8 @@ def evaluate_split(
         each view: "hits@10" and so on, and "intervals": {"hits@10": [low, high], ...};
         "baselines": the same of "popularity", "cooccurrence" and "session_cooccurrence";
         "differences": {"fused - id": the same, ...}: the main view minus every other view and baseline, its
-          intervals paired, since all are resampled alike;
+          intervals paired, since all are resampled alike; and "p": {"hits@20": ..., "ndcg@20": ...}, of the paired test
+          over sessions, adjusted for all of these comparisons (`significance.paired_p_value`, `holm`);
         "sweep": {label: metrics}, if wanted;
         "groups": {grouping: {label: {"n": targets, view or baseline: metrics}}}; see `groups.group_masks`;
         "protocol": how this was measured, and on how much.
@@ -120,12 +123,15 @@ def format_table(result: Mapping[str, Any]) -> str:
     columns = [name for name in next(iter(views.values())) if name != "intervals"]
     interval = next((name for name in reversed(columns) if name.startswith("hits@")), columns[-1])
     level = f"{protocol['bootstrap']['level']:.0%}"
-    rows = [["", *columns, f"{interval}, {level} interval"]]
+    main = next(iter(views))
+    rows = [["", *columns, f"{interval}, {level} interval", f"{main} - it", "p"]]
     for block in blocks:
-        rows += [[name, *(f"{row[c]:.4f}" for c in columns), _range(row, interval)] for name, row in block.items()]
-    if all(not row[-1] for row in rows[1:]):
-        rows = [row[:-1] for row in rows]
-    return f"{aligned(rows)}\n{_caption(protocol)}"
+        for name, row in block.items():
+            tested = _tested(result["differences"].get(f"{main} - {name}", {}), interval)
+            rows.append([name, *(f"{row[c]:.4f}" for c in columns), _range(row, interval), *tested])
+    if all(not row[-3] for row in rows[1:]):
+        rows = [row[:-3] for row in rows]
+    return f"{aligned(rows)}\n{_caption(protocol, interval)}"
 
 
 def _rank_baselines(dataset: Dataset, split: str, targets: Targets, protocol: Protocol) -> dict[str, Ranks]:
@@ -171,18 +177,36 @@ def _measure(
     differences = {
         f"{main} - {name}": entry(means[0] - means[i], drawn[:, 0] - drawn[:, i]) for i, name in enumerate(others, 1)
     }
+    if settings.resamples:
+        tested = [f"{metric}@{max(protocol.ks)}" for metric in ("hits", "ndcg")]
+        pairs = [(name, metric) for name in others for metric in tested]
+        p_values = [
+            paired_p_value(values[main][metric] - values[name][metric], targets.session, seed=settings.seed)
+            for name, metric in progress(pairs, "testing", unit="comparison")
+        ]
+        for (name, metric), p in zip(pairs, holm(p_values).tolist() if pairs else [], strict=True):
+            differences[f"{main} - {name}"].setdefault("p", {})[metric] = p
     return measured, differences
+
+
+def _tested(difference: Mapping[str, Any], metric: str) -> list[str]:
+    """A difference and its p-value, or nothing where no test was made."""
+    if metric not in difference.get("p", {}):
+        return ["", ""]
+    p = difference["p"][metric]
+    return [f"{difference[metric]:+.4f}", "<0.001" if p < 0.001 else f"{p:.3f}"]
 
 
 def _range(row: Mapping[str, Any], metric: str) -> str:
     return "[{:.4f}, {:.4f}]".format(*row["intervals"][metric]) if "intervals" in row else ""
 
 
-def _caption(protocol: Mapping[str, Any]) -> str:
+def _caption(protocol: Mapping[str, Any], metric: str) -> str:
     which = "every item after the first" if protocol["targets"] == "all_prefixes" else "the last item"
     seen = "no candidates" if protocol["exclude_session_items"] else "candidates too"
     return (
         f"{protocol['split']}: {protocol['n_targets']:,} targets ({which} of {protocol['n_sessions']:,} sessions), "
         f"{protocol['n_targets_outside_catalogue']:,} of them outside the catalogue (misses); all "
-        f"{protocol['catalogue']:,} items of the catalogue are ranked, those of the session are {seen}"
+        f"{protocol['catalogue']:,} items of the catalogue are ranked, those of the session are {seen}; differences and "
+        f"p are of {metric}, paired over sessions, p by Holm for all rows"
     )

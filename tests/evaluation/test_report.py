@@ -67,6 +67,8 @@ def test_differences_are_paired(model):
     result = evaluate_split(dataset, "test", provider, tables, fusion_views(1.0), Protocol())
     assert list(result["differences"]) == [f"fused - {other}" for other in ("id", "text", *BASELINES)]
     same, other = result["differences"]["fused - id"], result["differences"]["fused - text"]
+    assert same["p"] == {"hits@20": 1.0, "ndcg@20": 1.0}, "it is the same ranking"
+    assert 0 < other["p"]["ndcg@20"] <= 1
     assert same["hits@20"] == 0 and same["intervals"]["hits@20"] == [0.0, 0.0]
     assert other["hits@20"] == pytest.approx(result["fused"]["hits@20"] - result["text"]["hits@20"])
     popular = result["fused"]["hits@20"] - result["baselines"]["popularity"]["hits@20"]
@@ -109,11 +111,13 @@ def test_table(model):
     assert [line.split("  ")[0].strip() for line in lines[:-1]] == [
         "", "fused", "id", "text", *BASELINES, "alpha 0.25",
     ]  # fmt: skip
-    assert lines[0].split() == [*METRICS, "hits@20,", "95%", "interval"]
+    assert lines[0].split() == [*METRICS, "hits@20,", "95%", "interval", "fused", "-", "it", "p"]
     low, high = result["fused"]["intervals"]["hits@20"]
     assert lines[1].split()[1] == f"{result['fused']['hits@10']:.4f}"
-    assert lines[1].endswith(f"[{low:.4f}, {high:.4f}]")
-    assert len({len(line) for line in lines[:6]}) == 1
+    assert lines[1].endswith(f"[{low:.4f}, {high:.4f}]"), "the main view is not compared with itself"
+    compared = result["differences"]["fused - text"]
+    p = compared["p"]["hits@20"]
+    assert lines[3].split()[-2:] == [f"{compared['hits@20']:+.4f}", "<0.001" if p < 0.001 else f"{p:.3f}"]
     assert "outside the catalogue (misses)" in lines[-1] and "the last item of" in lines[-1]
 
 

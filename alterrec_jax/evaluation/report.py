@@ -207,6 +207,6 @@ def _caption(protocol: Mapping[str, Any], metric: str) -> str:
     return (
         f"{protocol['split']}: {protocol['n_targets']:,} targets ({which} of {protocol['n_sessions']:,} sessions), "
         f"{protocol['n_targets_outside_catalogue']:,} of them outside the catalogue (misses); all "
-        f"{protocol['catalogue']:,} items of the catalogue are ranked, those of the session are {seen}; differences and "
-        f"p are of {metric}, paired over sessions, p by Holm for all rows"
+        f"{protocol['catalogue']:,} items of the catalogue are ranked, those of the session are {seen}; differences, "
+        f"and p, are of {metric}, paired over sessions, p by Holm for all rows"
     )

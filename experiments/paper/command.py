@@ -12,7 +12,7 @@ from collections.abc import Callable
 from absl import flags
 from ml_collections import config_flags
 
-from alterrec_jax import cli
+from alterrec_jax import cli, files
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset
@@ -64,7 +64,9 @@ def _main(name: str, runs: Runs, make: Make) -> int:
     print(aligned([[cell.replace("**", "*") for cell in row] for row in outcome.shown]))
     print(*(f"- {finding}" for finding in outcome.findings), sep="\n")
     folder = pathlib.Path(_OUTPUT.value or _WORKDIR.value) / name
-    write(outcome, folder, _record(name, study, needed))
+    record = _record(name, study, needed)
+    with files.alone(study.workdir / "write.lock"):  # two processes that trained for it together end together
+        write(outcome, folder, record)
     print(f"\n{folder}: README.md, table.csv, figure.png")
     return 0
 

@@ -5,6 +5,7 @@ python -m experiments.paper.NAME --config=FILE --data_dir=DIR --workdir=DIR
 
 import datetime
 import pathlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,15 +74,18 @@ def _main(name: str, runs: Runs, make: Make) -> int:
 
 def _seeds() -> tuple[int, ...]:
     try:
-        return tuple(sorted({int(word) for word in _SEEDS.value}))
+        seeds = tuple(sorted({int(word) for word in _SEEDS.value}))
     except ValueError:
-        raise UserError(f"--seeds={','.join(_SEEDS.value)} is not a list of whole numbers like 0,1,2") from None
+        seeds = ()
+    if not seeds:
+        raise UserError(f"--seeds={','.join(_SEEDS.value)} is not a list of whole numbers like 0,1,2")
+    return seeds
 
 
 def _record(name: str, study: Study, runs: list[Run]) -> dict[str, str]:
     seconds = sum(record["seconds"] for run in runs for record in run.history)
     words = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
-    words += [word for word in sys.argv[1:] if word.startswith("--config.")]
+    words += [shlex.quote(word) for word in sys.argv[1:] if word.startswith(("--config.", "--reference="))]
     return {
         "command": " ".join(
             [

@@ -112,9 +112,12 @@ def _claim(gains: Mapping[str, float], tests: Mapping[str, Comparison], referenc
     if len(judged) < 2:
         return f"{observed} cannot be judged on this data: fewer than two groups have targets that a model finds."
     most = max(judged, key=lambda label: judged[label])
-    held = most == next(iter(gains)) and tests[most].significant and tests[most].difference > 0
+    verdict = "does not hold"
+    if most == next(iter(gains)):
+        clear = tests[most].significant and tests[most].difference > 0
+        verdict = "holds" if clear else "is neither confirmed nor contradicted"
     return (
-        f"{observed} {'holds' if held else 'does not hold'} on this data: the relative change of Hits@20 from "
+        f"{observed} {verdict} on this data: the relative change of Hits@20 from "
         f"{reference} to {_MAIN} is best on targets with {most} training purchases (in percent: "
         f"{_told_gain(judged[most])})."
     )

@@ -52,7 +52,7 @@ def drawn(
     compared = Compared(ranks, study.targets)
     settings = list(ranks)
     best, second = compared.best_two("hits@20")
-    worst = min(settings, key=lambda value: compared.mean(value, "hits@20"))
+    worst = min(reversed(settings), key=lambda value: compared.mean(value, "hits@20"))
     differ = spread([compared.mean(value, "hits@20") for value in settings])
     test = compared.tests([(best, worst, "hits@20")])[0]
     findings = [

@@ -89,6 +89,11 @@ class Trainer:
         self._protocol = Protocol(config.protocol.targets, config.protocol.exclude_session_items)
         self._stop = stop or threading.Event()
 
+    @property
+    def selected_on(self) -> str:
+        """The entry of an epoch's record that chooses the model."""
+        return f"{self._system.main}_{self._config.protocol.select_on}"
+
     def run(self, after_epoch: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
         """Trains to the end and returns the record of the best epoch.
 
@@ -259,8 +264,7 @@ class Trainer:
         }
         record |= {f"{view}_{metric}": value for view, values in metrics.items() for metric, value in values.items()}
         place.history.append(record)
-        selected_on = f"{self._system.main}_{self._config.protocol.select_on}"
-        if place.best is None or record[selected_on] > place.best[selected_on]:
+        if place.best is None or record[self.selected_on] > place.best[self.selected_on]:
             place.best = record
             self._best = {name: _on_host(state.params) for name, state in self._states.items()}
         say(

@@ -54,6 +54,18 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
+def in_use(workdir: pathlib.Path) -> bool:
+    """Whether a process trains in the workdir just now. Nothing is claimed by asking."""
+    try:
+        with open(workdir / _LOCK, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody was there yet, or the file system knows no locks
+        return False
+    return False
+
+
 def _is_ours(workdir: pathlib.Path) -> bool:
     """Whether a run of ours has saved here, or has begun to: before all else it writes its configuration."""
     if any(entry.name.isdigit() for entry in (workdir / FOLDER).glob("*")):

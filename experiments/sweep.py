@@ -8,7 +8,8 @@ on there. Then train WORKDIR/best.py on other seeds, or evaluate the best trial'
 
 --space names what is searched, the paper's grid (appendix F) by default; experiments/space.py says how to write one.
 Lists alone are a grid, of which each combination is trained once; with a range Optuna's TPE draws. A trial's score is
-the best fused validation of its epochs by protocol.select_on. Test data are never looked at.
+the best validation of its epochs by protocol.select_on, of the fused ranking unless the model is one network. Test data
+are never looked at.
 """
 
 import pathlib
@@ -85,7 +86,7 @@ def _pruner(schedule: ScheduleConfig) -> optuna.pruners.BasePruner:
 
 def _train(turn: Turn, study: SweepStudy, base: AlterRecConfig, dataset: Dataset, stop: threading.Event) -> None:
     """Trains a trial and tells the study; what is no fault of its values ends the sweep, and the trial is not over."""
-    metric, name = base.protocol.select_on, f"trial {turn.trial.number}"
+    name = f"trial {turn.trial.number}"
     say(f"{name}: " + "  ".join(f"{key}={value}" for key, value in turn.values.items()))
     try:
         trainer = Trainer(applied(base, turn.values), dataset, turn.folder, stop)
@@ -93,7 +94,7 @@ def _train(turn: Turn, study: SweepStudy, base: AlterRecConfig, dataset: Dataset
         say(f"{name} failed: {error}")
         return study.fail(turn, str(error))
     try:
-        best = trainer.run(lambda record: turn.report(record["epoch"], record[f"fused_{metric}"]))
+        best = trainer.run(lambda record: turn.report(record["epoch"], record[trainer.selected_on]))
     except Diverged as error:
         say(f"{name} failed: {error}")
         study.fail(turn, str(error))
@@ -101,8 +102,9 @@ def _train(turn: Turn, study: SweepStudy, base: AlterRecConfig, dataset: Dataset
         say(f"{name} is pruned after epoch {max(turn.reported) + 1}")
         study.prune(turn)
     else:
-        say(f"{name}: validation {metric} {best[f'fused_{metric}']:.4f} in epoch {best['epoch'] + 1}")
-        study.complete(turn, best[f"fused_{metric}"])
+        score = best[trainer.selected_on]
+        say(f"{name}: validation {base.protocol.select_on} {score:.4f} in epoch {best['epoch'] + 1}")
+        study.complete(turn, score)
 
 
 def _tell(study: SweepStudy, space: Space, base: AlterRecConfig) -> None:

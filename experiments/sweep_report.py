@@ -52,7 +52,7 @@ def write_best(workdir: pathlib.Path, base: AlterRecConfig, best: FrozenTrial, m
     config = applied(base, best.params)
     epoch = best_epoch(best)
     assert epoch is not None
-    score = f"validation {metric} {_score(best):.4f}, fused, in epoch {epoch + 1}"
+    score = f"validation {metric} {_score(best):.4f} in epoch {epoch + 1}"
     told = f"Trial {best.number} of a sweep, its best: {score}.\n\n{commands}".replace("\\", "\\\\").replace('"', '\\"')
     kinds = sorted({type(part).__name__ for part in (config, *vars(config).values()) if dataclasses.is_dataclass(part)})
     files.write_text(

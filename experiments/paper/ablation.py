@@ -31,8 +31,8 @@ def outcome(study: Study) -> Outcome:
     held = all(test.significant and test.difference > 0 for test in tests[: len(ABLATED)])
     findings.append(
         f"The paper's observation, that every part helps, {'holds' if held else 'does not hold in full'} on this data. "
-        f"{CONTROL}, which the paper does not have, trains the same networks in the same turns by full softmax: what "
-        f"{FULL} is better by is what learning from each other brings."
+        f"{CONTROL}, which the paper does not have, trains the same networks in the same turns by full softmax: the "
+        "difference from it is what learning from each other brings, or costs."
     )
     return Outcome(
         title="Ablation",

@@ -29,11 +29,13 @@ def _claim(compared: Compared) -> str:
     best = compared.best_two("hits@20")[0]
     if best == "0.5":
         return "The paper's observation, that alpha = 0.5 is typically best, holds on this data."
-    test = compared.tests([(best, "0.5", "hits@20")])[0]
+    others = [value for value in compared.of if value != "0.5"]
+    tests = compared.tests([(value, "0.5", "hits@20") for value in others])
+    test = tests[others.index(best)]
     verdict = "does not hold" if test.significant else "is not contradicted"
     return (
         f"The paper's observation, that alpha = 0.5 is typically best, {verdict} on this data: {best} - 0.5 in Hits@20 "
-        f"{told(test)} (the best of {len(compared.of)} values, picked after the fact)."
+        f"{told(test)} (the best of {len(compared.of)} values; p by Holm over all the others)."
     )
 
 

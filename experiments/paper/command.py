@@ -5,6 +5,7 @@ python -m experiments.paper.NAME --config=FILE --data_dir=DIR --workdir=DIR
 
 import datetime
 import pathlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from absl import flags
 from ml_collections import config_flags
 
-from alterrec_jax import cli
+from alterrec_jax import cli, files
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset
@@ -64,22 +65,27 @@ def _main(name: str, runs: Runs, make: Make) -> int:
     print(aligned([[cell.replace("**", "*") for cell in row] for row in outcome.shown]))
     print(*(f"- {finding}" for finding in outcome.findings), sep="\n")
     folder = pathlib.Path(_OUTPUT.value or _WORKDIR.value) / name
-    write(outcome, folder, _record(name, study, needed))
+    record = _record(name, study, needed)
+    with files.alone(study.workdir / "write.lock"):  # two processes that trained for it together end together
+        write(outcome, folder, record)
     print(f"\n{folder}: README.md, table.csv, figure.png")
     return 0
 
 
 def _seeds() -> tuple[int, ...]:
     try:
-        return tuple(sorted({int(word) for word in _SEEDS.value}))
+        seeds = tuple(sorted({int(word) for word in _SEEDS.value}))
     except ValueError:
-        raise UserError(f"--seeds={','.join(_SEEDS.value)} is not a list of whole numbers like 0,1,2") from None
+        seeds = ()
+    if not seeds:
+        raise UserError(f"--seeds={','.join(_SEEDS.value)} is not a list of whole numbers like 0,1,2")
+    return seeds
 
 
 def _record(name: str, study: Study, runs: list[Run]) -> dict[str, str]:
     seconds = sum(record["seconds"] for run in runs for record in run.history)
     words = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
-    words += [word for word in sys.argv[1:] if word.startswith("--config.")]
+    words += [shlex.quote(word) for word in sys.argv[1:] if word.startswith(("--config.", "--reference="))]
     return {
         "command": " ".join(
             [

@@ -40,7 +40,8 @@ def outcome(study: Study) -> Outcome:
         f"{told(tests[0])}; AlterRec - text in AlterRec {told(tests[1])}.",
         f"The text network reaches {percent(compared.mean('text in AlterRec', 'hits@20'))}, the text part of NFRec "
         f"{percent(compared.mean('text in NFRec', 'hits@20'))} ({told(tests[2])}).",
-        "Nothing was chosen by the test curve: every epoch was kept, and ranked when the run was over.",
+        f"The curves and the table are of the run of seed {study.seeds[0]}. Nothing was chosen by the test curve: "
+        "every epoch was kept, and ranked when the run was over.",
     ]
     return Outcome(
         title="The two networks of AlterRec during training",

@@ -30,14 +30,18 @@ def outcome(study: Study) -> Outcome:
     )
     gains = {model: tests[model] for model in _FUSED}
     better = [model for model, test in gains.items() if test.significant and test.difference > 0]
-    first = "holds" if not better else f"does not hold: {' and '.join(better)} beat it"
+    first = "holds"
+    if better:
+        first = f"does not hold: {' and '.join(better)} did better"
+    elif any(test.difference > 0 for test in gains.values()):
+        first = "is not contradicted: where naive fusion did better, it may be chance"
     worst = min(_MODELS, key=lambda model: compared.mean(model, "hits@20"))
     second = "holds" if worst == _TEXT and tests[_TEXT].significant else "does not hold"
     findings = [
         f"Observation 1, ID only does as well as naive fusion or better, {first}. "
         + "; ".join(f"{model} - {_ID} in Hits@20: {told(test)}" for model, test in gains.items())
         + ".",
-        f"Observation 2, text only is worst and far behind ID only, {second}: it has "
+        f"Observation 2, text only is worst and behind ID only, {second}: it has "
         f"{percent(compared.mean(_TEXT, 'hits@20'))} against {percent(compared.mean(_ID, 'hits@20'))} "
         f"({_ID} - {_TEXT}: {told(tests[_TEXT])}); the worst is {worst}.",
     ]

@@ -30,10 +30,11 @@ def outcome(study: Study) -> Outcome:
 
 def _claim(compared: Compared) -> str:
     means = [compared.mean(value, "hits@20") for value in compared.of if value != "0"]
-    spread = 1 - min(means) / max(means)
+    spread = parameter.spread(means)
     return (
-        f"The paper's observation, that performance is stable over p, {'holds' if spread < 0.05 else 'does not hold'}: "
-        f"among the values above 0, Hits@20 differs by {spread:.1%} of the best (stable: under 5%)."
+        f"The paper's observation, that performance is stable over p, "
+        f"{'holds' if spread < parameter.STABLE else 'does not hold'}: among the values above 0, Hits@20 differs by "
+        f"{spread:.1%} of the best (stable: under {parameter.STABLE:.0%})."
     )
 
 

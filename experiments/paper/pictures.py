@@ -66,7 +66,7 @@ def parameter(figure: Any, name: str, settings: Sequence[str], compared: Compare
         axes.errorbar(places, means, yerr=spread, color=colour, linestyle=style, marker="o", capsize=3)
         axes.set_ylabel(f"{NAMES[metric]} (%), test", color=colour)
         axes.tick_params(axis="y", colors=colour)
-        room = max(0.6 * float(np.ptp(means)), 0.04 * float(means.max()))
+        room = max(0.6 * float(np.ptp(means)), 0.04 * float(means.max()), 1.1 * float(spread.max()))
         axes.set_ylim(means.min() - room, means.max() + room)
     left.set_xticks(places, settings)
     left.set_xlabel(name)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import pathlib
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,9 +25,10 @@ from alterrec_jax.evaluation.protocol import Protocol, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
 from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.progress import say
+from alterrec_jax.signals import stop_signals
 from alterrec_jax.trained import load_trained
-from alterrec_jax.trainer import Interrupted, Trainer
-from alterrec_jax.workdir import InUse
+from alterrec_jax.trainer import Diverged, Interrupted, Trainer
+from alterrec_jax.workdir import InUse, in_use
 from experiments.paper.baselines import BASELINES
 from experiments.paper.variants import variant
 
@@ -83,30 +83,54 @@ class Study:
     def train(self, runs: Iterable["Run"]) -> None:
         """Trains what is not trained yet; runs that another process is at are left to it, and waited for.
 
+        A run that diverges does not keep the others from being trained.
+
         Raises:
           Interrupted: a signal asked it to stop; the place is saved.
-          UserError: as of `Trainer.run`.
+          UserError: as of `Trainer.run`; of runs that diverged, when all others are trained.
         """
         waiting = {run.workdir: run for run in runs if not run.finished}
-        told, stop = False, threading.Event()
-        while waiting:
-            done = []
-            for workdir, run in waiting.items():
-                if not run.finished:
-                    say(f"{run.config.model}, seed {run.config.seed}: {workdir}")
+        total, told, stop = len(waiting), False, threading.Event()
+        diverged: list[str] = []
+        with stop_signals(stop):  # also between two runs
+            while waiting:
+                left = {}
+                for place, (workdir, run) in enumerate(waiting.items(), total - len(waiting) + 1):
                     try:
-                        Trainer(run.config, self.dataset, workdir, stop).run()
-                    except InUse:
-                        continue
-                    if stop.is_set():  # it came too late for the run to heed
+                        if not self._train(run, f"run {place} of {total}", stop):
+                            left[workdir] = run
+                    except Diverged as error:
+                        say(f"{workdir.name} failed: {error}")
+                        diverged.append(f"{workdir.name} ({error})")
+                if left and len(left) == len(waiting):
+                    if not told:
+                        say(f"waiting for another process, which trains {len(left)} of them")
+                    told = True
+                    if stop.wait(_WAIT_SECONDS):
                         raise Interrupted
-                done.append(workdir)
-            waiting = {workdir: run for workdir, run in waiting.items() if workdir not in done}
-            if waiting and not done:
-                if not told:
-                    say(f"waiting for {len(waiting)} runs that another process trains")
-                told = True
-                time.sleep(_WAIT_SECONDS)
+                waiting = left
+            if stop.is_set():
+                raise Interrupted
+        if diverged:
+            raise UserError(
+                f"{len(diverged)} of the runs that this needs cannot be trained; change what all models start from by "
+                f"--config.FIELD=VALUE, in the same --workdir: {'; '.join(diverged)}"
+            )
+
+    def _train(self, run: "Run", number: str, stop: threading.Event) -> bool:
+        """Trains a run to its end unless another process is at it; whether it has come to its end."""
+        if stop.is_set():  # it came too late for the run before to heed
+            raise Interrupted
+        if run.finished:
+            return True
+        if in_use(run.workdir):  # asked first: preparing to train takes a while, and says so
+            return False
+        say(f"{number}: {run.workdir}")
+        try:
+            Trainer(run.config, self.dataset, run.workdir, stop).run()
+        except InUse:
+            return False
+        return True
 
     def baseline(self, name: str, split: str = "test") -> Ranks:
         """Where the targets of a split stand in the ranking of a model that only counts."""
@@ -123,14 +147,17 @@ class Study:
         """The rankings of `rank()`, or those that it gave before."""
         settings = [what, split, self.dataset.fingerprint, dataclasses.astuple(self.protocol)]
         path = self.workdir / "ranks" / f"{_digest(settings)}.npz"
-        with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as held:
-            return {name: Ranks(held[f"{name}/above"], held[f"{name}/equal"]) for name in held["names"].tolist()}
-        found = rank()
-        arrays = {
-            f"{name}/{part}": getattr(ranks, part) for name, ranks in found.items() for part in ("above", "equal")
-        }
-        with files.replacing(path) as partial, open(partial, "wb") as file:
-            np.savez(file, names=np.array(list(found)), **arrays)
+        if (kept := _read_ranks(path)) is not None:
+            return kept
+        with files.alone(path.with_suffix(".lock")):  # processes that waited for one run would all rank it now
+            if (kept := _read_ranks(path)) is not None:
+                return kept
+            found = rank()
+            arrays = {
+                f"{name}/{part}": getattr(ranks, part) for name, ranks in found.items() for part in ("above", "equal")
+            }
+            with files.replacing(path) as partial, open(partial, "wb") as file:
+                np.savez(file, names=np.array(list(found)), **arrays)
         return found
 
 
@@ -203,6 +230,13 @@ def values(ranks: Sequence[Ranks]) -> dict[str, np.ndarray]:
     """The metrics of every target under the rankings of several seeds: float64 [seed, target] by name."""
     of_seeds = [metric_values(one.above, one.equal) for one in ranks]
     return {metric: np.stack([one[metric] for one in of_seeds]) for metric in of_seeds[0]}
+
+
+def _read_ranks(path: pathlib.Path) -> dict[str, Ranks] | None:
+    """The rankings that were kept in a file; None if there is none."""
+    with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as held:
+        return {name: Ranks(held[f"{name}/above"], held[f"{name}/equal"]) for name in held["names"].tolist()}
+    return None
 
 
 def _digest(settings: Any) -> str:

@@ -92,7 +92,9 @@ def test_mistakes_are_one_line(
 ) -> None:
     for module, extra, message in (
         ("long_tail", ["--reference=SASREC"], "did you mean 'SASRec'?"),
+        ("long_tail", ["--reference=AlterRec"], "name another model"),
         ("ablation", ["--seeds=a"], "--seeds=a is not a list of whole numbers"),
+        ("ablation", ["--seeds="], "--seeds= is not a list of whole numbers"),
     ):
         done = command(f"experiments.paper.{module}", *flags(dataset, studied, "0"), *extra)
         assert done.returncode == 1 and message in done.stderr, done.stderr

@@ -95,6 +95,15 @@ def test_the_best_is_a_configuration_that_trains_to_the_same_score(
     assert pl.read_csv(tmp_path / "run/history.csv")["fused_hits@20"].max() == best["hits@20"]
 
 
+def test_one_network_is_searched_by_its_own_ranking(
+    flags: tuple[str, ...], command: Command, tmp_path: pathlib.Path
+) -> None:
+    alone = ("--config.model=id", "--config.mining.negatives=full", "--config.mining.augment=False")
+    done = command("experiments.sweep", *flags, *alone, f"--workdir={tmp_path}", "--trials=1")
+    assert done.returncode == 0, done.stderr
+    assert table(tmp_path)["hits@20"][0] == pl.read_csv(tmp_path / "trials/0/history.csv")["id_hits@20"].max()
+
+
 def test_killed_and_stopped_midway_and_begun_again(
     flags: tuple[str, ...], swept: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,7 @@ import pytest
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.ranking import Ranks
 from alterrec_jax.evaluation.targets import Targets
-from experiments.paper import parameter
+from experiments.paper import comparison, imbalance, long_tail, parameter
 from experiments.paper.compared import METRICS, Compared
 from experiments.paper.outcome import Outcome, write
 
@@ -70,6 +71,46 @@ def test_a_claim_follows_the_numbers() -> None:
     assert parameter.trend(falling) == -1 and parameter.trend(growing) == 1 and parameter.trend(flat) == 0
     assert "holds:" in parameter.declines("k1")(falling)
     assert "does not hold" in parameter.declines("k1")(growing)
+    noise = Compared({str(i): [ranks(i, 0.3)] for i in range(3)}, targets())
+    of_noise = sorted(noise.of, key=lambda value: -noise.mean(value, "hits@20"))
+    by_chance = Compared({value: [ranks(int(value), 0.3)] for value in of_noise}, targets())
+    assert parameter.trend(by_chance) == -1 and "does not hold" in parameter.declines("k1")(by_chance)
+
+
+@pytest.mark.parametrize(
+    ("own", "augmented", "held"),
+    [(0.6, 0.61, True), (0.6, 0.1, False), (0.1, 0.6, False), (0.31, 0.6, False)],
+    ids=["both, and alike", "one alone", "the other alone", "one by chance"],
+)
+def test_own_models_are_the_best_only_if_each_beats_all_others(own: float, augmented: float, held: bool) -> None:
+    found = {"AlterRec": [ranks(1, own)], "AlterRec_aug": [ranks(2, augmented)]}
+    study = SimpleNamespace(ranks=lambda model: found.get(model, [ranks(3, 0.3)]), targets=targets())
+    last = comparison.outcome(study).findings[-1]  # type: ignore[arg-type]
+    assert ("does not hold in full" not in last) == held
+
+
+def test_what_is_gained_from_nothing_is_gained() -> None:
+    nothing = Ranks(np.full(TARGETS, 50, np.int32), np.ones(TARGETS, np.int32))
+    compared = Compared({"AlterRec": [ranks(0, 0.3)], "SASRec": [nothing]}, targets())
+    gain, back = (
+        long_tail._gain(compared, *pair, "hits@20") for pair in (("AlterRec", "SASRec"), ("SASRec", "AlterRec"))
+    )
+    assert (gain, back) == (np.inf, -100) and np.isnan(long_tail._gain(compared, "SASRec", "SASRec", "hits@20"))
+    clear, chance = compared.tests([("AlterRec", "SASRec", "hits@20"), ("AlterRec", "AlterRec", "hits@20")])
+    for gains, tests, verdict in (
+        ({"rare": gain, "common": 3.0}, {"rare": clear, "common": chance}, " holds "),
+        ({"rare": gain, "common": 3.0}, {"rare": chance, "common": chance}, " is neither "),
+        ({"rare": 3.0, "common": gain}, {"rare": clear, "common": clear}, " does not hold "),
+        ({"rare": np.nan, "common": 3.0}, {"rare": chance, "common": clear}, " cannot be judged "),
+        ({"rare": np.nan, "common": np.nan}, {"rare": chance, "common": chance}, " cannot be judged "),
+    ):
+        assert verdict in long_tail._claim(gains, tests, "SASRec"), gains
+
+
+def test_curves_without_a_hit_can_be_compared() -> None:
+    assert parameter.spread([0.0, 0.0]) == 0 and parameter.spread([0.2, 0.1]) == 0.5
+    assert imbalance._gap(np.array([0.1, 0.3]), np.array([0.0, 0.2])) == pytest.approx(0.5)
+    assert np.isnan(imbalance._gap(np.zeros(2), np.zeros(2)))
 
 
 def test_what_is_written_can_be_read(tmp_path: pathlib.Path) -> None:

@@ -64,6 +64,14 @@ def test_sasrec_on_a_transformer_base_is_the_id_network_alone() -> None:
     assert variant(BASE, "SASRec") != variant(BASE, "AlterRec_w/o_text")
 
 
+@pytest.mark.parametrize("name", ["k1", "k2"])
+def test_a_parameter_of_one_possible_value_is_refused(name: str, dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    mining = MiningConfig(k1=0, k2=1) if name == "k1" else MiningConfig(k1=20, k2=23)
+    study = Study(dataset, dataclasses.replace(BASE, mining=mining), (0,), tmp_path)
+    with pytest.raises(UserError, match=f"mining.k1={mining.k1}, .* and 29 items there is one value alone"):
+        importlib.import_module(f"experiments.paper.{name}").runs(study)
+
+
 def test_every_name_has_a_command_and_its_runs_are_shared(dataset: Dataset, tmp_path: pathlib.Path) -> None:
     flags.FLAGS.mark_as_parsed()  # a figure has a flag of its own
     study = Study(dataset, BASE, (0, 1), tmp_path)

@@ -1,7 +1,8 @@
 """Models side by side: mean and standard deviation over seeds, and paired tests over sessions.
 
-A cell is in bold only if it is the best of its column and the second best is worse by more than chance: by the
-sign-flip test over test sessions, values averaged over the seeds before, with Holm's correction over the columns.
+A cell is in bold only if it is the best of its column and every other is worse by more than chance: by the sign-flip
+test over test sessions, values averaged over the seeds before, with Holm's correction over the whole table. Such a test
+speaks of the runs that were trained, not of what other seeds would have given: the deviation over seeds tells of that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,9 +54,11 @@ class Compared:
         return sorted(self.of, key=lambda model: -self.mean(model, metric))[:2]
 
     def bold(self) -> dict[str, str]:
-        """Of each metric, the model that beats the second best by more than chance; none where no model does."""
-        pairs = [(*self.best_two(metric), metric) for metric in self._metrics if len(self.of) > 1]
-        return {pair[2]: pair[0] for pair, test in zip(pairs, self.tests(pairs), strict=True) if test.significant}  # type: ignore[arg-type]
+        """Of each metric, the model that beats every other one by more than chance; none where no model does."""
+        best = {metric: self.best_two(metric)[0] for metric in self._metrics}
+        pairs = [(best[metric], model, metric) for metric in best for model in self.of if model != best[metric]]
+        chance = {pair[2] for pair, test in zip(pairs, self.tests(pairs), strict=True) if not test.significant}
+        return {metric: model for metric, model in best.items() if metric not in chance and len(self.of) > 1}
 
     def frame(self, reference: str) -> pl.DataFrame:
         """One row a model and metric: mean, sd, and the reference minus it, with its interval and p-values."""

@@ -10,13 +10,14 @@ import hashlib
 import json
 import pathlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from alterrec_jax import files
-from alterrec_jax.checkpoint import read_epoch, read_newest
+from alterrec_jax.checkpoint import FOLDER, read_epoch, read_newest
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
@@ -31,6 +32,8 @@ from alterrec_jax.trainer import Diverged, Interrupted, Trainer
 from alterrec_jax.workdir import InUse, in_use
 from experiments.paper.baselines import BASELINES
 from experiments.paper.variants import variant
+
+Ranker = Callable[[], dict[str, Ranks]]
 
 _WAIT_SECONDS = 5.0  # between two looks at a run that another process trains
 
@@ -143,14 +146,14 @@ class Study:
 
         return self._kept(f"baseline {name} {self.base.protocol.select_on}", split, rank)[name]
 
-    def _kept(self, what: str, split: str, rank: Any) -> dict[str, Ranks]:
-        """The rankings of `rank()`, or those that it gave before."""
+    def _kept(self, what: str, split: str, rank: Ranker, since: float = 0.0) -> dict[str, Ranks]:
+        """The rankings of `rank()`, or those that it gave before, but after the time `since`."""
         settings = [what, split, self.dataset.fingerprint, dataclasses.astuple(self.protocol)]
         path = self.workdir / "ranks" / f"{_digest(settings)}.npz"
-        if (kept := _read_ranks(path)) is not None:
+        if (kept := _read_ranks(path, since)) is not None:
             return kept
         with files.alone(path.with_suffix(".lock")):  # processes that waited for one run would all rank it now
-            if (kept := _read_ranks(path)) is not None:
+            if (kept := _read_ranks(path, since)) is not None:
                 return kept
             found = rank()
             arrays = {
@@ -217,7 +220,9 @@ class Run:
             return rank_split(dataset, split, targets, encoder, encoder.tables, chosen, protocol)
 
         described = json.dumps({name: dict(view) for name, view in (views or {}).items()})
-        return self.study._kept(f"{self.workdir.name} {what} {described}", split, rank)
+        # A run that was removed and trained again is ranked again.
+        trained_at = max(entry.stat().st_mtime for entry in (self.workdir / FOLDER).iterdir())
+        return self.study._kept(f"{self.workdir.name} {what} {described}", split, rank, trained_at)
 
     def _meta(self) -> dict[str, Any]:
         try:
@@ -232,10 +237,13 @@ def values(ranks: Sequence[Ranks]) -> dict[str, np.ndarray]:
     return {metric: np.stack([one[metric] for one in of_seeds]) for metric in of_seeds[0]}
 
 
-def _read_ranks(path: pathlib.Path) -> dict[str, Ranks] | None:
-    """The rankings that were kept in a file; None if there is none."""
-    with contextlib.suppress(FileNotFoundError), np.load(path, allow_pickle=False) as held:
-        return {name: Ranks(held[f"{name}/above"], held[f"{name}/equal"]) for name in held["names"].tolist()}
+def _read_ranks(path: pathlib.Path, since: float) -> dict[str, Ranks] | None:
+    """The rankings that were kept in a file after a time; None if there are none, or they cannot be read."""
+    damaged = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(FileNotFoundError, *damaged):
+        if path.stat().st_mtime >= since:
+            with np.load(path, allow_pickle=False) as held:
+                return {name: Ranks(held[f"{name}/above"], held[f"{name}/equal"]) for name in held["names"].tolist()}
     return None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.ranking import Ranks
 from alterrec_jax.evaluation.targets import Targets
@@ -48,6 +49,8 @@ def test_bold_is_what_chance_does_not_explain() -> None:
     clear = Compared({"bad": [ranks(0, 0.1)], "good": [ranks(1, 0.6)], "fair": [ranks(2, 0.2)]}, targets())
     assert clear.bold() == dict.fromkeys(METRICS, "good")
     assert [row[1].startswith("**") for row in clear.shown()[1:]] == [False, True, False]
+    near = Compared({"bad": [ranks(0, 0.1)], "good": [ranks(1, 0.6)], "twin": [ranks(2, 0.6)]}, targets())
+    assert near.bold() == {}, "one of the others is not beaten"
     same = Compared({"one": [ranks(0, 0.3)], "twin": [ranks(5, 0.3)]}, targets())
     assert same.bold() == {}
     assert not any("**" in cell for row in same.shown() for cell in row)
@@ -84,7 +87,9 @@ def test_a_claim_follows_the_numbers() -> None:
 )
 def test_own_models_are_the_best_only_if_each_beats_all_others(own: float, augmented: float, held: bool) -> None:
     found = {"AlterRec": [ranks(1, own)], "AlterRec_aug": [ranks(2, augmented)]}
-    study = SimpleNamespace(ranks=lambda model: found.get(model, [ranks(3, 0.3)]), targets=targets())
+    study = SimpleNamespace(
+        ranks=lambda model: found.get(model, [ranks(3, 0.3)]), targets=targets(), base=AlterRecConfig()
+    )
     last = comparison.outcome(study).findings[-1]  # type: ignore[arg-type]
     assert ("does not hold in full" not in last) == held
 

@@ -53,6 +53,18 @@ def alone(base: AlterRecConfig, network: str, **encoder: Any) -> AlterRecConfig:
     return changed(own, schedule={"m_max": own_epochs(base, network)})
 
 
+def sasrec(base: AlterRecConfig) -> AlterRecConfig:
+    """A Transformer on IDs alone, by softmax over the whole catalogue.
+
+    Where the ID network is none, the optimizer's settings and the dropout are those of the text network if that is one:
+    a rate that suits the mean leaves a Transformer where it began.
+    """
+    if base.id.encoder == "transformer" or base.text.encoder != "transformer":
+        return alone(base, "id", encoder="transformer")
+    suited = ("layers", "heads", "dropout", "learning_rate", "weight_decay", "decay_every", "decay_factor")
+    return alone(base, "id", encoder="transformer", **{name: getattr(base.text, name) for name in suited})
+
+
 def nfrec(base: AlterRecConfig, operation: str) -> AlterRecConfig:
     """Naive fusion, sessions by their mean (appendix A); width, dropout and optimizer are those of the ID network."""
     like = {
@@ -86,7 +98,7 @@ VARIANTS: dict[str, Variant] = {
     "Independent, self-mined, fused": lambda base: apart(base, "self"),
     "AlterRec_w/o_text": lambda base: alone(base, "id"),
     "AlterRec_w/o_ID": lambda base: alone(base, "text"),
-    "SASRec": lambda base: alone(base, "id", encoder="transformer"),
+    "SASRec": sasrec,
     "ID only (mean)": lambda base: alone(base, "id", encoder="mean"),
     "text only (mean)": lambda base: alone(base, "text", encoder="mean"),
     "NFRec (sum)": lambda base: nfrec(base, "sum"),

@@ -64,6 +64,15 @@ def test_sasrec_on_a_transformer_base_is_the_id_network_alone() -> None:
     assert variant(BASE, "SASRec") != variant(BASE, "AlterRec_w/o_text")
 
 
+def test_sasrec_on_another_base_learns_as_the_text_transformer_does() -> None:
+    base = dataclasses.replace(BASE, text=dataclasses.replace(BASE.text, learning_rate=0.0123, dropout=0.23, layers=3))
+    network = variant(base, "SASRec").id
+    assert (network.encoder, network.learning_rate, network.dropout, network.layers) == ("transformer", 0.0123, 0.23, 3)
+    assert network.dim == BASE.id.dim
+    no_text = dataclasses.replace(base, text=dataclasses.replace(base.text, encoder="mean"))
+    assert variant(no_text, "SASRec").id.learning_rate == BASE.id.learning_rate
+
+
 @pytest.mark.parametrize("name", ["k1", "k2"])
 def test_a_parameter_of_one_possible_value_is_refused(name: str, dataset: Dataset, tmp_path: pathlib.Path) -> None:
     mining = MiningConfig(k1=0, k2=1) if name == "k1" else MiningConfig(k1=20, k2=23)

@@ -23,6 +23,7 @@ from experiments.paper.variants import VARIANTS
 
 _MAIN = "AlterRec"
 _MODELS = (_MAIN, "AlterRec_aug", "NFRec (concat)")
+_LARGE = 0.05  # the share of the targets that a group must have for a claim to rest on it
 _METRICS = ("hits@20", "ndcg@20")
 
 _REFERENCE = flags.DEFINE_string(
@@ -75,8 +76,13 @@ def outcome(study: Study) -> Outcome:
         for of, mask in ((groups[label].of, mask) for label, mask in masks.items())
     ]
     tests = dict(zip(masks, compare(family, Bootstrap()), strict=True))
+    large = {
+        label: gain
+        for label, gain, share in zip(masks, gains["hits@20"][_MAIN], shares, strict=True)
+        if share >= _LARGE
+    }
     findings = [
-        _claim(dict(zip(masks, gains["hits@20"][_MAIN], strict=True)), tests, reference),
+        _claim(large, tests, reference) + f" Groups with less than {_LARGE:.0%} of the targets are left out of this.",
         *(
             f"{label} training purchases, {share:.0%} of the targets: {_MAIN} - {reference} in Hits@20 "
             f"{told(tests[label])}."

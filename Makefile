@@ -29,7 +29,7 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
-test: .venv/ready ## Run the tests (about nine minutes)
+test: .venv/ready ## Run the tests (about twenty minutes)
 	$(BIN)/python -m pytest $(WORDS)
 
 lint: .venv/ready ## Run the linter and the type checker

@@ -49,7 +49,8 @@ class Trained:
         """
         vectors = self.dataset.text_vectors[: self.dataset.catalogue_size]
         vectors = vectors if new_vectors is None else np.concatenate([vectors, new_vectors])
-        features = item_features(vectors, self.config.precision)
+        trained = {self.system.parts[name].trained for name in parts or self.system.parts}
+        features = item_features(vectors, self.config.precision, trained)
         return self.system.encoder(params or self.params, features, self.config.max_length, *parts)
 
 

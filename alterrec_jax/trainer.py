@@ -78,7 +78,7 @@ class Trainer:
         items = dataset.catalogue_size
         self._window = (0, items) if config.mining.negatives == "full" else clip_window(config.mining, items)
         self._system = build_system(config, items)
-        self._features = item_features(dataset.text_vectors[:items], config.precision)
+        self._features = item_features(dataset.text_vectors[:items], config.precision, self._system.networks)
         self._batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")

@@ -1,5 +1,7 @@
 """AlterRec's two networks: one shape of session encoder, on an ID table and on a text table."""
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +24,16 @@ def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
     }
 
 
-def item_features(text_vectors: np.ndarray, precision: str) -> dict[str, jax.Array | None]:
-    """What each network knows of the items: nothing, or their text vectors [item, d_text], of that precision."""
-    vectors = jnp.asarray(text_vectors, precision)
-    return {"id": None, "text": vectors, "fused": vectors}
+def item_features(
+    text_vectors: np.ndarray, precision: str, networks: Iterable[str] = ("id", "text", "fused")
+) -> dict[str, jax.Array | None]:
+    """What each network knows of the items: nothing, or their text vectors [item, d_text], of that precision.
+
+    The vectors are put on the device only if one of the networks reads them.
+    """
+    networks = set(networks)
+    vectors = jnp.asarray(text_vectors, precision) if networks != {"id"} else None
+    return {name: None if name == "id" else vectors for name in networks}
 
 
 def build_network(config: NetworkConfig, items: ItemEncoder, width: int, max_length: int, dtype: str) -> Network:

@@ -61,7 +61,7 @@ class Compared:
             paired_p_value(self.of[a][metric].mean(axis=0) - self.of[b][metric].mean(axis=0), self._session)
             for a, b, metric in pairs
         ]
-        adjusted = holm(p_values) if pairs else []  # no intervals, which take longer and are not shown here
+        adjusted = holm(p_values).tolist() if pairs else []  # no intervals, which take longer and are not shown here
         chance = {metric for (_, _, metric), p in zip(pairs, adjusted, strict=True) if p > 1 - LEVEL}
         return {metric: model for metric, model in best.items() if metric not in chance and len(self.of) > 1}
 

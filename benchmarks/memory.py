@@ -3,50 +3,46 @@
 python -m benchmarks.memory --items=1000000 --output=FILE.json
 """
 
-import functools
 import pathlib
 import re
 import time
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-import polars as pl
 from absl import flags
 
 from alterrec_jax import cli, files, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.batches import TrainBatches
-from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import say
 from alterrec_jax.schedule import WINDOW, Turn
 from alterrec_jax.text_table import aligned
+from benchmarks import made
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 1_000_000, "Items of the catalogue.", lower_bound=100)
 _DIM = flags.DEFINE_integer("dim", 64, "Width of both networks.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch_prefixes", 1024, "Prefixes a step.", lower_bound=1)
 _K2 = flags.DEFINE_integer("k2", 20_000, "One past the last rank of the window; its first is 20.", lower_bound=21)
-_TEXT_WIDTH, _LENGTH = 384, 50
+_LENGTH = 50
 
 
 def main() -> int:
     """Makes steps, prints the table and writes the JSON."""
     keep_freed_memory()
-    process = _status("VmRSS")
-    items, random = _ITEMS.value, np.random.default_rng(0)
+    process = _used()
+    items = _ITEMS.value
     config = AlterRecConfig(
         batch_prefixes=_BATCH.value,
         id=NetworkConfig(dim=_DIM.value, layers=1),
         text=TextNetworkConfig(dim=_DIM.value, layers=1),
         mining=MiningConfig(k1=20, k2=min(_K2.value, items)),
     ).check()
-    batches = TrainBatches(_sessions(random, items), config.batch_prefixes, _LENGTH)
+    batches = TrainBatches(made.sessions(items, _BATCH.value, _LENGTH), config.batch_prefixes, _LENGTH)
     ((_, group),) = batches.groups(jax.random.key(0))
     networks = build_networks(config, items)
-    vectors = _vectors(items)
+    vectors = made.text_vectors(items)
     features = {"id": None, "text": vectors}
     optimizers = {name: steps.make_optimizer(part, 1) for name, part in (("id", config.id), ("text", config.text))}
     states = {
@@ -56,21 +52,22 @@ def main() -> int:
     kept = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in states.items()}
     gradients = max(sum(leaf.nbytes for leaf in jax.tree.leaves(state.params)) for state in states.values())
     tables_bytes = sum(kept.values()) + gradients + vectors.nbytes
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+    if not _on_device():
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
     spent = {}
     for name, peer in (("id", "text"), ("text", "id")):
         frozen = steps.FrozenPeer.of(networks[peer], states[peer].params, features[peer])
         turn, window = Turn(name, WINDOW, peer), (20, config.mining.k2)
-        made = steps.make_step(turn, networks, optimizers[name], config.mining, window)
-        step = steps.compiled(steps.in_groups(made))
+        train_step = steps.make_step(turn, networks, optimizers[name], config.mining, window)
+        step = steps.compiled(steps.in_groups(train_step))
         for _ in range(2):  # the first one compiles
             started = time.perf_counter()
             state = steps.start_epoch(states[name])
             states[name] = jax.block_until_ready(step(state, frozen, features[name], group, jax.random.key(0)))
             spent[name] = time.perf_counter() - started
-        say(f"{name}: {spent[name]:.1f} s a step, peak so far {_status('VmHWM') / 1e9:.2f} GB")
+        say(f"{name}: {spent[name]:.1f} s a step, peak so far {_peak() / 1e9:.2f} GB")
         del frozen, state  # nothing of a turn outlives it
-    peak = _status("VmHWM")
+    peak = _peak()
     outcome = {
         "items": items,
         "tables_bytes": tables_bytes,
@@ -88,22 +85,19 @@ def main() -> int:
     return 0
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _vectors(items: int) -> jax.Array:
-    """float32 [item, width], no two alike, made in place: a copy that is freed again would count as the peak."""
-    return jnp.sin(jnp.arange(items)[:, None] * jnp.arange(1.0, _TEXT_WIDTH + 1)[None, :])
+def _on_device() -> dict[str, int]:
+    """What the accelerator says of its memory; nothing where there is none."""
+    return jax.devices()[0].memory_stats() or {}
 
 
-def _sessions(random: np.random.Generator, items: int) -> Sessions:
-    """As many random sessions as make one full batch."""
-    rows = max(round(_BATCH.value / _LENGTH), 1)
-    return Sessions(
-        items=random.integers(0, items, rows * (_LENGTH + 1)).astype(np.int32),
-        offsets=np.arange(rows + 1, dtype=np.int64) * (_LENGTH + 1),
-        first_target=np.ones(rows, np.int32),
-        session_ids=pl.Series([str(row) for row in range(rows)]),
-        user_ids=pl.Series([None] * rows, dtype=pl.String),
-    )
+def _used() -> int:
+    """Bytes held now, by the arrays on the accelerator or else by the process."""
+    return _on_device().get("bytes_in_use") or _status("VmRSS")
+
+
+def _peak() -> int:
+    """Bytes held at the most. An accelerator counts from the start of the process."""
+    return _on_device().get("peak_bytes_in_use") or _status("VmHWM")
 
 
 def _status(field: str) -> int:

@@ -1,10 +1,12 @@
 """Training speed, against the time of the matrix products that no implementation can do without.
 
 python -m benchmarks.throughput --data_dir=DIR --output=FILE.json
+python -m benchmarks.throughput --items=1400000 --precision=bfloat16
 """
 
 import dataclasses
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,16 +19,19 @@ from alterrec_jax import cli, files, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
 from alterrec_jax.data.batches import BatchGroup, TrainBatches
-from alterrec_jax.data.dataset import Dataset, load_dataset
-from alterrec_jax.models.alterrec import build_networks, item_features
+from alterrec_jax.data.dataset import Sessions, load_dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.products import PRECISIONS, product
 from alterrec_jax.progress import say
 from alterrec_jax.schedule import RANDOM, WINDOW, Turn
 from alterrec_jax.text_table import aligned
 from alterrec_jax.trainer import clip_window
+from benchmarks import made
 from benchmarks.timing import seconds
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.")
+_ITEMS = flags.DEFINE_integer("items", None, "Without --data_dir: random sessions of so many items.", lower_bound=100)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _DIM = flags.DEFINE_integer("dim", 300, "Width of both networks.", lower_bound=1)
 _LAYERS = flags.DEFINE_integer("layers", 2, "Transformer layers of both networks.", lower_bound=1)
@@ -47,7 +52,6 @@ Product = tuple[tuple[int, ...], tuple[int, ...]]
 def main() -> int:
     """Times, prints the table and writes the JSON."""
     keep_freed_memory()
-    dataset = load_dataset(_DATA_DIR.value)
     shared: dict[str, Any] = {"dim": _DIM.value, "layers": _LAYERS.value, "dropout": 0.1}
     config = AlterRecConfig(
         batch_prefixes=_BATCH.value,
@@ -57,12 +61,15 @@ def main() -> int:
         text=TextNetworkConfig(**shared, mlp_hidden=(_DIM.value,)),
         mining=MiningConfig(k1=_K1.value, k2=_K2.value, p=min(5, _K1.value)),
     ).check()
-    batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
-    phases = make_phases(config, dataset, batches)
-    floors = {name: floor_of(config, dataset, batches.rows, name) for name in phases}
+    sessions, vectors = _data(config)
+    batches = TrainBatches(sessions, config.batch_prefixes, config.max_length)
+    phases = make_phases(config, vectors, batches)
+    floors = {name: floor_of(config, vectors.shape, batches.rows, name) for name in phases}
+    rates: list[float] = []
     times: dict[str, list[float]] = {name: [] for name in phases}
     floor_times: dict[str, list[float]] = {name: [] for name in phases}
     for number in range(_ROUNDS.value + 1):
+        rates.append(operations(_large_product()) / seconds_of_product(*_large_product()))
         of_product = {shape: seconds_of_product(*shape) for shape in set(itertools.chain(*floors.values()))}
         for name, run in phases.items():
             spent = run(_STEPS.value)
@@ -77,6 +84,9 @@ def main() -> int:
             "step_ms": 1e3 * statistics.median(times[name]),
             "floor_ms": 1e3 * statistics.median(floor_times[name]),
             "floor_ratio": statistics.median(t / f for t, f in zip(times[name], floor_times[name], strict=True)),
+            "rate_share": sum(map(operations, floors[name]))
+            / statistics.median(times[name])
+            / statistics.median(rates),
         }
         for name in phases
     }
@@ -87,14 +97,16 @@ def main() -> int:
             f"{r['step_ms']:.1f}",
             f"{r['floor_ms']:.1f}",
             f"{r['floor_ratio']:.2f}",
+            f"{r['rate_share']:.0%}",
         ]
         for name, r in result.items()
     ]
-    print(aligned([["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor"], *rows]))
+    print(aligned([["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor", "of the rate"], *rows]))
     device = jax.devices()[0]
     print(
-        f"{dataset.catalogue_size:,} items, dim {_DIM.value}, {batches.rows} x {_LENGTH.value} positions a step "
-        f"({batches.fill:.1%} filled), ranks {_K1.value} to {_K2.value}, {device.platform} ({device.device_kind})"
+        f"{len(vectors):,} items, dim {_DIM.value}, {batches.rows} x {_LENGTH.value} positions a step "
+        f"({batches.fill:.1%} filled), ranks {_K1.value} to {_K2.value}, {device.platform} ({device.device_kind}), "
+        f"whose rate is that of a large {_PRECISION.value} product: {statistics.median(rates) / 1e12:.3g} TFLOP/s"
     )
     if _OUTPUT.value:
         files.write_json(
@@ -103,13 +115,22 @@ def main() -> int:
     return 0
 
 
-def make_phases(config: AlterRecConfig, dataset: Dataset, batches: TrainBatches) -> dict[str, Callable[[int], float]]:
+def _data(config: AlterRecConfig) -> tuple[Sessions, jax.Array]:
+    """Training sessions, and the text vectors of their catalogue in the precision of products."""
+    if _DATA_DIR.value is None:
+        if _ITEMS.value is None:
+            raise UserError("give --data_dir, a dataset folder, or --items, for random sessions of so many items")
+        sessions = made.sessions(_ITEMS.value, 4 * config.batch_prefixes, config.max_length)  # four batches
+        return sessions, made.text_vectors(_ITEMS.value, config.precision)
+    dataset = load_dataset(_DATA_DIR.value)
+    vectors = jnp.asarray(dataset.text_vectors[: dataset.catalogue_size], config.precision)
+    return dataset.splits["train"], vectors
+
+
+def make_phases(config: AlterRecConfig, vectors: jax.Array, batches: TrainBatches) -> dict[str, Callable[[int], float]]:
     """Of each phase, a function that makes some steps and tells the seconds of one."""
-    window = clip_window(config.mining, dataset.catalogue_size)
-    networks, features = (
-        build_networks(config, dataset.catalogue_size),
-        item_features(dataset.text_vectors[: dataset.catalogue_size], config.precision),
-    )
+    window = clip_window(config.mining, len(vectors))
+    networks, features = build_networks(config, len(vectors)), {"id": None, "text": vectors}
     phases: dict[str, Callable[[int], float]] = {}
     for name, peer in (("id", "text"), ("text", "id")):
         frozen = steps.FrozenPeer.of(
@@ -157,16 +178,19 @@ class _Phase:
                 yield from itertools.repeat(jax.device_put(group), held)
 
 
-def floor_of(config: AlterRecConfig, dataset: Dataset, rows: int, phase: str) -> list[Product]:
-    """The products of a step, one for each: scores and their gradients, encoders, and the MLP of the text network."""
+def floor_of(config: AlterRecConfig, text: tuple[int, ...], rows: int, phase: str) -> list[Product]:
+    """The products of a step, one for each: scores and their gradients, encoders, and the MLP of the text network.
+
+    `text` is the shape of the text vectors.
+    """
     name = phase.partition("_")[0]
-    items, positions, dim = dataset.catalogue_size, rows * config.max_length, config.id.dim
+    (items, width), positions, dim = text, rows * config.max_length, config.id.dim
     # One product forwards, and backwards one for each side.
     products = 3 * [((positions, dim), (dim, items))] + 3 * _encoder(config, rows)
     if "window" in phase:
         products += [((positions, dim), (dim, items)), *_encoder(config, rows)]
     if name == "text":
-        widths = [dataset.text_vectors.shape[1], *config.text.mlp_hidden, dim]
+        widths = [width, *config.text.mlp_hidden, dim]
         for layer, (inner, outer) in enumerate(itertools.pairwise(widths)):
             products += (3 if layer else 2) * [((items, inner), (inner, outer))]  # the vectors need no gradient
     return products
@@ -182,9 +206,21 @@ def _encoder(config: AlterRecConfig, rows: int) -> list[Product]:
     return config.id.layers * one
 
 
+def _large_product() -> Product:
+    """One that takes a chip long enough for its rate to show."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    return (size, size), (size, size)
+
+
+def operations(shapes: Product) -> int:
+    """Multiplications and additions of a product."""
+    left, right = shapes
+    return 2 * math.prod(left) * right[-1]
+
+
 def seconds_of_product(left: tuple[int, ...], right: tuple[int, ...]) -> float:
     """The best of several times of one product, of operands that have the precision already."""
-    a, b = jnp.ones(left, _PRECISION.value), jnp.ones(right, _PRECISION.value)
+    a, b = (jax.random.normal(jax.random.key(0), shape, _PRECISION.value) for shape in (left, right))
     jax.block_until_ready(_product(a, b))
     return min(seconds(lambda: _product(a, b)) for _ in range(5))
 

@@ -21,7 +21,17 @@ def test_throughput(command: Command, dataset: pathlib.Path, tmp_path: pathlib.P
     for phase in phases.values():
         assert phase["prefixes_per_s"] > 0 and phase["floor_ratio"] > 0
         assert phase["floor_ratio"] == pytest.approx(phase["step_ms"] / phase["floor_ms"], rel=1e-6)
+        assert 0 < phase["rate_share"] < 1
     assert all(name in done.stdout for name in PHASES)
+
+
+def test_throughput_of_made_sessions(command: Command) -> None:
+    sizes = ("--dim=8", "--layers=1", "--max_length=10", "--batch_prefixes=50", "--k1=5", "--k2=31")
+    done = command("benchmarks.throughput", "--items=400", "--precision=bfloat16", "--rounds=1", "--steps=6", *sizes)
+    assert done.returncode == 0, done.stderr
+    assert "400 items, dim 8, 5 x 10 positions a step (100.0% filled)" in done.stdout
+    refused = command("benchmarks.throughput", *sizes)
+    assert refused.returncode == 1 and "either --data_dir" in refused.stderr
 
 
 @pytest.mark.parametrize(

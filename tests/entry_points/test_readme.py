@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -56,6 +58,15 @@ def test_your_own_data_in_three_commands(command: Command, own_files: pathlib.Pa
     done = command("experiments.recommend", *flags, input=line)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["recommendations"]) == 20
+    export, serve = commands("experiments.export")
+    done = command("experiments.export", f"--workdir={own_files}/runs/mine", f"--out={own_files}/served")
+    assert done.returncode == 0, done.stderr
+    assert export[2:] == ["experiments.export", "--workdir=runs/mine", "--out=served"]
+    assert serve[serve.index("|") + 1 :] == ["python", "served/serve.py", "served"]
+    found = subprocess.run(
+        [sys.executable, "-I", "served/serve.py", "served"], input=line, capture_output=True, text=True, cwd=own_files
+    )
+    assert len(json.loads(found.stdout)["items"]) == 20, found.stderr
 
 
 def test_the_two_commands_are_targets_of_the_makefile() -> None:

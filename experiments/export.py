@@ -1,0 +1,154 @@
+"""Exports a trained model for serving: StableHLO programs, item vectors with their ids, and an index to search them.
+
+python -m experiments.export --workdir=DIR --out=DIR
+"""
+
+import dataclasses
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from usearch.index import Index
+
+from alterrec_jax import cli, files
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.export import PLATFORMS, Served, exported, rows_of, served, top_items
+from alterrec_jax.products import scores_of
+from alterrec_jax.progress import progress, say
+from alterrec_jax.text_table import aligned
+from alterrec_jax.trained import load_trained
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Folder to write; an earlier export there is replaced.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
+_K = flags.DEFINE_integer("k", 20, "How many items the exported program finds for each session.")
+_EXCLUDE = flags.DEFINE_bool(
+    "exclude_session_items", None, "Whether to leave out what the session holds; the run's own choice by default."
+)
+_LINKS = flags.DEFINE_integer("index_links", 32, "Neighbours that the index keeps for each item.", lower_bound=2)
+_EFFORT = flags.DEFINE_integer(
+    "index_effort", 256, "Items that the index looks at in a search: more find more, and take longer.", lower_bound=1
+)
+
+FORMAT = "alterrec_jax export"
+ABOUT = "export.json"
+_SESSIONS, _TIMED, _AT_ONCE = 1000, 100, 100
+
+
+def main() -> int:
+    """Writes the folder, measures the index against the exact scan, and prints both."""
+    out = pathlib.Path(_OUT.value)
+    _check_target(out)
+    trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
+    dataset = trained.dataset
+    exclude = trained.config.protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
+    model = served(trained)
+    top = exported(top_items(model, dataset.train_counts[: dataset.catalogue_size], _K.value, exclude), model)
+    with files.replacing_directory(out) as folder:
+        (folder / "top_items.jax").write_bytes(top)
+        (folder / "session_encoder.jax").write_bytes(exported(model.encode, model))
+        np.save(folder / "item_vectors.npy", model.item_vectors, allow_pickle=False)
+        files.write_json(folder / "item_ids.json", dataset.items["item_id"].head(dataset.catalogue_size).to_list())
+        shutil.copyfile(pathlib.Path(__file__).parents[1] / "examples" / "serve.py", folder / "serve.py")
+        index = _index(model.item_vectors)
+        index.save(str(folder / "items.usearch"))
+        measured = _measure(model, dataset, index, top)
+        about = {
+            "format": FORMAT,
+            "k": _K.value,
+            "max_length": model.max_length,
+            "items": len(model.item_vectors),
+            "dim": model.item_vectors.shape[1],
+            "exclude_session_items": exclude,
+            "platforms": PLATFORMS,
+            "jax": jax.__version__,
+            "epoch": trained.best["epoch"] + 1,
+            "dataset": dataset.fingerprint,
+            "config": dataclasses.asdict(trained.config),
+            "index": {"links": _LINKS.value, "effort": _EFFORT.value, **measured},
+        }
+        files.write_json(folder / ABOUT, about)
+    _print(about, out)
+    return 0
+
+
+def _check_target(out: pathlib.Path) -> None:
+    """Refuses to replace what is no export."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    about: Any = files.read_json(out / ABOUT, "export") if (out / ABOUT).is_file() else None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise UserError(f"--out={out} holds something else than an export, which would be lost; name another folder")
+
+
+def _index(vectors: np.ndarray) -> Index:
+    """Of all items by number, for dot products."""
+    index = Index(
+        ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=_LINKS.value, expansion_search=_EFFORT.value
+    )
+    for start in progress(range(0, len(vectors), 1000), "index", unit="thousand items"):
+        some = vectors[start : start + 1000]
+        index.add(np.arange(start, start + len(some), dtype=np.uint64), some)
+    return index
+
+
+def _measure(model: Served, dataset: Dataset, index: Index, program: bytes) -> dict[str, Any]:
+    """What the index finds of the exact top k, and what a search takes, for one session at a time.
+
+    Sessions are those of the validation split, without their last item.
+    """
+    sessions = dataset.splits["validation"]
+    drawn = np.random.default_rng(0).permutation(len(sessions))[:_SESSIONS]
+    held = [[item for item in sessions[row].tolist()[:-1] if item < dataset.catalogue_size] for row in drawn]
+    rows = rows_of([session for session in held if session], model.max_length)
+    if not len(rows):
+        raise UserError(f"{dataset.path} has no validation session to measure the index with")
+    table = jnp.asarray(model.item_vectors)
+    encode = jax.jit(model.encode)
+    batches = [encode(table, rows[start : start + _AT_ONCE]) for start in range(0, len(rows), _AT_ONCE)]
+    queries = np.concatenate([np.asarray(batch) for batch in batches])
+    scan = jax.jit(lambda query, table: jax.lax.top_k(scores_of(query[None], table), _K.value)[1][0])
+    whole = jax.jit(jax.export.deserialize(bytearray(program)).call)
+    found = [np.isin(index.search(query, _K.value).keys, scan(query, table)).mean() for query in queries]
+    return {
+        "sessions": len(queries),
+        "recall": float(np.mean(found)),
+        "index_ms": _median_ms(lambda query: index.search(query, _K.value), queries),
+        "scan_ms": _median_ms(lambda query: scan(query, table), queries),
+        "program_ms": _median_ms(lambda row: whole(table, row[None]), rows),
+    }
+
+
+def _median_ms(search: Callable[[np.ndarray], Any], sessions: np.ndarray) -> float:
+    """Of a search for each of some sessions, one after another."""
+    jax.block_until_ready(search(sessions[0]))  # may compile
+    taken = []
+    for session in sessions[:_TIMED]:
+        started = time.perf_counter()
+        jax.block_until_ready(search(session))
+        taken.append(1e3 * (time.perf_counter() - started))
+    return float(np.median(taken))
+
+
+def _print(about: dict[str, Any], out: pathlib.Path) -> None:
+    index, k = about["index"], about["k"]
+    rows = [
+        ["one session's vector to its best items", f"recall@{k}", "ms, median"],
+        ["items.usearch", f"{index['recall']:.4f}", f"{index['index_ms']:.2f}"],
+        ["exact scan of item_vectors.npy", "1", f"{index['scan_ms']:.2f}"],
+        ["top_items.jax, from the items of the session", "1", f"{index['program_ms']:.2f}"],
+    ]
+    print(aligned(rows))
+    print(f"{about['items']:,} items, dim {about['dim']}, {index['sessions']:,} sessions of the validation split")
+    say(f"wrote {out}; try: echo '{{\"session\": []}}' | python {out / 'serve.py'} {out}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

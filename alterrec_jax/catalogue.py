@@ -14,6 +14,7 @@ import polars as pl
 from alterrec_jax import files
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.panics import panics_as_errors
 
 FILE = "catalogue.parquet"
 
@@ -43,7 +44,8 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
     """
     path = pathlib.Path(workdir) / FILE
     try:
-        wanted = pl.read_parquet(path)
+        with panics_as_errors():
+            wanted = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}); give no --data_dir, to use the run's own dataset") from None
     if encoder_of(dataset) != encoder:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.panics import panics_as_errors
 
 ROW = "row of the file"  # the column that `with_rows` adds: no file has one of that name
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}"
@@ -57,7 +58,8 @@ def collect(table: pl.LazyFrame, path: str, what: str) -> pl.DataFrame:
 def readable(path: str, what: str) -> Iterator[None]:
     """Turns an error of Polars in the block into a line that names the file."""
     try:
-        yield
+        with panics_as_errors():
+            yield
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
         detail = str(error).strip().splitlines()[0].rstrip(".,;: ") if str(error).strip() else type(error).__name__
         raise UserError(

@@ -24,6 +24,7 @@ import polars as pl
 
 from alterrec_jax import files
 from alterrec_jax.errors import UserError
+from alterrec_jax.panics import panics_as_errors
 
 FORMAT = "alterrec-dataset"
 FORMAT_VERSION = 1
@@ -233,7 +234,8 @@ def _read_parquet(path: pathlib.Path, columns: tuple[str, ...]) -> pl.DataFrame:
     if not path.exists():
         raise UserError(f"dataset file {path} is missing; {_REMEDY}")
     try:
-        table = pl.read_parquet(path)
+        with panics_as_errors():
+            table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"dataset file {path} cannot be read ({error}); {_REMEDY}") from None
     if missing := [column for column in columns if column not in table.columns]:

@@ -1,0 +1,194 @@
+"""Every file of a dataset folder and of a run's checkpoints: cut, emptied, changed, removed, made unreadable."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from alterrec_jax.checkpoint import read_newest, tree_digest
+from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.trained import load_trained
+from faults.conftest import COUNTS
+from faults.test_inputs import same_data
+from tests.entry_points.conftest import ROOT, SMALL, Command
+from tests.entry_points.test_interruption import last_state
+
+CHECKPOINTS = pathlib.Path("checkpoints")
+# Root may read everything. This takes that right away (PR_CAPBSET_DROP of CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH) and
+# becomes the command.
+HEEDING_PERMISSIONS = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def _cut(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _change(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[pathlib.Path], None]] = {
+    "cut": _cut,
+    "emptied": lambda path: path.write_bytes(b""),
+    "changed": _change,
+    "removed": lambda path: path.unlink(),
+    "lengthened": lambda path: path.write_bytes(path.read_bytes() + b"\0more"),
+}
+
+
+def hurt(original: pathlib.Path, folder: pathlib.Path, damage: str, file: pathlib.Path) -> pathlib.Path:
+    """A copy of a folder, one file of which is damaged."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(original, folder)
+    target = folder / file
+    if target.stat().st_size or damage == "removed":
+        DAMAGES[damage](target)
+    return folder
+
+
+def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
+    """All files, by their place in the folder."""
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_dataset_is_silently_wrong(damage: str, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    whole = load_dataset(dataset)
+    for file in files_of(dataset):
+        folder = hurt(dataset, tmp_path / "hurt", damage, file)
+        try:
+            same_data(load_dataset(folder), whole)
+        except UserError as error:
+            assert str(folder) in str(error)
+            COUNTS[f"dataset files {damage}: refused"] += 1
+        else:
+            assert file.name == "describe.png" or file.name == "manifest.json"
+            COUNTS[f"dataset files {damage}: of no account"] += 1
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_checkpoint_is_silently_wrong(
+    damage: str,
+    trained: pathlib.Path,
+    dataset: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A damaged newest checkpoint is passed over for the one before, or what was damaged is of no account."""
+    older, newest = (alone(trained, number, tmp_path / "alone", dataset) for number in numbers(trained))
+    assert older != newest
+    for file in files_of(trained / CHECKPOINTS / numbers(trained)[1]):
+        folder = hurt(trained, tmp_path / "hurt", damage, CHECKPOINTS / numbers(trained)[1] / file)
+        capsys.readouterr()
+        found = digest(folder, dataset)
+        passed_over = "is damaged and is passed over" in capsys.readouterr().err
+        assert found == (older if passed_over else newest), file
+        COUNTS[f"checkpoint files {damage}: {'passed over' if passed_over else 'of no account'}"] += 1
+
+
+def numbers(workdir: pathlib.Path) -> list[str]:
+    """The names of a run's checkpoints, the newest last."""
+    return sorted((entry.name for entry in (workdir / CHECKPOINTS).iterdir()), key=int)
+
+
+def alone(workdir: pathlib.Path, number: str, folder: pathlib.Path, dataset: pathlib.Path) -> str:
+    """The digest of one checkpoint of a run."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(workdir, folder)
+    for other in numbers(workdir):
+        if other != number:
+            shutil.rmtree(folder / CHECKPOINTS / other)
+    return digest(folder, dataset)
+
+
+def digest(workdir: pathlib.Path, dataset: pathlib.Path) -> str:
+    """Of every array that a run continues with, and of its best parameters."""
+    return tree_digest(last_state(workdir, dataset))
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "removed"])
+def test_training_goes_on_from_the_checkpoint_before(
+    damage: str, trained: pathlib.Path, dataset: pathlib.Path, command: Command, tmp_path: pathlib.Path
+) -> None:
+    """The real command, with every file of the newest checkpoint damaged: it ends as the run that nothing hurt."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for file in files_of(newest):
+        if (newest / file).stat().st_size:
+            DAMAGES[damage](newest / file)
+    done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={folder}")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    digests = [read_newest(workdir).meta["digests"] for workdir in (folder, trained)]
+    assert [digests[0][name] for name in ("state", "best")] == [digests[1][name] for name in ("state", "best")]
+    COUNTS[f"whole checkpoints {damage}: trained on from the one before"] += 1
+
+
+def test_what_may_not_be_read_is_named(
+    trained: pathlib.Path, dataset: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """Files and folders without permission: one line and status 1, or the same numbers as ever."""
+    runs, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(trained, runs)
+    shutil.copytree(dataset, data)
+    command = ("experiments.evaluate", f"--workdir={runs}", f"--data_dir={data}", "--resamples=10")
+    whole = _without_privileges(command, environment)
+    assert whole.returncode == 0, whole.stderr
+    newest = max((runs / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    targets = [*(data / file for file in files_of(dataset)), data, newest, runs / "checkpoints", runs]
+    targets += [
+        newest / "state",
+        newest / "best",
+        newest / "meta",
+        *(path for path in runs.iterdir() if path.is_file()),
+    ]
+    for target in targets:
+        mode = target.stat().st_mode
+        target.chmod(0)
+        try:
+            done = _without_privileges(command, environment)
+        finally:
+            target.chmod(mode)
+        assert "Traceback" not in done.stderr, (target, done.stderr)
+        if done.returncode == 0:
+            if "is damaged and is passed over" not in done.stderr:
+                assert done.stdout == whole.stdout, target
+            COUNTS["unreadable: done all the same"] += 1
+        else:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+            assert done.returncode == 1 and len(lines) == 1, (target, done.stderr)
+            COUNTS["unreadable: refused"] += 1
+
+
+def _without_privileges(words: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs a command that heeds permissions even if it is root's."""
+    command = [sys.executable, "-c", HEEDING_PERMISSIONS, "-m", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_record_of_a_run_is_json_whatever_is_in_it(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The text files of a workdir: nothing that is read back from them is trusted."""
+    folder = tmp_path / "run"
+    for name in ("config.json", "history.csv", "catalogue.parquet"):
+        for content in (b"", b"\0" * 100, b"{}", b"[]", b'{"a": NaN}', json.dumps({"place": None}).encode()):
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(trained, folder)
+            (folder / name).write_bytes(content)
+            try:
+                load_trained(folder)
+            except UserError:
+                COUNTS["files of a workdir replaced by junk: refused"] += 1
+            else:
+                COUNTS["files of a workdir replaced by junk: of no account"] += 1

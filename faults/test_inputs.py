@@ -1,0 +1,155 @@
+"""Mutated CSV, Parquet, JSON lines and .npy: each is read for what it says, or refused in one line."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+from absl import flags
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.errors import UserError
+from data_tools.options import Options
+from data_tools.pipeline import prepare
+from experiments import recommend
+from faults.conftest import COUNTS
+from tests.data_tools.examples import FakeEncoder, options, random_clicks, write_logs
+
+# What has broken readers before: quotes, ends of lines, byte order marks, numbers at their limits.
+TOKENS = (
+    b'"', b"'", b",", b";", b"\t", b"\n", b"\r\n", b"\r", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8",
+    b"NaN", b"inf", b"-1", b"1e999", b"9223372036854775808", b"{", b"}", b"[", b"]", b"null", b"\\ud800", b" ",
+)  # fmt: skip
+KINDS = ("interactions.csv", "items.csv", "interactions.parquet", "items.parquet", "sessions.jsonl", "dataset")
+SETTINGS = {
+    "split": "leave_one_out",
+    "order_column": "time",
+    "text_columns": "title,brand",
+    "drop_unknown_items": True,  # or hardly any mutation would get beyond the ids
+}
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> list[tuple[str, float, float, bytes]]:
+    """A few changes, most of them small: what, where and how far (as shares of the content), and what to put there."""
+    kind = st.sampled_from(("flip", "cut", "drop", "insert", "repeat", "end"))
+    share = st.floats(0, 1, allow_nan=False)
+    one = st.tuples(kind, share, share.map(lambda value: value**6), st.sampled_from(TOKENS) | st.binary(max_size=4))
+    return draw(st.lists(one, min_size=1, max_size=3))
+
+
+def mutated(original: bytes, changes: list[tuple[str, float, float, bytes]]) -> bytes:
+    """The content after the changes."""
+    content = bytearray(original)
+    for kind, place, extent, token in changes:
+        start = int(place * len(content))
+        stop = min(start + 1 + int(extent * len(content)), len(content))
+        if kind == "flip" and start < len(content):
+            content[start] ^= 1 << int(extent * 7)
+        elif kind == "cut":
+            del content[start:]
+        elif kind == "drop":
+            del content[start:stop]
+        elif kind == "insert":
+            content[start:start] = token
+        elif kind == "repeat":
+            content[stop:stop] = content[start:stop]
+        elif kind == "end":
+            content += token
+    return bytes(content)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Logs, as CSV and as Parquet, a dataset made from them, and sessions to recommend for."""
+    folder = tmp_path_factory.mktemp("files")
+    write_logs(folder, random_clicks(0))
+    (folder / "log.csv").rename(folder / "interactions.csv")
+    for name in ("interactions", "items"):
+        pl.read_csv(folder / f"{name}.csv", infer_schema=False).write_parquet(folder / f"{name}.parquet")
+    lines = [json.dumps({"session": [f"i{item:02d}" for item in range(count)]}) + "\n" for count in range(5)]
+    (folder / "sessions.jsonl").write_text("".join(lines))
+    prepare(given_files(folder, folder), FakeEncoder())
+    return folder
+
+
+def given_files(folder: pathlib.Path, out: pathlib.Path, **changed: str) -> Options:
+    """The options that read the logs of a folder, some of them from elsewhere."""
+    named = {name: str(folder / f"{name}.csv") for name in ("interactions", "items")} | changed
+    return options(out, **named, **SETTINGS)
+
+
+def read_logs(files: pathlib.Path, folder: pathlib.Path, path: pathlib.Path) -> None:
+    """Prepares from mutated logs; what comes out can be loaded, and holds no item that the items file lacks."""
+    prepare(given_files(files, folder, **{path.stem: str(path)}), FakeEncoder())
+    made = load_dataset(folder / "out")
+    assert made.catalogue_size <= len(made.items) and made.items["item_id"].is_unique().all()
+    assert len(made.text_vectors) == len(made.items) and np.isfinite(made.text_vectors).all()
+
+
+def read_sessions(files: pathlib.Path, folder: pathlib.Path, path: pathlib.Path) -> None:
+    """Reads JSON lines as `json` does."""
+    known = {f"i{item:02d}" for item in range(20)}
+    flags.FLAGS(["recommend", "--workdir=none", f"--input={path}"])
+    found = list(recommend._read_sessions(known))
+    lines = [line for line in path.read_bytes().decode().split("\n") if line.strip()]
+    assert found == [json.loads(line)["session"] for line in lines]
+    assert {item for session in found for item in session} <= known
+
+
+def read_dataset(files: pathlib.Path, folder: pathlib.Path, path: pathlib.Path) -> None:
+    """Loads a dataset folder one of whose files is mutated; what is loaded is what was written."""
+    same_data(load_dataset(path.parent), load_dataset(files / "out"))
+
+
+def same_data(found: Dataset, wanted: Dataset) -> None:
+    """The same items, sessions and vectors."""
+    assert found.items.equals(wanted.items) and found.catalogue_size == wanted.catalogue_size
+    np.testing.assert_array_equal(found.text_vectors, wanted.text_vectors)
+    for split, sessions in wanted.splits.items():
+        np.testing.assert_array_equal(found.splits[split].items, sessions.items)
+        np.testing.assert_array_equal(found.splits[split].offsets, sessions.offsets)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_mutated_is_read_or_refused(kind: str, files: pathlib.Path, request: pytest.FixtureRequest) -> None:
+    parts = sorted(path.name for path in (files / "out").iterdir()) if kind == "dataset" else [kind]
+    read: Callable[[pathlib.Path, pathlib.Path, pathlib.Path], None] = {
+        "dataset": read_dataset,
+        "sessions.jsonl": read_sessions,
+    }.get(kind, read_logs)
+    examples = -(-request.config.getoption("--inputs") // len(KINDS))
+
+    @settings(
+        max_examples=examples,
+        deadline=20_000,  # milliseconds: nothing hangs
+        database=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(name=st.sampled_from(parts), changes=edits())
+    def one(name: str, changes: list[tuple[str, float, float, bytes]]) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = pathlib.Path(temporary)
+            if kind == "dataset":
+                shutil.copytree(files / "out", folder / "hurt")
+                path = folder / "hurt" / name
+            else:
+                path = folder / kind
+                shutil.copyfile(files / kind, path)
+            path.write_bytes(mutated(path.read_bytes(), changes))
+            try:
+                read(files, folder, path)
+            except UserError as error:
+                assert str(error).strip()
+                COUNTS[f"mutated {path.suffix} refused ({kind})"] += 1
+            else:
+                COUNTS[f"mutated {path.suffix} read ({kind})"] += 1
+
+    one()

@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := runs/quickstart
 WORDS ?=
 
-.PHONY: help setup train test lint clean
+.PHONY: help setup train test faults lint clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 
 test: .venv/ready ## Run the tests (about twenty minutes)
 	$(BIN)/python -m pytest $(WORDS)
+
+faults: .venv/ready ## Kill, damage and starve the real commands, at random (about an hour; WORDS="--kills=20" for less)
+	$(BIN)/python -m pytest faults $(WORDS)
 
 lint: .venv/ready ## Run the linter and the type checker
 	$(BIN)/ruff check .

@@ -172,7 +172,7 @@ def _sought(
     scores = {
         name: jnp.einsum("bd,bd->b", query, tables[name][item], precision="highest") for name, query in queries.items()
     }
-    return {view: (_weighed(scores, of_view), same[view][item]) for view, of_view in weights.items()}
+    return {view: (weighed(scores, of_view), same[view][item]) for view, of_view in weights.items()}
 
 
 @functools.partial(jax.jit, static_argnames=("block", "catalogue"))
@@ -200,7 +200,7 @@ def _with_block(
     found = {}
     for view, of_view in weights.items():
         # And each sum once: what a column is counted as, it is taken away as.
-        scores = jax.lax.optimization_barrier(_weighed(components, of_view))
+        scores = jax.lax.optimization_barrier(weighed(components, of_view))
         (target, twin), (above, equal, finite) = sought[view], total[view]
         alike = stretch(same[view], start, block)[None, :] == twin[:, None]
         higher, level = scores > target[:, None], scores == target[:, None]
@@ -209,8 +209,8 @@ def _with_block(
     return found
 
 
-def _weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
-    """The weighted sum of some components."""
+def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+    """float32, the sum of the components, arrays of one shape, times their weights."""
     return sum((weight * components[name] for name, weight in weights.items()), jnp.zeros((), jnp.float32))
 
 

@@ -28,6 +28,7 @@ from alterrec_jax.evaluation.counting import (
     padded_table,
     row_width,
     twins,
+    weighed,
 )
 from alterrec_jax.evaluation.targets import Targets, histories
 from alterrec_jax.products import scores_of_table
@@ -70,10 +71,7 @@ def component_scores(queries: jax.Array, table: jax.Array) -> jax.Array:
 
 # Weighing and counting are compiled apart. Inside one program the compiler may evaluate the sum twice, once for the
 # comparison and once for the target, and round it differently; a target would then not equal itself.
-@jax.jit
-def weighted_sum(scores: tuple[jax.Array, ...], weights: tuple[float, ...]) -> jax.Array:
-    """float32 [batch, item], the sum of the components, each [batch, item], times their weights."""
-    return sum((weight * score for score, weight in zip(scores, weights, strict=True)), jnp.zeros((), jnp.float32))
+weighted_sum = jax.jit(weighed)
 
 
 def rank_targets(
@@ -194,7 +192,9 @@ def view_scores(components: Mapping[str, jax.Array], weights: View) -> jax.Array
     """float32 [batch, item], the scores of a view from those of its components; all `weights` are `used_weights`."""
     if len(weights) == 1 and set(weights.values()) == {1.0}:
         return components[next(iter(weights))]
-    return weighted_sum(tuple(components[name] for name in weights), tuple(float(w) for w in weights.values()))
+    return weighted_sum(
+        {name: components[name] for name in weights}, {name: float(weight) for name, weight in weights.items()}
+    )
 
 
 def _count_all(

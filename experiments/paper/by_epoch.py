@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.progress import progress
 from experiments.paper import pictures
@@ -30,7 +31,7 @@ class ByEpoch:
         summaries = {view: [summarise(ranks[view].above, ranks[view].equal) for ranks in found] for view in PARTS}
         self.hits = {view: np.array([one["hits@20"] for one in summaries[view]]) for view in PARTS}
         self.ndcg = {view: np.array([one["ndcg@20"] for one in summaries[view]]) for view in PARTS}
-        self.losses = {view: np.array([record[f"{view}_cross_entropy"] for record in history]) for view in PARTS}
+        self.losses = {view: np.array([record[f"{view}_{CROSS_ENTROPY}"] for record in history]) for view in PARTS}
         self._names, self._history, self._best = names, history, run.best_epoch
 
     def frame(self) -> pl.DataFrame:

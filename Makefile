@@ -30,7 +30,7 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
 test: .venv/ready ## Run the tests (about twenty minutes)
-	$(BIN)/python -m pytest $(WORDS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(WORDS)
 
 faults: .venv/ready ## Kill, damage and starve the real commands, at random (about an hour; WORDS="--kills=20" for less)
 	$(BIN)/python -m pytest faults $(WORDS)

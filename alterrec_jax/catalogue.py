@@ -45,9 +45,11 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
     path = pathlib.Path(workdir) / FILE
     try:
         with panics_as_errors():
-            wanted = pl.read_parquet(path)
+            wanted = pl.read_parquet(path, columns=["item_id", "text"])
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}); give no --data_dir, to use the run's own dataset") from None
+    if not len(wanted) or wanted["item_id"].is_duplicated().any():
+        raise UserError(f"{path} is damaged: it names no item, or one twice; give no --data_dir, to use the run's own")
     if encoder_of(dataset) != encoder:
         raise UserError(
             f"the texts of {dataset.path} were encoded by {encoder_of(dataset)}, those of the run in {workdir} by "

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import polars as pl
@@ -12,23 +13,36 @@ _STDERR = 2
 
 @contextlib.contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raises an OSError where Polars panics in the block. Nothing reaches standard error meanwhile."""
-    try:
-        with _silent():
-            yield
-    except pl.exceptions.PanicException as error:
-        raise OSError(f"Polars gave up on it: {error}") from None
+    """Raises an OSError where Polars panics in the block.
+
+    What anybody writes to standard error in the block is shown at its end; after a panic it is the panic's, and is not.
+    """
+    with tempfile.TemporaryFile() as written:
+        try:
+            with _stderr_to(written.fileno()):
+                yield
+        except pl.exceptions.PanicException as error:
+            raise OSError(f"Polars gave up on it: {error}") from None
+        written.seek(0)
+        if sys.stderr is not None and (text := written.read()):
+            sys.stderr.write(text.decode(errors="replace"))
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Standard error leads nowhere: Polars writes there from threads that know nothing of Python's sys.stderr."""
-    sys.stderr.flush()
-    shown, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+def _stderr_to(file: int) -> Iterator[None]:
+    """Redirects the descriptor itself, for Polars writes from threads that know nothing of sys.stderr."""
     try:
-        os.dup2(nowhere, _STDERR)
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        shown = os.dup(_STDERR)
+    except OSError:  # standard error is closed: nothing would be seen
+        yield
+        return
+    try:
+        os.dup2(file, _STDERR)
         yield
     finally:
+        if sys.stderr is not None:
+            sys.stderr.flush()
         os.dup2(shown, _STDERR)
         os.close(shown)
-        os.close(nowhere)

@@ -92,12 +92,12 @@ def _on_device() -> dict[str, int]:
 
 def _used() -> int:
     """Bytes held now, by the arrays on the accelerator or else by the process."""
-    return _on_device().get("bytes_in_use") or _status("VmRSS")
+    return _on_device()["bytes_in_use"] if _on_device() else _status("VmRSS")
 
 
 def _peak() -> int:
     """Bytes held at the most. An accelerator counts from the start of the process."""
-    return _on_device().get("peak_bytes_in_use") or _status("VmHWM")
+    return _on_device()["peak_bytes_in_use"] if _on_device() else _status("VmHWM")
 
 
 def _status(field: str) -> int:

@@ -86,7 +86,7 @@ def _read_sessions(known: set[str]) -> Iterator[list[str]]:
 def _session(line: str, where: str, known: set[str]) -> list[str]:
     try:
         value: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and lists too deep
         raise UserError(f'{where}: not JSON ({error}); write {{"session": ["item id", ...]}}') from None
     session = value.get("session") if isinstance(value, dict) else None
     if not isinstance(session, list) or not all(isinstance(item, str) for item in session):

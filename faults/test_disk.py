@@ -5,7 +5,9 @@ import pathlib
 import subprocess
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
+from usearch.index import Index
 
 from alterrec_jax.data.dataset import load_dataset
 from faults.conftest import COUNTS
@@ -76,7 +78,7 @@ def test_what_reads_a_run(
     name: str, disk: Callable[[int], pathlib.Path], command: Command, trained: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """Its output is whole or not there."""
-    for kilobytes in (4, 16, 64, 1024):
+    for kilobytes in (4, 16, 64, 128, 256, 512, 1024):
         out = disk(kilobytes) / "out"
         flag = {"evaluate": f"--output={out}", "export": f"--out={out}", "recommend": f"--output={out}"}[name]
         sessions = '{"session": ["i3", "i5"]}\n' * 400
@@ -86,3 +88,9 @@ def test_what_reads_a_run(
         if out.exists():
             break
     assert out.exists()
+    if name == "export":  # the largest file, and the last to be written but one
+        index, vectors = (
+            Index.restore(str(out / "items.usearch")),
+            np.load(out / "item_vectors.npy", allow_pickle=False),
+        )
+        np.testing.assert_array_equal(np.stack([index.get(item) for item in range(len(vectors))]), vectors)

@@ -4,8 +4,9 @@ The kills are shared out among the commands. A command is started and killed aga
 then it is compared with one that nobody killed, and the next round begins in a fresh folder.
 """
 
-import contextlib
+import collections
 import json
+import math
 import os
 import pathlib
 import random
@@ -15,8 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from alterrec_jax.data.dataset import load_dataset
@@ -29,36 +30,69 @@ Check = Callable[[pathlib.Path], None]
 """Compares what stands in a folder, if anything, with what should."""
 
 SHARE = {"prepare": 0.25, "train": 0.5, "evaluate": 0.125, "export": 0.125}
+_MANY = 20  # so many kills of a command should fall into each of its phases
+
+
+class Command(NamedTuple):
+    """What is killed.
+
+    Attributes:
+      name: of `SHARE`.
+      words: the command, given the folder that it writes to.
+      phase: how far it has come, by what stands in the folder.
+      phases: all that `phase` may say; a kill should fall into each.
+      check: of what stands in the folder after a kill.
+      check_end: of what stands there in the end.
+    """
+
+    name: str
+    words: Callable[[pathlib.Path], Words]
+    phase: Callable[[pathlib.Path], str]
+    phases: tuple[str, ...]
+    check: Check
+    check_end: Check
 
 
 class Campaign:
-    """Kills one command."""
+    """Kills one command, so many times in all."""
 
-    def __init__(self, words: Callable[[pathlib.Path], Words], environment: dict[str, str], draw: random.Random):
-        self._words, self._environment, self._draw = words, environment, draw
-        self._longest = 10.0
+    def __init__(self, command: Command, kills: int, environment: dict[str, str], draw: random.Random):
+        self._command, self._kills, self._environment, self._draw = command, kills, environment, draw
+        self._killed: collections.Counter[str] = collections.Counter()
 
-    def run(self, kills: int, folder: pathlib.Path, between: Check, after: Check, what: str) -> None:
-        """Goes on until so many processes were killed."""
-        killed = 0
-        while killed < kills:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            ended, tries = False, 0
-            while not ended:
-                # Later tries may take longer: one that is always killed early would never come through.
-                ended = self._started(folder, self._draw.uniform(0, self._longest * (1 + tries / 10)), killed < kills)
-                if not ended:
-                    killed, tries = killed + 1, tries + 1
-                    COUNTS[f"killed: {what}"] += 1
-                    between(folder)
-            after(folder)
-            COUNTS[f"came through after its kills, the same to the bit: {what}"] += 1
+    def run(self, folder: pathlib.Path) -> None:
+        """Goes on until all are killed, beginning anew whenever the command has come through."""
+        self._fresh(folder)
+        whole = self._started(folder, None)  # what nobody kills tells how long it takes
+        assert whole is not None
+        while self._killed.total() < self._kills:
+            self._fresh(folder)
+            tries = 0
+            # Later tries may take longer: one that is always killed early would never come through.
+            while self._started(folder, self._draw.uniform(0, whole * (1 + tries / 10))) is None:
+                tries += 1
+                phase = self._command.phase(folder)
+                self._killed[phase] += 1
+                COUNTS[f"killed: {self._command.name}, {phase}"] += 1
+                self._command.check(folder)
+            self._command.check_end(folder)
+            if tries:
+                COUNTS[f"came through after kills, as if there had been none: {self._command.name}"] += 1
+        if self._kills >= _MANY:
+            assert set(self._killed) >= set(self._command.phases), self._killed
 
-    def _started(self, folder: pathlib.Path, seconds: float, kill: bool) -> bool:
-        """Starts the command; whether it came through before it was killed."""
+    def _fresh(self, folder: pathlib.Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+
+    def _started(self, folder: pathlib.Path, seconds: float | None) -> float | None:
+        """Starts the command, and kills it after some seconds if they are given and it still runs then.
+
+        Returns:
+          How long it took, or None if it was killed.
+        """
         process = subprocess.Popen(
-            [sys.executable, "-m", *self._words(folder)],
+            [sys.executable, "-m", *self._command.words(folder)],
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.DEVNULL,
@@ -67,34 +101,32 @@ class Campaign:
             start_new_session=True,
         )
         started = time.monotonic()
-        if kill:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-        if kill and process.poll() is None:
+        try:
+            _, stderr = process.communicate(timeout=300 if seconds is None else seconds)  # nothing hangs
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            return False
-        _, stderr = process.communicate(timeout=300)  # nothing hangs
+            assert seconds is not None, "the command hangs"
+            return None
         assert process.returncode == 0 and "Traceback" not in stderr, stderr
-        self._longest = min(self._longest, time.monotonic() - started)
-        return True
+        return time.monotonic() - started
 
 
 @pytest.fixture
 def campaign(
     request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: pathlib.Path
-) -> Callable[[str, Callable[[pathlib.Path], Words], Check, Check], None]:
-    """Runs the share of the kills that a command gets."""
+) -> Callable[[Command], None]:
+    """Gives a command its share of the kills."""
 
-    def run(what: str, words: Callable[[pathlib.Path], Words], between: Check, after: Check) -> None:
-        draw = random.Random(f"{request.config.getoption('--seed')} {what}")
-        kills = round(request.config.getoption("--kills") * SHARE[what])
-        Campaign(words, environment, draw).run(kills, tmp_path / "hurt", between, after, what)
+    def run(command: Command) -> None:
+        draw = random.Random(f"{request.config.getoption('--seed')} {command.name}")
+        kills = math.ceil(request.config.getoption("--kills") * SHARE[command.name])
+        Campaign(command, kills, environment, draw).run(tmp_path / "hurt")
 
     return run
 
 
-def test_preparing_and_encoding(campaign: Callable[..., None], logs: pathlib.Path, dataset: pathlib.Path) -> None:
+def test_preparing_and_encoding(campaign: Callable[[Command], None], logs: pathlib.Path, dataset: pathlib.Path) -> None:
     def words(folder: pathlib.Path) -> Words:
         made = json.loads((dataset / "manifest.json").read_text())["arguments"]
         named = ("interactions", "items", "session_column", "item_column", "order_column", "text_columns", "split")
@@ -102,63 +134,93 @@ def test_preparing_and_encoding(campaign: Callable[..., None], logs: pathlib.Pat
         places = (f"--out={folder / 'data'}", f"--cache_dir={folder / 'cache'}")
         return ("data_tools.prepare", "--source=tabular", *flags, *places)
 
-    def between(folder: pathlib.Path) -> None:
+    def phase(folder: pathlib.Path) -> str:
+        return "encoding and writing" if (folder / "cache").exists() else "reading"
+
+    def check(folder: pathlib.Path) -> None:
         if (folder / "data").exists():
             load_dataset(folder / "data")  # whole, or not there
 
-    def after(folder: pathlib.Path) -> None:
+    def check_end(folder: pathlib.Path) -> None:
         for file in dataset.iterdir():
             if file.name != "describe.png":
                 assert (folder / "data" / file.name).read_bytes() == file.read_bytes(), file.name
 
-    campaign("prepare", words, between, after)
+    campaign(Command("prepare", words, phase, ("reading", "encoding and writing"), check, check_end))
 
 
-def test_training_and_saving(campaign: Callable[..., None], dataset: pathlib.Path, trained: pathlib.Path) -> None:
+def test_training_and_saving(campaign: Callable[[Command], None], dataset: pathlib.Path, trained: pathlib.Path) -> None:
     def words(folder: pathlib.Path) -> Words:
         return ("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={folder / 'run'}")
 
-    campaign("train", words, lambda folder: None, lambda folder: assert_same_run(trained, folder / "run", dataset))
+    def phase(folder: pathlib.Path) -> str:
+        entries = [entry.name for entry in (folder / "run" / "checkpoints").glob("*")]
+        if any(not name.isdigit() for name in entries):
+            return "while saving"
+        return "after a checkpoint" if entries else "before the first checkpoint"
+
+    def check_end(folder: pathlib.Path) -> None:
+        assert_same_run(trained, folder / "run", dataset)
+
+    # A save takes a few milliseconds here: that a kill falls into one is counted, and not asked for.
+    phases = ("before the first checkpoint", "after a checkpoint")
+    campaign(Command("train", words, phase, phases, lambda folder: None, check_end))
+
+
+def reading_a_run(
+    name: str, flags: Callable[[pathlib.Path], Words], written: str, same: Callable[[pathlib.Path], None]
+) -> Command:
+    """A command that reads a run and writes one thing, which is there whole or not at all."""
+
+    def check(folder: pathlib.Path) -> None:
+        if (folder / written).exists():
+            same(folder / written)
+
+    def check_end(folder: pathlib.Path) -> None:
+        same(folder / written)
+
+    def phase(folder: pathlib.Path) -> str:
+        return "at any time"
+
+    return Command(
+        name, lambda folder: (f"experiments.{name}", *flags(folder)), phase, ("at any time",), check, check_end
+    )
 
 
 def test_evaluating(
-    campaign: Callable[..., None], trained: pathlib.Path, tmp_path: pathlib.Path, environment: dict[str, str]
+    campaign: Callable[[Command], None], trained: pathlib.Path, tmp_path: pathlib.Path, environment: dict[str, str]
 ) -> None:
-    def words(folder: pathlib.Path) -> Words:
-        return ("experiments.evaluate", f"--workdir={trained}", f"--output={folder / 'metrics.json'}")
+    def flags(folder: pathlib.Path) -> Words:
+        return (f"--workdir={trained}", f"--output={folder / 'metrics.json'}")
 
-    subprocess.run([sys.executable, "-m", *words(tmp_path)], cwd=ROOT, env=environment, check=True, capture_output=True)
+    done_once("experiments.evaluate", flags(tmp_path), environment)
     wanted = (tmp_path / "metrics.json").read_bytes()
 
-    def between(folder: pathlib.Path) -> None:
-        if (folder / "metrics.json").exists():
-            assert (folder / "metrics.json").read_bytes() == wanted
+    def same(path: pathlib.Path) -> None:
+        assert path.read_bytes() == wanted
 
-    campaign("evaluate", words, between, lambda folder: between(folder) or assert_there(folder / "metrics.json"))
+    campaign(reading_a_run("evaluate", flags, "metrics.json", same))
 
 
 def test_exporting(
-    campaign: Callable[..., None], trained: pathlib.Path, tmp_path: pathlib.Path, environment: dict[str, str]
+    campaign: Callable[[Command], None], trained: pathlib.Path, tmp_path: pathlib.Path, environment: dict[str, str]
 ) -> None:
-    def words(folder: pathlib.Path) -> Words:
-        return ("experiments.export", f"--workdir={trained}", f"--out={folder / 'served'}")
+    def flags(folder: pathlib.Path) -> Words:
+        return (f"--workdir={trained}", f"--out={folder / 'served'}")
 
-    subprocess.run([sys.executable, "-m", *words(tmp_path)], cwd=ROOT, env=environment, check=True, capture_output=True)
+    done_once("experiments.export", flags(tmp_path), environment)
     wanted = tmp_path / "served"
+    measured = "export.json"  # times differ
 
-    def between(folder: pathlib.Path) -> None:
-        served = folder / "served"
-        if not served.exists():
-            return
-        assert {file.name for file in served.iterdir()} == {file.name for file in wanted.iterdir()}
-        vectors = [np.load(one / "item_vectors.npy", allow_pickle=False) for one in (served, wanted)]
-        np.testing.assert_array_equal(*vectors)
-        for name in ("item_ids.json", "top_items.jax", "session_encoder.jax", "serve.py"):
-            assert (served / name).read_bytes() == (wanted / name).read_bytes(), name
+    def same(path: pathlib.Path) -> None:
+        assert {file.name for file in path.iterdir()} == {file.name for file in wanted.iterdir()}
+        for file in wanted.iterdir():
+            assert file.name == measured or (path / file.name).read_bytes() == file.read_bytes(), file.name
+        json.loads((path / measured).read_text())
 
-    campaign("export", words, between, lambda folder: between(folder) or assert_there(folder / "served"))
+    campaign(reading_a_run("export", flags, "served", same))
 
 
-def assert_there(path: pathlib.Path) -> None:
-    """What a command that came through has written."""
-    assert path.exists()
+def done_once(module: str, flags: Words, environment: dict[str, str]) -> None:
+    """What nobody kills."""
+    subprocess.run([sys.executable, "-m", module, *flags], cwd=ROOT, env=environment, check=True, capture_output=True)

@@ -55,6 +55,25 @@ def test_items_are_found_by_their_ids(tmp_path: pathlib.Path) -> None:
         np.testing.assert_array_equal(found.splits[split].offsets, sessions.offsets)
 
 
+@pytest.mark.parametrize("damage", ["another column", "an item twice", "no items", "not Parquet"])
+def test_a_damaged_catalogue_is_named(damage: str, tmp_path: pathlib.Path) -> None:
+    own = write(tmp_path / "own")
+    write_catalogue(tmp_path, own)
+    path = tmp_path / "catalogue.parquet"
+    whole = pl.read_parquet(path)
+    damaged = {
+        "another column": whole.rename({"item_id": "item"}),
+        "an item twice": pl.concat([whole[:1], whole]),
+        "no items": whole[:0],
+    }
+    if damage in damaged:
+        damaged[damage].write_parquet(path)
+    else:
+        path.write_text("item_id,text")
+    with pytest.raises(UserError, match="(?s)catalogue.parquet.*give no --data_dir"):
+        as_numbered_in(tmp_path, write(tmp_path / "other", shuffled), encoder_of(own))
+
+
 def without_an_item(arguments: dict[str, Any]) -> None:
     take(arguments, np.delete(np.arange(ITEMS), 4))
     arguments["catalogue_size"] -= 1

@@ -117,13 +117,13 @@ def main() -> int:
 
 def _data(config: AlterRecConfig) -> tuple[Sessions, jax.Array]:
     """Training sessions, and the text vectors of their catalogue in the precision of products."""
-    items: int | None = _ITEMS.value
-    if (_DATA_DIR.value is None) == (items is None):
-        raise UserError("give either --data_dir, a dataset folder, or --items, for random sessions of so many items")
-    if items is not None:
+    folder, items = _DATA_DIR.value, _ITEMS.value
+    if folder is None and items is not None:
         of_batch = max(round(config.batch_prefixes / config.max_length), 1) * config.max_length
         return made.sessions(items, 4 * of_batch, config.max_length), made.text_vectors(items, config.precision)
-    dataset = load_dataset(_DATA_DIR.value)
+    if folder is None or items is not None:
+        raise UserError("give either --data_dir, a dataset folder, or --items, for random sessions of so many items")
+    dataset = load_dataset(folder)
     vectors = jnp.asarray(dataset.text_vectors[: dataset.catalogue_size], config.precision)
     return dataset.splits["train"], vectors
 

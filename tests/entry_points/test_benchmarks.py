@@ -3,8 +3,11 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
+from alterrec_jax.data.batches import TrainBatches
+from benchmarks import made
 from tests.entry_points.conftest import Command
 
 PHASES = {f"{name}_{phase}" for name in ("id", "text") for phase in ("random", "window", "window_augmented")}
@@ -25,13 +28,19 @@ def test_throughput(command: Command, dataset: pathlib.Path, tmp_path: pathlib.P
     assert all(name in done.stdout for name in PHASES)
 
 
-def test_throughput_of_made_sessions(command: Command) -> None:
-    sizes = ("--dim=8", "--layers=1", "--max_length=10", "--batch_prefixes=50", "--k1=5", "--k2=31")
-    done = command("benchmarks.throughput", "--items=400", "--precision=bfloat16", "--rounds=1", "--steps=6", *sizes)
-    assert done.returncode == 0, done.stderr
-    assert "400 items, dim 8, 5 x 10 positions a step (100.0% filled)" in done.stdout
-    refused = command("benchmarks.throughput", *sizes)
-    assert refused.returncode == 1 and "either --data_dir" in refused.stderr
+def test_made_sessions_fill_four_batches() -> None:
+    sessions = made.sessions(400, 4 * 50, 10)
+    batches = TrainBatches(sessions, 50, 10)
+    assert (batches.steps_per_epoch, batches.prefixes, batches.fill) == (4, 4 * 50, 1.0)
+    assert sessions.items.min() >= 0 and sessions.items.max() < 400
+    vectors = np.asarray(made.text_vectors(400))
+    assert vectors.shape == (400, made.TEXT_WIDTH) and len(np.unique(vectors, axis=0)) == 400
+
+
+@pytest.mark.parametrize("flags", [(), ("--items=400", "--data_dir=somewhere")], ids=["neither", "both"])
+def test_throughput_wants_one_kind_of_data(command: Command, flags: tuple[str, ...]) -> None:
+    refused = command("benchmarks.throughput", *flags)
+    assert refused.returncode == 1 and "give either --data_dir" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+from usearch.index import Index
 
 from alterrec_jax.data.dataset import load_dataset
 from faults.conftest import COUNTS
@@ -210,13 +212,17 @@ def test_exporting(
 
     done_once("experiments.export", flags(tmp_path), environment)
     wanted = tmp_path / "served"
-    measured = "export.json"  # times differ
+    may_differ = ("export.json", "items.usearch")  # in times, and in the order in which threads add items
 
     def same(path: pathlib.Path) -> None:
         assert {file.name for file in path.iterdir()} == {file.name for file in wanted.iterdir()}
         for file in wanted.iterdir():
-            assert file.name == measured or (path / file.name).read_bytes() == file.read_bytes(), file.name
-        json.loads((path / measured).read_text())
+            assert file.name in may_differ or (path / file.name).read_bytes() == file.read_bytes(), file.name
+        about = json.loads((path / "export.json").read_text())
+        index = Index.restore(str(path / "items.usearch"))
+        vectors = np.load(path / "item_vectors.npy", allow_pickle=False)
+        assert len(index) == about["items"] == len(vectors)
+        np.testing.assert_array_equal(np.stack([index.get(item) for item in range(len(vectors))]), vectors)
 
     campaign(reading_a_run("export", flags, "served", same))
 

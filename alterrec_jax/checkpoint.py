@@ -8,19 +8,19 @@ writes beside and renames, so a checkpoint that has its name is complete; the di
 
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from alterrec_jax import files
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
 
@@ -62,7 +62,7 @@ class CheckpointStore:
         self._check_room(checkpoint)
         meta = {**checkpoint.meta, "format_version": FORMAT_VERSION}
         meta["digests"] = {"state": tree_digest(checkpoint.state), "best": tree_digest(checkpoint.best)}
-        meta["digests"]["meta"] = _json_digest(meta)
+        meta["digests"]["meta"] = files.json_digest(meta)
         trees = {"state": checkpoint.state, "best": checkpoint.best}
         items = ocp.args.Composite(
             meta=ocp.args.JsonSave(meta),
@@ -139,7 +139,7 @@ class CheckpointStore:
         if not isinstance(meta, dict) or "digests" not in meta:
             raise ValueError("its record cannot be read")
         expected = meta["digests"].pop("meta", None)
-        if _json_digest(meta) != expected:
+        if files.json_digest(meta) != expected:
             raise ValueError("its record differs from its digest")
         if meta["format_version"] != FORMAT_VERSION:
             raise UserError(
@@ -231,10 +231,6 @@ def tree_digest(tree: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
-
-
-def _json_digest(meta: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

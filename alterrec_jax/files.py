@@ -113,6 +113,11 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_digest(value: Any) -> str:
+    """The SHA-256 of a JSON value, in hexadecimal, whatever the order of its names."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def _target(path: str | os.PathLike[str]) -> pathlib.Path:
     """Where `path` leads in the end: absolute, for "." has no name to put something beside, and without links."""
     return pathlib.Path(os.path.realpath(path))

@@ -15,17 +15,21 @@ _STDERR = 2
 def panics_as_errors() -> Iterator[None]:
     """Raises an OSError where Polars panics in the block.
 
-    What anybody writes to standard error in the block is shown at its end; after a panic it is the panic's, and is not.
+    What is written to standard error in the block is shown at its end; after a panic it is the panic's, and is not.
     """
     with tempfile.TemporaryFile() as written:
+        panicked = False
         try:
             with _stderr_to(written.fileno()):
                 yield
         except pl.exceptions.PanicException as error:
+            panicked = True
             raise OSError(f"Polars gave up on it: {error}") from None
-        written.seek(0)
-        if sys.stderr is not None and (text := written.read()):
-            sys.stderr.write(text.decode(errors="replace"))
+        finally:
+            written.seek(0)
+            text = written.read().decode(errors="replace")
+            if text and not panicked and sys.stderr is not None:
+                sys.stderr.write(text)
 
 
 @contextlib.contextmanager

@@ -38,7 +38,9 @@ def test_what_others_say_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
         assert capfd.readouterr().err == ""
     assert "a word from a thread\n" in capfd.readouterr().err
     with pytest.raises(ZeroDivisionError), panics_as_errors():
+        os.write(2, b"before an error\n")
         raise ZeroDivisionError
+    assert "before an error\n" in capfd.readouterr().err
     print("shown again", file=sys.stderr)
     assert capfd.readouterr().err == "shown again\n"
 

@@ -2,14 +2,16 @@
 
 The sum over the negatives has a gradient of its own. Where all scores of a batch fit in memory it takes one product
 of queries and table forwards and two backwards, as it must. Otherwise candidates come in blocks, and what a block
-needs is computed again backwards.
+needs is computed again backwards. On a mesh each device takes its own prefixes and candidates, and sums are added up.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax import mesh
 from alterrec_jax.blocks import block_at, stretch
 from alterrec_jax.mining import HELD
 from alterrec_jax.negatives import Negatives
@@ -54,89 +56,155 @@ def _softplus_where(where: jax.Array, values: jax.Array) -> jax.Array:
     return jnp.where(where, jax.nn.softplus(jnp.where(where, values, 0.0)), 0.0)
 
 
-def log_sum_exp(queries: jax.Array, table: jax.Array, negatives: Negatives, block: int | None = None) -> jax.Array:
+def log_sum_exp(
+    queries: jax.Array, table: jax.Array, negatives: Negatives, candidates: int | None = None, block: int | None = None
+) -> jax.Array:
     """float32 [prefix]: the logarithm of the sum of exp(score) over each prefix's negatives.
 
     Args:
       queries: float32 or bfloat16 [prefix, dim]; all products are as exact as they are.
       table: float32 [candidate, dim]; a score is the dot product of a query with a row.
       negatives: how often each candidate counts.
-      block: candidates at a time; None chooses by the size of the batch and of the table. Values and gradients
-        depend on it in the last bits only.
+      candidates: rows of the table; those behind them are padding, and never count. None: all.
+      block: candidates that a device takes at a time; None chooses by the size of the batch and of the table. Values
+        and gradients depend on it in the last bits only.
 
     Returns:
       minus infinity where a prefix has no negative; its gradient then is 0.
     """
-    candidates = len(table)
+    held = len(table) // mesh.size(mesh.MODEL)
     if block is None:
-        block = candidates if len(queries) * candidates <= HELD else max(_BLOCK // len(queries), 1)
-    return _log_sum_exp(min(block, candidates), queries, table, negatives)
+        prefixes = len(queries) // mesh.size(mesh.DATA)
+        block = held if prefixes * held <= HELD else max(_BLOCK // prefixes, 1)
+    way = _Way(min(block, held), None if candidates is None or candidates == len(table) else candidates)
+    return _log_sum_exp(way, queries, table, negatives)
+
+
+class _Way(NamedTuple):
+    """How the sum is made: candidates at a time, and how many there are in all if some rows are padding."""
+
+    block: int
+    candidates: int | None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _log_sum_exp(block: int, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
-    return _forward(block, queries, table, negatives)[0]
+def _log_sum_exp(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
+    return _forward(way, queries, table, negatives)[0]
 
 
-def _forward(block: int, queries: jax.Array, table: jax.Array, negatives: Negatives) -> tuple[jax.Array, tuple]:
-    if block == len(table):
-        weights, largest = _weights(queries, table, negatives.counts(0, block))
-        total = jnp.sum(weights, axis=1)
-        return jnp.log(total) + largest, (queries, table, weights, total)
+_PREFIX, _CANDIDATE = mesh.BY_ROW, mesh.BY_ITEM
 
-    def add(number: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        largest, total = sums
-        start, counts = _block(number, block, len(table), negatives)
-        weights, of_block = _weights(queries, stretch(table, start, block), counts)
-        new = jnp.maximum(largest, of_block)
-        return new, total * jnp.exp(largest - new) + jnp.sum(weights, axis=1) * jnp.exp(of_block - new)
 
-    lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
-    largest, total = jax.lax.fori_loop(0, -(-len(table) // block), add, (lowest, jnp.zeros_like(lowest)))
-    log_sum = jnp.log(total) + largest
+def _forward(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> tuple[jax.Array, tuple]:
+    specs = (_PREFIX, _CANDIDATE, negatives.specs)
+    if way.block * mesh.size(mesh.MODEL) == len(table):
+        forward = mesh.sharded(functools.partial(_sum_of_all, way), specs, (mesh.BY_ROW_AND_ITEM, _PREFIX, _PREFIX))
+        weights, log_sum, total = forward(queries, table, negatives)
+        return log_sum, (queries, table, weights, total)
+    log_sum = mesh.sharded(functools.partial(_sum_in_blocks, way), specs, _PREFIX)(queries, table, negatives)
     return log_sum, (queries, table, negatives, log_sum)
 
 
-def _backward(block: int, kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None]:
-    queries, table, *_ = kept
-    if block == len(table):
-        _, _, weights, total = kept
-        scale = jnp.where(total > 0, cotangent / jnp.where(total > 0, total, 1), 0)[:, None]
-        of_queries = scale * product(weights, table, queries.dtype)
-        return of_queries.astype(queries.dtype), product(weights.T, scale * queries, queries.dtype), None
-    _, _, negatives, log_sum = kept
+def _backward(way: _Way, kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+    queries, table, *found = kept
+    if way.block * mesh.size(mesh.MODEL) == len(table):
+        backward, specs = _gradients_of_all, (mesh.BY_ROW_AND_ITEM, _PREFIX)
+    else:
+        backward, specs = functools.partial(_gradients_in_blocks, way), (found[0].specs, _PREFIX)
+    program = mesh.sharded(backward, (_PREFIX, _CANDIDATE, *specs, _PREFIX), (_PREFIX, _CANDIDATE))
+    return *program(queries, table, *found, cotangent), None
+
+
+_log_sum_exp.defvjp(_forward, _backward)
+
+
+def _sum_of_all(
+    way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of what a device holds: the weights [prefix, candidate], the logarithm of all devices' sum, and the sum itself,
+    both [prefix]; the latter and the weights are divided by the exp of the largest score."""
+    scores, counts = scores_of(queries, table), _counts(way, 0, len(table), negatives)
+    largest = mesh.largest(_largest(scores, counts), mesh.MODEL)
+    weights = _weights(scores, counts, largest)
+    total = mesh.total(jnp.sum(weights, axis=1), mesh.MODEL)
+    return weights, jnp.log(total) + largest, total
+
+
+def _gradients_of_all(
+    queries: jax.Array, table: jax.Array, weights: jax.Array, total: jax.Array, cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Of queries and table, from what `_sum_of_all` found."""
+    scale = jnp.where(total > 0, cotangent / jnp.where(total > 0, total, 1), 0)[:, None]
+    of_queries = mesh.total(scale * product(weights, table, queries.dtype), mesh.MODEL)
+    of_table = mesh.total(product(weights.T, scale * queries, queries.dtype), mesh.DATA)
+    return of_queries.astype(queries.dtype), of_table
+
+
+def _sum_in_blocks(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
+    """float32 [prefix]: the logarithm of all devices' sum, each taking a block of its candidates after another."""
+
+    def add(number: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        largest, total = sums
+        start, counts = _block(way, number, len(table), negatives)
+        scores = scores_of(queries, stretch(table, start, way.block))
+        new = jnp.maximum(largest, _largest(scores, counts))
+        return new, total * jnp.exp(largest - new) + jnp.sum(_weights(scores, counts, new), axis=1)
+
+    lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
+    largest, total = jax.lax.fori_loop(0, -(-len(table) // way.block), add, (lowest, jnp.zeros_like(lowest)))
+    of_all = mesh.largest(largest, mesh.MODEL)
+    return jnp.log(mesh.total(total * jnp.exp(largest - of_all), mesh.MODEL)) + of_all
+
+
+def _gradients_in_blocks(
+    way: _Way,
+    queries: jax.Array,
+    table: jax.Array,
+    negatives: Negatives,
+    log_sum: jax.Array,
+    cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Of queries and table, with all scores made again."""
     shift = jnp.where(log_sum > -jnp.inf, log_sum, 0)
 
     def add(number: jax.Array, gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         of_queries, of_table = gradients
-        start, counts = _block(number, block, len(table), negatives)
-        rows = stretch(table, start, block)
+        start, counts = _block(way, number, len(table), negatives)
+        rows = stretch(table, start, way.block)
         scores = scores_of(queries, rows) - shift[:, None]
         weights = counts * jnp.exp(jnp.where(counts > 0, scores, 0)) * cotangent[:, None]
-        before = stretch(of_table, start, block)
+        before = stretch(of_table, start, way.block)
         of_table = jax.lax.dynamic_update_slice_in_dim(
             of_table, before + product(weights.T, queries, queries.dtype), start, 0
         )
         return of_queries + product(weights, rows, queries.dtype), of_table
 
     nothing = (jnp.zeros(queries.shape), jnp.zeros_like(table))
-    of_queries, of_table = jax.lax.fori_loop(0, -(-len(table) // block), add, nothing)
-    return of_queries.astype(queries.dtype), of_table, None
+    of_queries, of_table = jax.lax.fori_loop(0, -(-len(table) // way.block), add, nothing)
+    return mesh.total(of_queries, mesh.MODEL).astype(queries.dtype), mesh.total(of_table, mesh.DATA)
 
 
-_log_sum_exp.defvjp(_forward, _backward)
+def _largest(scores: jax.Array, counts: jax.Array) -> jax.Array:
+    """The largest score of each row that counts; the least float where none does."""
+    return jnp.max(jnp.where(counts > 0, scores, jnp.finfo(scores.dtype).min), axis=1)
 
 
-def _weights(queries: jax.Array, rows: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """counts * exp(score - largest), and the largest score that counts (the least float where none does)."""
-    scores = scores_of(queries, rows)
-    counted = jnp.where(counts > 0, scores, jnp.finfo(scores.dtype).min)
-    largest = jnp.max(counted, axis=1)
+def _weights(scores: jax.Array, counts: jax.Array, largest: jax.Array) -> jax.Array:
+    """counts * exp(score - largest)."""
     # exp of a score that does not count may overflow: it is replaced before, not masked after.
-    return counts * jnp.exp(jnp.where(counts > 0, scores - largest[:, None], 0)), largest
+    return counts * jnp.exp(jnp.where(counts > 0, scores - largest[:, None], 0))
 
 
-def _block(number: jax.Array, block: int, candidates: int, negatives: Negatives) -> tuple[jax.Array, jax.Array]:
-    """Where a block starts, and the counts of what is new in it."""
-    start, new = block_at(number, block, candidates)
-    return start, jnp.where(new[None, :], negatives.counts(start, block), 0)
+def _block(way: _Way, number: jax.Array, held: int, negatives: Negatives) -> tuple[jax.Array, jax.Array]:
+    """Where a block of the candidates that a device holds starts, and the counts of what is new in it."""
+    start, new = block_at(number, way.block, held)
+    return start, jnp.where(new[None, :], _counts(way, start, held, negatives), 0)
+
+
+def _counts(way: _Way, start: jax.Array | int, held: int, negatives: Negatives) -> jax.Array:
+    """The counts of a block, 0 for padding."""
+    first = mesh.first_of(held, mesh.MODEL)
+    counts = negatives.counts(start, way.block, first)
+    if way.candidates is None:
+        return counts
+    return jnp.where((first + start + jnp.arange(way.block) < way.candidates)[None, :], counts, 0)

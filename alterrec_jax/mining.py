@@ -4,14 +4,19 @@ The rank of an item is the number of items that score higher, so items of one sc
 [k1, k2) is then what scores less than the k1-th best and at least as much as the k2-th best: two numbers a prefix
 describe it, membership is a comparison, and no list of items has to be sorted, gathered or scattered. The top p of
 `jax.lax.top_k`, p <= k1, are never in the window.
+
+On a mesh each device sees the scores of its own prefixes and items: borders are found by counts that are added up, and
+the best are the best of the devices' best.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax import mesh
 from alterrec_jax.products import scores_of, scores_of_table
 
 SELECTIONS = ("search", "top_k", "approx")
@@ -42,62 +47,109 @@ class RankWindow(NamedTuple):
     top: jax.Array
 
 
-def rank_window(scores: jax.Array, k1: int, k2: int, p: int = 0, selection: str = "search") -> RankWindow:
+def rank_window(
+    scores: jax.Array, k1: int, k2: int, p: int = 0, selection: str = "search", items: int | None = None
+) -> RankWindow:
     """Finds the window [k1, k2) and the top p of each row.
 
     Args:
-      scores: float32 [prefix, item], the peer's scores.
+      scores: float32 [prefix, item], the peer's scores; minus infinity where there is no item.
       k1, k2: ranks from 0; 0 <= k1 < k2 <= items.
       p: how many of the best to name; p <= k1.
       selection: one of SELECTIONS.
+      items: how many there are on all devices; by default as many as there are columns.
     """
-    prefixes, items = scores.shape
+    prefixes = len(scores)
+    items = scores.shape[1] if items is None else items
     sorted_out = p
     if selection == "top_k" or k1 <= _SMALL:
         sorted_out = k1
     if selection == "top_k" and k2 < items:
         sorted_out = k2
-    # Without the barrier XLA pushes the slices below into the selection and falls back to sorting whole rows.
-    values, indices = jax.lax.optimization_barrier(jax.lax.top_k(scores, sorted_out))
+    values, numbers = best_items(scores, sorted_out)
 
     def border(k: int) -> jax.Array:
         """The k-th best score, 0 < k < items."""
-        return values[:, k - 1] if k <= sorted_out else kth_best(scores, k, selection)
+        return values[:, k - 1] if k <= sorted_out else kth_best(scores, k, selection, items)
 
     below = border(k1) if k1 else jnp.full(prefixes, jnp.inf, scores.dtype)
     least = border(k2) if k2 < items else jnp.full(prefixes, -jnp.inf, scores.dtype)
-    return RankWindow(below, least, indices[:, :p])
+    return RankWindow(below, least, numbers[:, :p])
+
+
+def best_items(scores: jax.Array, k: int, approximately: bool = False) -> tuple[jax.Array, jax.Array]:
+    """The k best scores of each row on all devices, float32 [prefix, k], and whose they are, int32 [prefix, k].
+
+    They go from high to low; equal scores by ascending item number, unless only approximately the best are wanted.
+    """
+    items = scores.shape[1]
+    select = jax.lax.approx_max_k if approximately else jax.lax.top_k
+    values, numbers = kept_apart(select(scores, min(k, items)))
+    if mesh.size(mesh.MODEL) == 1:
+        return values, numbers
+    numbers = mesh.gathered(numbers + mesh.first_of(items, mesh.MODEL), mesh.MODEL, 1)
+    values, place = kept_apart(jax.lax.top_k(mesh.gathered(values, mesh.MODEL, 1), k))
+    return values, jnp.take_along_axis(numbers, place, axis=1)
+
+
+def kept_apart(selected: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    """What `lax.top_k` returns, behind barriers: without them XLA may push what follows into the selection, and fall
+    back to sorting whole rows. A barrier each: one for both stops XLA on CPU, where programs are made for several devices.
+    """
+    return tuple(jax.lax.optimization_barrier(part) for part in selected)
 
 
 def peer_window(
-    queries: jax.Array, table: jax.Array, k1: int, k2: int, p: int = 0, selection: str = "search"
+    queries: jax.Array,
+    table: jax.Array,
+    k1: int,
+    k2: int,
+    p: int = 0,
+    selection: str = "search",
+    items: int | None = None,
 ) -> RankWindow:
     """`rank_window` of the scores of some queries, a few prefixes at a time where all scores are too many to hold.
 
     The scores will then be made again, in blocks of items, and rounded otherwise. So that they fall on the same sides
     of the borders, these lie halfway between two scores.
+
+    Args:
+      queries: float [prefix, dim].
+      table: float32 [item, dim]; rows from `items` on are padding.
+      k1, k2, p, selection, items: as of `rank_window`.
     """
-    prefixes, items = len(queries), len(table)
-    if prefixes * items <= HELD:
-        return rank_window(scores_of(queries, table), k1, k2, p, selection)
+    items = len(table) if items is None else items
+    padding = items < len(table)
 
-    def some(part: jax.Array) -> RankWindow:
-        scores = scores_of_table(part, table)
-        found = rank_window(scores, k1, k2, p, selection)
-        return found._replace(below=_halfway(scores, found.below), least=_halfway(scores, found.least))
+    def of_device(queries: jax.Array, table: jax.Array) -> RankWindow:
+        real = mesh.first_of(len(table), mesh.MODEL) + jnp.arange(len(table)) < items
 
-    at_once = max(_PIECE // items, 1)
-    pieces = -(-prefixes // at_once)
-    padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
-    found = jax.lax.map(some, padded.reshape(pieces, at_once, -1))
-    return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
+        def window(scores: jax.Array) -> tuple[jax.Array, RankWindow]:
+            scores = jnp.where(real[None], scores, -jnp.inf) if padding else scores
+            return scores, rank_window(scores, k1, k2, p, selection, items)
+
+        def some(part: jax.Array) -> RankWindow:
+            scores, found = window(scores_of_table(part, table))
+            return found._replace(below=_halfway(scores, found.below), least=_halfway(scores, found.least))
+
+        prefixes = len(queries)
+        if prefixes * len(table) <= HELD:
+            return window(scores_of(queries, table))[1]
+        at_once = max(_PIECE // len(table), 1)
+        pieces = -(-prefixes // at_once)
+        padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
+        found = jax.lax.map(some, padded.reshape(pieces, at_once, -1))
+        return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
+
+    window: RankWindow = mesh.sharded(of_device, (mesh.BY_ROW, mesh.BY_ITEM), mesh.BY_ROW)(queries, table)
+    return window
 
 
 def _halfway(scores: jax.Array, border: jax.Array) -> jax.Array:
     """float32 [prefix]: the border, moved between the scores that reach it and those that do not, if there are both."""
     reach = scores >= border[:, None]
-    upper = jnp.min(jnp.where(reach, scores, jnp.inf), axis=1)
-    lower = jnp.max(jnp.where(reach, -jnp.inf, scores), axis=1)
+    upper = mesh.smallest(jnp.min(jnp.where(reach, scores, jnp.inf), axis=1), mesh.MODEL)
+    lower = mesh.largest(jnp.max(jnp.where(reach, -jnp.inf, scores), axis=1), mesh.MODEL)
     middle = lower / 2 + upper / 2
     return jnp.where((lower < middle) & (middle <= upper) & jnp.isfinite(middle), middle, border)
 
@@ -107,16 +159,15 @@ def in_window(scores: jax.Array, window: RankWindow) -> jax.Array:
     return (scores < window.below[:, None]) & (scores >= window.least[:, None])
 
 
-def kth_best(scores: jax.Array, k: int, selection: str = "search") -> jax.Array:
+def kth_best(scores: jax.Array, k: int, selection: str = "search", items: int | None = None) -> jax.Array:
     """float32 [prefix]: of each row a border that at least k scores reach, and fewer than k surpass.
 
-    It is the k-th best score (k from 1), or, by "search", any number between that and the next lower one.
+    It is the k-th best score (k from 1), or, by "search", any number between that and the next lower one. Arguments as
+    of `rank_window`.
     """
-    if selection == "approx":
-        return jax.lax.approx_max_k(scores, k)[0][:, -1]
-    if selection == "top_k" or k <= _SMALL:
-        return jax.lax.optimization_barrier(jax.lax.top_k(scores, k))[0][:, -1]
-    return _search(scores, k)
+    if selection != "search" or k <= _SMALL:
+        return best_items(scores, k, approximately=selection == "approx")[0][:, -1]
+    return _search(scores, k, scores.shape[1] if items is None else items)
 
 
 class _Bracket(NamedTuple):
@@ -128,34 +179,37 @@ class _Bracket(NamedTuple):
     at_high: jax.Array
 
 
-def _search(scores: jax.Array, k: int) -> jax.Array:
-    """The k-th best by counting how many scores reach a guess."""
-    low, high = _ordered(jnp.min(scores, axis=1)), _ordered(jnp.max(scores, axis=1)) + 1
-    bracket = _Bracket(low, high, jnp.full_like(low, scores.shape[1]), jnp.zeros_like(low))
-    for guess in _first_guesses(scores, k):
+def _search(scores: jax.Array, k: int, items: int) -> jax.Array:
+    """The k-th best of so many items by counting how many scores reach a guess."""
+    least = jnp.min(jnp.where(scores > -jnp.inf, scores, jnp.inf), axis=1)
+    low = _ordered(mesh.smallest(least, mesh.MODEL))
+    high = _ordered(mesh.largest(jnp.max(scores, axis=1), mesh.MODEL)) + 1
+    bracket = _Bracket(low, high, jnp.full_like(low, items), jnp.zeros_like(low))
+    for guess in _first_guesses(scores, k, items):
         bracket = _guessed(scores, k, bracket, guess)
     return _float(_narrowed(scores, k, bracket).low)
 
 
-def _first_guesses(scores: jax.Array, k: int) -> list[jax.Array]:
+def _first_guesses(scores: jax.Array, k: int, items: int) -> list[jax.Array]:
     """Two scores, as ordered integers [prefix], between which the k-th best most likely is: those of a sample of the
     items that have its rank there, give or take three standard deviations."""
-    prefixes, items = scores.shape
-    runs = items // (_SAMPLED * _RUN)
+    prefixes, columns = scores.shape
+    runs = columns // (_SAMPLED * _RUN)
     if runs < _RUNS:
         return []
     of_runs = scores[:, : runs * _SAMPLED * _RUN].reshape(prefixes, runs, _SAMPLED, _RUN)
     sample = of_runs[:, :, 0].reshape(prefixes, runs * _RUN)
-    rank, size = k * sample.shape[1] / items, sample.shape[1]
+    size = sample.shape[1] * mesh.size(mesh.MODEL)
+    rank = k * size / items
     margin = math.ceil(3 * math.sqrt(rank * (1 - rank / size))) + 1
     ranks = (math.floor(rank) + margin, math.floor(rank) - margin)
-    return [_ordered(_search(sample, of_sample)) for of_sample in ranks if 0 < of_sample < size]
+    return [_ordered(_search(sample, of_sample, size)) for of_sample in ranks if 0 < of_sample < size]
 
 
 def _guessed(scores: jax.Array, k: int, bracket: _Bracket, guess: jax.Array) -> _Bracket:
     """The bracket once it is known how many scores reach a guess, for the rows that still search."""
     guess = jnp.clip(guess, bracket.low + 1, bracket.high - 1)
-    reach = jnp.sum(scores >= _float(guess)[:, None], axis=1, dtype=jnp.int32)
+    reach = mesh.total(jnp.sum(scores >= _float(guess)[:, None], axis=1, dtype=jnp.int32), mesh.MODEL)
     active = _searching(bracket, k)
     up, down = active & (reach >= k), active & (reach < k)
     return _Bracket(
@@ -192,7 +246,12 @@ def _narrowed(scores: jax.Array, k: int, bracket: _Bracket) -> _Bracket:
     if few:  # XLA on CPU runs the body of a loop on one core; what is written out runs on all
         for _ in range(_WRITTEN_OUT):
             state = narrow(state)
-    _, bracket = jax.lax.while_loop(lambda state: jnp.sum(_searching(state[1], k)) > few, narrow, state)
+
+    def some_search(state: tuple[jax.Array, _Bracket]) -> jax.Array:
+        """Alike on all devices, for they go through the loop together."""
+        return mesh.largest(jnp.sum(_searching(state[1], k)), mesh.DATA) > few
+
+    _, bracket = jax.lax.while_loop(some_search, narrow, state)
     if not few:
         return bracket
     last = jnp.argsort(~_searching(bracket, k))[:few]

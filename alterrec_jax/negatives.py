@@ -4,11 +4,12 @@ A set is a tree of arrays with one method, so that a loss can ask for it block b
 prefix's own target is in none of them.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax import mesh
 from alterrec_jax.blocks import stretch
 from alterrec_jax.mining import RankWindow, in_window
 from alterrec_jax.products import scores_of
@@ -17,11 +18,16 @@ from alterrec_jax.products import scores_of
 class Negatives(Protocol):
     """What a loss needs to know of its negatives."""
 
-    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
-        """[prefix, size] bool or float32, how often candidates start .. start+size-1 are negatives of each prefix.
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """[prefix, size] bool or float32, how often some candidates are negatives of each prefix.
 
-        `start` may be traced.
+        They are those that a device holds from `start`, which may be traced, to start+size-1. `first` is the number of
+        the first that it holds.
         """
+
+    @property
+    def specs(self) -> Any:
+        """Where its arrays lie on the mesh: a tree like itself."""
 
 
 class WindowNegatives(NamedTuple):
@@ -39,10 +45,22 @@ class WindowNegatives(NamedTuple):
     window: RankWindow
     targets: jax.Array
 
-    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
         """bool [prefix, size], as `Negatives.counts`."""
         scores = scores_of(self.queries, stretch(self.table, start, size))
-        return in_window(scores, self.window) & _others(start, size, self.targets)
+        return in_window(scores, self.window) & _others(first + start, size, self.targets)
+
+    @property
+    def specs(self) -> "WindowNegatives":
+        """As `Negatives.specs`."""
+        return WindowNegatives._make(
+            (
+                mesh.BY_ROW,
+                mesh.BY_ITEM,
+                mesh.BY_ROW,
+                mesh.BY_ROW,
+            )
+        )
 
 
 class EveryOther(NamedTuple):
@@ -54,9 +72,14 @@ class EveryOther(NamedTuple):
 
     targets: jax.Array
 
-    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
         """bool [prefix, size], as `Negatives.counts`."""
-        return _others(start, size, self.targets)
+        return _others(first + start, size, self.targets)
+
+    @property
+    def specs(self) -> "EveryOther":
+        """As `Negatives.specs`."""
+        return EveryOther._make([mesh.BY_ROW])
 
 
 class CountedNegatives(NamedTuple):
@@ -70,10 +93,20 @@ class CountedNegatives(NamedTuple):
     of_items: jax.Array
     targets: jax.Array
 
-    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
         """float32 [prefix, size], as `Negatives.counts`."""
         drawn = jax.lax.dynamic_slice_in_dim(self.of_items, start, size, axis=1)
-        return jnp.where(_others(start, size, self.targets), drawn, 0)
+        return jnp.where(_others(first + start, size, self.targets), drawn, 0)
+
+    @property
+    def specs(self) -> "CountedNegatives":
+        """As `Negatives.specs`."""
+        return CountedNegatives._make(
+            (
+                mesh.BY_ROW_AND_ITEM,
+                mesh.BY_ROW,
+            )
+        )
 
 
 class SharedNegatives(NamedTuple):
@@ -84,18 +117,35 @@ class SharedNegatives(NamedTuple):
     Attributes:
       items: int32 [wanted + 1], distinct.
       targets: int32 [prefix].
+      met: bool [prefix], whether the target is among the wanted.
     """
 
     items: jax.Array
     targets: jax.Array
+    met: jax.Array
 
-    def counts(self, start: jax.Array | int, size: int) -> jax.Array:
-        """bool [prefix, size], as `Negatives.counts`."""
-        place = start + jnp.arange(size)
-        drawn = stretch(self.items, start, size)
-        met = jnp.any(self.items[None, :-1] == self.targets[:, None], axis=1)
-        wanted = (place < len(self.items) - 1)[None, :] | met[:, None]
+    @classmethod
+    def of(cls, items: jax.Array, targets: jax.Array) -> "SharedNegatives":
+        """Compares targets with items."""
+        return cls(items, targets, jnp.any(items[None, :-1] == targets[:, None], axis=1))
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """bool [prefix, size], as `Negatives.counts`; places behind the items count for nobody."""
+        place = first + start + jnp.arange(size, dtype=jnp.int32)
+        drawn = jnp.take(self.items, place, mode="fill", fill_value=-1)
+        wanted = (place < len(self.items) - 1)[None, :] | self.met[:, None]
         return wanted & (drawn[None, :] != self.targets[:, None])
+
+    @property
+    def specs(self) -> "SharedNegatives":
+        """As `Negatives.specs`."""
+        return SharedNegatives._make(
+            (
+                mesh.EVERYWHERE,
+                mesh.BY_ROW,
+                mesh.BY_ROW,
+            )
+        )
 
 
 def _others(start: jax.Array | int, size: int, targets: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """The train steps: pure functions, one for each kind of turn, compiled apart.
 
 A step sees both parameter sets by name: the state of the network that trains, which it returns changed, and the
-frozen peer, if the turn has one, which it only reads.
+frozen peer, if the turn has one, which it only reads. They are made, and called, where the mesh is in use.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +11,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from alterrec_jax import mining
+from alterrec_jax import mesh, mining
 from alterrec_jax.config import MiningConfig, NetworkConfig
 from alterrec_jax.cpu import give_back_freed_memory
 from alterrec_jax.data.batches import BatchGroup
+from alterrec_jax.errors import UserError
+from alterrec_jax.lookup import lookup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
+from alterrec_jax.models.item_tables import has_row_per_item
 from alterrec_jax.models.network import Network, PackedRows, Params, item_table
 from alterrec_jax.negatives import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
 from alterrec_jax.products import scores_of
@@ -92,8 +95,22 @@ def init_state(
     network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None, key: jax.Array
 ) -> NetworkState:
     """A fresh network."""
-    params = network.init(key, features)
-    return NetworkState(params, optimizer.init(params), Totals.zero())
+
+    def init(key: jax.Array, features: jax.Array | None) -> NetworkState:
+        params = network.init(key, features)
+        return NetworkState(params, optimizer.init(params), Totals.zero())
+
+    # In one program, so that no device ever holds more than its part of a table.
+    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, key, features)))(key, features)
+
+
+def shardings(tree: Any) -> Any:
+    """Where the arrays of a tree lie on the mesh: what holds one row an item over `model`, all else everywhere."""
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> Any:
+        return mesh.sharding(mesh.BY_ITEM if has_row_per_item(path) else mesh.EVERYWHERE)
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
 def start_epoch(state: NetworkState) -> NetworkState:
@@ -121,33 +138,40 @@ def make_step(
 
 def make_random_step(network: Network, optimizer: optax.GradientTransformation, window: tuple[int, int]) -> TrainStep:
     """The step of the warm-up: as many uniform negatives as the window (k1, k2) holds, no peer, no augmentation."""
-    count = window[1] - window[0]
+    count = min(window[1] - window[0] + 1, network.items)
 
-    def draw(key: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[jax.Array, Negatives]:
-        drawn = mining.random_negatives(key, len(table), min(count + 1, len(table)))
-        return table[drawn], SharedNegatives(drawn, targets)
+    def draw(key: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[jax.Array, Negatives, int]:
+        drawn = mining.random_negatives(key, network.items, count)
+        places = jnp.pad(drawn, (0, mesh.padded(count, mesh.MODEL) - count))
+        rows = lookup(table, places, mesh.EVERYWHERE)
+        return mesh.constrained(rows, mesh.BY_ITEM), SharedNegatives.of(drawn, targets), count
 
     return _step_without_peer(network, optimizer, draw)
 
 
 def make_full_step(network: Network, optimizer: optax.GradientTransformation) -> TrainStep:
     """The step of a network that is trained on its own: cross-entropy over the whole catalogue, no peer."""
-    return _step_without_peer(network, optimizer, lambda key, table, targets: (table, EveryOther(targets)))
+    return _step_without_peer(
+        network, optimizer, lambda key, table, targets: (table, EveryOther(targets), network.items)
+    )
 
 
 def _step_without_peer(
     network: Network,
     optimizer: optax.GradientTransformation,
-    candidates: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Negatives]],
+    candidates: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Negatives, int]],
 ) -> TrainStep:
-    """A step whose candidates, rows of the item table, and negatives among them need no ranking."""
+    """A step whose candidates, rows of the item table, and negatives among them need no ranking.
+
+    `candidates` returns these two, and how many of the rows are candidates: others may be padding.
+    """
 
     def loss_fn(params: Params, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
         sample_key, dropout_key = jax.random.split(key)
         table, queries = _embed(network, params, features, rows, dropout_key)
         targets = rows.targets.reshape(-1)
         losses = sampled_softmax_loss(
-            target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
+            target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, targets)),
             log_sum=log_sum_exp(queries, *candidates(sample_key, table, targets)),
         )
         return jnp.sum(losses, where=rows.where.reshape(-1))
@@ -170,16 +194,21 @@ def make_window_step(
 ) -> TrainStep:
     """The step of the alternation: hard negatives, and augmented positives, from the frozen peer's ranking."""
     k1, k2 = window
+    if config.hard_fraction < 1 and mesh.size(mesh.MODEL) > 1:
+        raise UserError("mining.hard_fraction below 1 ranks the whole catalogue in one place; use --mesh with model:1")
 
     def mine(peer: FrozenPeer, rows: PackedRows, key: jax.Array) -> tuple[Negatives, jax.Array]:
         targets = rows.targets.reshape(-1)
         queries = peer_network.session_embeddings(peer.params, peer.table, rows).reshape(len(targets), -1)
-        found = mining.peer_window(queries, peer.table, k1, k2, config.p if config.augment else 0, config.selection)
+        p = config.p if config.augment else 0
+        found = mining.peer_window(queries, peer.table, k1, k2, p, config.selection, peer_network.items)
         if config.hard_fraction < 1:
-            scores = scores_of(queries, peer.table)
-            return CountedNegatives(
-                mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction), targets
-            ), found.top
+            draw = mesh.sharded(
+                lambda key, scores: mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction),
+                (mesh.EVERYWHERE, mesh.BY_ROW),
+                mesh.BY_ROW,
+            )
+            return CountedNegatives(draw(key, scores_of(queries, peer.table)), targets), found.top
         return WindowNegatives(queries, peer.table, found, targets), found.top
 
     def loss_fn(params: Params, peer: FrozenPeer, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
@@ -188,9 +217,9 @@ def make_window_step(
         table, queries = _embed(network, params, features, rows, dropout_key)
         targets = rows.targets.reshape(-1)
         losses = sampled_softmax_loss(
-            target_scores=jnp.einsum("pd,pd->p", queries, table[targets]),
-            log_sum=log_sum_exp(queries, table, negatives),
-            positive_scores=jnp.einsum("pd,pad->pa", queries, table[positives]) if config.augment else None,
+            target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, targets)),
+            log_sum=log_sum_exp(queries, table, negatives, network.items),
+            positive_scores=jnp.einsum("pd,pad->pa", queries, lookup(table, positives)) if config.augment else None,
             positive_where=positives != targets[:, None] if config.augment else None,
             beta=config.beta,
         )
@@ -248,7 +277,8 @@ def compiled(step: Step) -> Step:
     def call(*arguments: Any) -> NetworkState:
         nonlocal program
         if program is None:
-            program = jax.jit(step, donate_argnames="state").lower(*arguments).compile()
+            placed = shardings(jax.eval_shape(step, *arguments))
+            program = jax.jit(step, donate_argnames="state", out_shardings=placed).lower(*arguments).compile()
             give_back_freed_memory()
         return program(*arguments)
 
@@ -262,7 +292,7 @@ def _embed(
     table_key, session_key = jax.random.split(key)
     table = network.item_embeddings(params, features, table_key)
     queries = network.session_embeddings(params, table, rows, session_key)
-    return table, queries.reshape(-1, queries.shape[-1])
+    return table, mesh.constrained(queries.reshape(-1, queries.shape[-1]), mesh.BY_ROW)
 
 
 def _update(

@@ -14,6 +14,7 @@ from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
 # Axes that meet only by broadcasting, and keys that are used twice, are mistakes here.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_num_cpu_devices", 8)  # of which all but the tests of meshes use one
 
 # Different primes, so that no swapped axis goes unnoticed.
 ITEMS, CATALOGUE, TEXT_WIDTH = 31, 29, 5

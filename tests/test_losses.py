@@ -68,7 +68,7 @@ def loss(
     """The loss of given scores: queries that are their rows, against a table that is the identity."""
     no_target = jnp.full(len(negative_scores), -1)
     negatives = CountedNegatives(jnp.asarray(negative_counts, jnp.float32), no_target)
-    log_sum = log_sum_exp(negative_scores, jnp.eye(negative_scores.shape[1]), negatives, block)
+    log_sum = log_sum_exp(negative_scores, jnp.eye(negative_scores.shape[1]), negatives, block=block)
     return sampled_softmax_loss(target_scores, log_sum, positive_scores, positive_where, beta)
 
 

@@ -63,5 +63,5 @@ def test_shared(count: int) -> None:
             wanted[row, kept] = 1
             met += target in items[:count]
         assert (wanted.sum(axis=1) == count).all()
-        assert_counts(SharedNegatives(jnp.asarray(items), jnp.asarray(TARGETS)), wanted)
+        assert_counts(SharedNegatives.of(jnp.asarray(items), jnp.asarray(TARGETS)), wanted)
     assert met, "no prefix met its own target"

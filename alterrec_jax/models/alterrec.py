@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax import mesh
 from alterrec_jax.config import AlterRecConfig, NetworkConfig
+from alterrec_jax.lookup import lookup
 from alterrec_jax.models.encoders import MeanEncoder, TransformerEncoder
-from alterrec_jax.models.item_tables import ItemEncoder, id_items, text_items
+from alterrec_jax.models.item_tables import ItemEncoder, id_items, text_items, without_padding
 from alterrec_jax.models.network import Network, PackedRows, Params
 
 
@@ -19,8 +21,8 @@ def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
         "text": text_items(config.text, config.text, config.precision),
     }
     return {
-        "id": build_network(config.id, of_items["id"], config.id.dim, config.max_length, config.precision),
-        "text": build_network(config.text, of_items["text"], config.text.dim, config.max_length, config.precision),
+        name: build_network(part, items, of_items[name], part.dim, config.max_length, config.precision)
+        for name, part in (("id", config.id), ("text", config.text))
     }
 
 
@@ -29,19 +31,22 @@ def item_features(
 ) -> dict[str, jax.Array | None]:
     """What each network knows of the items: nothing, or their text vectors [item, d_text], of that precision.
 
-    The vectors are put on the device only if one of the networks reads them.
+    The vectors are put on the devices only if one of the networks reads them, each device's items there.
     """
     networks = set(networks)
-    vectors = jnp.asarray(text_vectors, precision) if networks != {"id"} else None
+    vectors = mesh.put_rows(text_vectors, jnp.dtype(precision)) if networks != {"id"} else None
     return {name: None if name == "id" else vectors for name in networks}
 
 
-def build_network(config: NetworkConfig, items: ItemEncoder, width: int, max_length: int, dtype: str) -> Network:
+def build_network(
+    config: NetworkConfig, items: int, of_items: ItemEncoder, width: int, max_length: int, dtype: str
+) -> Network:
     """Joins an item encoder and a session encoder into a `Network`.
 
     Args:
       config: of the session encoder.
-      items: makes embeddings of this width.
+      items: how many there are.
+      of_items: makes their embeddings, of this width.
       width: of item and session embeddings.
       max_length: the longest prefix that the encoder sees.
       dtype: that of what products take; session embeddings have it.
@@ -53,14 +58,16 @@ def build_network(config: NetworkConfig, items: ItemEncoder, width: int, max_len
     )
 
     def item_embeddings(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        return items.embed(params["items"], features, key)
+        return of_items.embed(params["items"], features, key)
 
     def session_embeddings(
         params: Params, table: jax.Array, rows: PackedRows, key: jax.Array | None = None
     ) -> jax.Array:
         rngs = {} if key is None else {"dropout": key}
         variables = {"params": params["encoder"]}
-        hidden: jax.Array = encoder.apply(variables, table[rows.items], rows, key is None, rngs=rngs)  # type: ignore[assignment]
+        hidden: jax.Array = encoder.apply(  # type: ignore[assignment]
+            variables, lookup(table, rows.items), rows, key is None, rngs=rngs
+        )
         return (hidden / config.temperature).astype(dtype)
 
     def init(key: jax.Array, features: jax.Array | None) -> Params:
@@ -68,12 +75,12 @@ def build_network(config: NetworkConfig, items: ItemEncoder, width: int, max_len
         one = jnp.zeros((1, max_length), jnp.int32)
         rows = PackedRows(one, one, one, one, one.astype(bool))
         params = {
-            "items": items.init(table_key, features),
+            "items": of_items.init(table_key, features),
             "encoder": encoder.init(encoder_key, jnp.zeros((1, max_length, width)), rows, True).get("params", {}),
         }
-        return _uniform(uniform_key, params, width) if config.init == "uniform" else params
+        return without_padding(_uniform(uniform_key, params, width) if config.init == "uniform" else params, items)
 
-    return Network(init, item_embeddings, session_embeddings)
+    return Network(init, item_embeddings, session_embeddings, items)
 
 
 def _uniform(key: jax.Array, params: Params, dim: int) -> Params:

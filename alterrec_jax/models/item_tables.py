@@ -6,11 +6,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax import mesh
 from alterrec_jax.blocks import rows_in_blocks
 from alterrec_jax.config import NetworkConfig, TextNetworkConfig
 from alterrec_jax.models.encoders import NORM_EPSILON
 from alterrec_jax.models.network import InitFn, ItemFn, Params
 from alterrec_jax.products import exactness
+
+TABLE = "table"
+"""The name of every parameter that holds one row an item."""
 
 _START = 0.02
 _ROWS_AT_ONCE = 2**14  # items whose text passes through the MLP together
@@ -24,8 +28,8 @@ class ItemEncoder(NamedTuple):
 
 
 def id_items(items: int, dim: int, norm: bool) -> ItemEncoder:
-    """X, for a catalogue of so many items; reads no features."""
-    table = IdTable(items, dim, norm)
+    """X, for a catalogue of so many items, and rows of padding that the mesh shares alike; reads no features."""
+    table = IdTable(mesh.padded(items, mesh.MODEL), dim, norm)
 
     def init(key: jax.Array, features: jax.Array | None) -> Params:
         del features
@@ -46,23 +50,47 @@ def text_items(config: TextNetworkConfig, like: NetworkConfig, precision: str) -
         unit_variance=config.unit_variance,
         hidden=config.mlp_hidden,
         output_relu=config.mlp_output_relu,
-        dropout=config.item_dropout,
         norm=like.item_norm,
     )
 
     def init(key: jax.Array, features: jax.Array | None) -> Params:
         assert features is not None, "text needs its vectors"
-        return table.init(key, features[:1], True)["params"]  # their width alone matters
+        return table.init(key, features[:1], None)["params"]  # their width alone matters
 
-    def of_rows(params: Params, rows: jax.Array, key: jax.Array | None) -> jax.Array:
-        rngs = {} if key is None else {"dropout": key}
-        return table.apply({"params": params}, rows, key is None, rngs=rngs)  # type: ignore[return-value]
+    def of_rows(params: Params, rows: jax.Array, numbers: jax.Array, key: jax.Array | None) -> jax.Array:
+        keep = _kept(key, numbers, like.dim, config.item_dropout) if key is not None and config.item_dropout else None
+        return table.apply({"params": params}, rows, keep)  # type: ignore[return-value]
 
     def embed(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
         assert features is not None, "text needs its vectors"
         return rows_in_blocks(of_rows, params, features, key, _ROWS_AT_ONCE)
 
     return ItemEncoder(init, embed)
+
+
+def has_row_per_item(path: tuple[Any, ...]) -> bool:
+    """Whether what lies at a path of a tree of parameters, or of their optimizer's state, holds one row an item."""
+    return bool(path) and getattr(path[-1], "key", None) == TABLE
+
+
+def without_padding(params: Params, items: int) -> Params:
+    """The parameters with zeros in the rows of no item: no gradient reaches them, so they stay so."""
+
+    def cleared(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        if not has_row_per_item(path) or len(leaf) == items:
+            return leaf
+        return jnp.where(jnp.arange(len(leaf))[:, None] < items, leaf, 0)
+
+    return jax.tree_util.tree_map_with_path(cleared, params)
+
+
+def _kept(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Array:
+    """float32 [item, dim]: what dropout multiplies the rows of some items by, drawn for each by its number."""
+
+    def of_item(number: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.fold_in(key, number), 1 - rate, (dim,))
+
+    return jax.vmap(of_item)(numbers) / jnp.float32(1 - rate)
 
 
 class IdTable(nn.Module):
@@ -75,7 +103,7 @@ class IdTable(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         """float [item, dim]."""
-        table = self.param("table", nn.initializers.normal(_START), (self.items, self.dim))
+        table = self.param(TABLE, nn.initializers.normal(_START), (self.items, self.dim))
         return nn.LayerNorm(NORM_EPSILON, name="norm")(table) if self.norm else table
 
 
@@ -90,12 +118,11 @@ class TextTable(nn.Module):
     unit_variance: bool
     hidden: tuple[int, ...]
     output_relu: bool
-    dropout: float
     norm: bool
 
     @nn.compact
-    def __call__(self, vectors: jax.Array, deterministic: bool) -> jax.Array:
-        """float [item, d_text] -> float [item, dim]."""
+    def __call__(self, vectors: jax.Array, keep: jax.Array | None) -> jax.Array:
+        """float [item, d_text] -> float [item, dim]; `keep`, of the same shape, is what dropout multiplies by."""
         # Where sentence vectors have unit length, their entries then have unit variance: what initialisers and Adam
         # expect.
         table = vectors * vectors.shape[-1] ** 0.5 if self.unit_variance else vectors
@@ -107,5 +134,6 @@ class TextTable(nn.Module):
         table = nn.Dense(self.dim, kernel_init=small, name="output", **exact)(table).astype(jnp.float32)
         if self.output_relu:
             table = nn.relu(table)
-        table = nn.Dropout(self.dropout)(table, deterministic=deterministic)
+        if keep is not None:
+            table = table * keep
         return nn.LayerNorm(NORM_EPSILON, name="norm")(table) if self.norm else table

@@ -58,12 +58,14 @@ class SessionFn(Protocol):
 class Network(NamedTuple):
     """A model. `features` are what it knows of the items and does not learn (text vectors), or None.
 
-    `session_embeddings` are divided by the temperature: scores are plain dot products, as exact as these are.
+    `session_embeddings` are divided by the temperature: scores are plain dot products, as exact as these are. Of its
+    `items`, each has a row in the tables; rows behind them are padding.
     """
 
     init: InitFn
     item_embeddings: ItemFn
     session_embeddings: SessionFn
+    items: int
 
 
 def item_table(network: Network, params: Params, features: jax.Array | None) -> jax.Array:

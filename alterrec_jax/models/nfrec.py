@@ -28,7 +28,7 @@ def build_fused(config: AlterRecConfig, items: int) -> dict[str, Network]:
     width = fused.dim * (2 if fused.operation == "concat" else 1)
     return {
         name: build_network(
-            fused, _fused_items(encoders, fused.operation, kept), width, config.max_length, config.precision
+            fused, items, _fused_items(encoders, fused.operation, kept), width, config.max_length, config.precision
         )
         for name, kept in (("fused", PARTS), ("id", ("id",)), ("text", ("text",)))
     }

@@ -1,27 +1,28 @@
 """Train steps on meshes of eight virtual devices: the same numbers as on one, and no device sees a whole table."""
 
-import re
-from collections.abc import Iterator
+import dataclasses
+import functools
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from alterrec_jax import losses as losses_module
-from alterrec_jax import mesh, steps
+from alterrec_jax import mesh, products, steps
 from alterrec_jax import mining as mining_module
 from alterrec_jax.config import MiningConfig
+from alterrec_jax.errors import UserError
 from alterrec_jax.models import item_tables
 from alterrec_jax.models.item_tables import has_row_per_item
 from alterrec_jax.models.network import Network, PackedRows
 from alterrec_jax.schedule import Turn
-from tests.test_steps import BETA, ITEMS, K1, K2, MINING, TURNS, P, batch, networks, on_host, text_vectors
+from tests.oracles import mining as oracle
+from tests.test_steps import ITEMS, K1, K2, MINING, TURNS, batch, networks, on_host, text_vectors
 
-MESHES = ("data:8", "model:8", "data:4,model:2")
-KEY = 5
+ONE, MESHES = "data:1", ("data:8", "model:8", "data:4,model:2")
 
 
 def padded_rows(rows: PackedRows) -> PackedRows:
@@ -46,35 +47,30 @@ def params_of(network: Network, features: Any, seed: int) -> Any:
     return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
+def on_mesh(words: str) -> AbstractContextManager[Any]:
+    """Uses a mesh of all eight devices, or of a single one."""
+    return mesh.used(mesh.make_mesh(words, jax.devices()[: 1 if words == ONE else 8]))
+
+
+@functools.cache
 def stepped(
     turn: Turn, words: str, config: MiningConfig = MINING, encoder: str = "mean", dropout: float = 0.0
-) -> tuple[steps.NetworkState, str]:
-    """The state after a step of plain gradient descent of rate 1 on a mesh, and the program's text."""
-    devices = jax.devices()[: 1 if words == "data:1" else 8]
-    with mesh.used(mesh.make_mesh(words, devices)):
+) -> steps.NetworkState:
+    """The state after a step of plain gradient descent of rate 1 on a mesh."""
+    with on_mesh(words):
         both, optimizer = networks(encoder, dropout), optax.sgd(1.0)
         network, features = both[turn.network], features_of(turn.network)
-        step = steps.make_step(turn, both, optimizer, config, (K1, K2))
         params = params_of(network, features, 1)
+        placed = jax.tree.map(lambda leaf: leaf.sharding, params)
         state = steps.NetworkState(params, optimizer.init(params), mesh.put(steps.Totals.zero()))
         peer = None
         if turn.peer:
             of_peer = features_of(turn.peer)
             peer = steps.FrozenPeer.of(both[turn.peer], params_of(both[turn.peer], of_peer, 2), of_peer)
-        arguments = (state, peer, features, padded_rows(batch()), jax.random.key(KEY))
-        text = jax.jit(step).lower(*arguments).compile().as_text()
-        after = steps.compiled(step)(*arguments)
-        assert jax.tree.map(lambda leaf: leaf.sharding, after.params) == jax.tree.map(
-            lambda leaf: leaf.sharding, params_of(network, features, 1)
-        )
-        return on_host(after), text
-
-
-@pytest.mark.parametrize("words", MESHES)
-@pytest.mark.parametrize("turn", TURNS, ids=str)
-def test_a_step_is_that_of_one_device(turn: Turn, words: str) -> None:
-    (whole, _), (found, _) = stepped(turn, "data:1"), stepped(turn, words)
-    assert_alike(found, whole)
+        step = steps.compiled(steps.make_step(turn, both, optimizer, config, (K1, K2)))
+        after = step(state, peer, features, padded_rows(batch()), jax.random.key(5))
+        assert jax.tree.map(lambda leaf: leaf.sharding, after.params) == placed
+        return on_host(after)
 
 
 def assert_alike(found: steps.NetworkState, whole: steps.NetworkState) -> None:
@@ -88,3 +84,73 @@ def assert_alike(found: steps.NetworkState, whole: steps.NetworkState) -> None:
         np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
     jax.tree_util.tree_map_with_path(alike, found.params, whole.params)
+
+
+@pytest.mark.parametrize("words", MESHES)
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+def test_a_step_is_that_of_one_device(turn: Turn, words: str) -> None:
+    assert_alike(stepped(turn, words), stepped(turn, ONE))
+
+
+@pytest.mark.parametrize("turn", [Turn("id", "window", "text"), Turn("text", "random")], ids=str)
+def test_dropout_does_not_depend_on_the_mesh(turn: Turn) -> None:
+    case = (MINING, "transformer", 0.4)
+    whole = stepped(turn, ONE, *case)
+    assert whole.totals.loss != stepped(turn, ONE, MINING, "transformer").totals.loss
+    assert_alike(stepped(turn, "data:4,model:2", *case), whole)
+
+
+@pytest.mark.parametrize(
+    "turn", [Turn("id", "window", "text"), Turn("text", "window", "id"), Turn("text", "full")], ids=str
+)
+def test_a_long_catalogue_in_blocks_makes_the_same_step(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = stepped(turn, ONE)
+    monkeypatch.setattr(losses_module, "HELD", 1)
+    monkeypatch.setattr(losses_module, "_BLOCK", 14 * 5)
+    monkeypatch.setattr(mining_module, "HELD", 1)
+    monkeypatch.setattr(mining_module, "_PIECE", 4 * 12)
+    monkeypatch.setattr(products, "_ITEMS_AT_ONCE", 5)
+    monkeypatch.setattr(item_tables, "_ROWS_AT_ONCE", 5)
+    assert_alike(stepped.__wrapped__(turn, "data:4,model:2"), whole)
+
+
+def test_half_a_window_needs_whole_rows() -> None:
+    turn, config = Turn("id", "window", "text"), dataclasses.replace(MINING, hard_fraction=0.5)
+    assert_alike(stepped(turn, "data:8", config), stepped(turn, ONE, config))
+    with pytest.raises(UserError, match="use --mesh with model:1"):
+        stepped(turn, "data:4,model:2", config)
+
+
+@pytest.mark.parametrize("name", ["id", "text"])
+def test_a_network_begins_alike(name: str) -> None:
+    states = []
+    for words in (ONE, "data:4,model:2"):
+        with on_mesh(words):
+            network = networks("transformer")[name]
+            state = steps.init_state(network, optax.adam(1e-3), features_of(name), jax.random.key(0))
+            states.append(on_host(state))
+    assert_alike(states[1], states[0])
+
+
+@pytest.mark.parametrize("selection", ["search", "top_k"])
+@pytest.mark.parametrize("words", [ONE, *MESHES])
+@pytest.mark.parametrize(("items", "k1", "k2", "p"), [(1501, 3, 700, 3), (1501, 90, 1501, 0), (11, 2, 9, 2)])
+def test_windows_are_those_of_the_oracle(
+    words: str, selection: str, items: int, k1: int, k2: int, p: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With scores that tie, within a device's items and between those of several."""
+    rng = np.random.default_rng(3)
+    queries, table = (rng.integers(-3, 4, size=(count, 2)).astype(np.float32) for count in (16, items))
+    for held in (2**26, 1):
+        monkeypatch.setattr(mining_module, "HELD", held)
+        with on_mesh(words):
+            arguments = (mesh.put(queries, mesh.BY_ROW), mesh.put_rows(table, np.float32))
+
+            def window(queries: jax.Array, table: jax.Array) -> mining_module.RankWindow:
+                return mining_module.peer_window(queries, table, k1, k2, p, selection, items)
+
+            found = jax.device_get(jax.jit(window)(*arguments))
+        for row, scores in enumerate(queries @ table.T):
+            inside = (scores < found.below[row]) & (scores >= found.least[row])
+            assert set(np.flatnonzero(inside).tolist()) == oracle.window(scores.tolist(), k1, k2)
+            assert found.top[row].tolist() == oracle.top(scores.tolist(), p)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from alterrec_jax import mesh
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, row_groups
 from alterrec_jax.evaluation.targets import Targets
@@ -40,7 +41,9 @@ class Encoder:
     """Encodes prefixes with several networks of one catalogue at once.
 
     Attributes:
-      tables: float [item, dim] by network, made once, without dropout.
+      tables: float [item, dim] by network, made once, without dropout; on a mesh, rows of padding behind them.
+
+    `new_items` are those whose features stand behind the catalogue's.
     """
 
     def __init__(
@@ -49,11 +52,15 @@ class Encoder:
         params: Mapping[str, Params],
         features: Mapping[str, jax.Array | None],
         max_length: int,
+        new_items: int = 0,
     ):
         self._params, self._max_length = dict(params), max_length
-        self._encode = {name: jax.jit(network.session_embeddings) for name, network in networks.items()}
+        everywhere = mesh.sharding(mesh.EVERYWHERE)  # so that every process can read what comes out
+        self._encode = {
+            name: jax.jit(network.session_embeddings, out_shardings=everywhere) for name, network in networks.items()
+        }
         self.tables = {name: item_table(n, params[name], features[name]) for name, n in networks.items()}
-        self._catalogue = len(next(iter(self.tables.values())))
+        self._known = next(iter(networks.values())).items + new_items
 
     def __call__(self, sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:
         """Yields float32 [some targets, dim] by network: of what stands before each target, in their order."""
@@ -63,7 +70,7 @@ class Encoder:
 
     def encode(self, prefixes: Prefixes) -> Iterator[dict[str, np.ndarray]]:
         """Yields float32 [some prefixes, dim] by network, in the order of `prefixes`."""
-        known = drop_unknown(prefixes, self._catalogue)
+        known = drop_unknown(prefixes, self._known)
         first, sessions = 0, len(known.offsets) - 1
         while first < sessions:
             fitting = np.searchsorted(known.offsets, known.offsets[first] + _ITEMS_AT_ONCE, side="right") - 1
@@ -88,10 +95,11 @@ class Encoder:
         out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
         rows_at_once = min(_ROWS_AT_ONCE, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
+        rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
         for part, place in row_groups(windows, plan, rows_at_once):
             rows, source = fill_rows(prefixes.items, offsets, part, place, self._max_length)
             for name, encode in self._encode.items():
-                embeddings = np.asarray(encode(self._params[name], self.tables[name], rows))
+                embeddings = np.asarray(encode(self._params[name], self.tables[name], mesh.put(rows, mesh.BY_ROW)))
                 out[name][source[rows.where] - offsets[0]] = embeddings[rows.where]
         pick = np.where(length > 0, offsets[session] - offsets[0] + length - 1, count)
         return {name: embeddings[pick] for name, embeddings in out.items()}

@@ -77,24 +77,36 @@ def rank_window(
     return RankWindow(below, least, numbers[:, :p])
 
 
-def best_items(scores: jax.Array, k: int, approximately: bool = False) -> tuple[jax.Array, jax.Array]:
+def best_items(
+    scores: jax.Array, k: int, held: int | None = None, start: jax.Array | int = 0, approximately: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """The k best scores of each row on all devices, float32 [prefix, k], and whose they are, int32 [prefix, k].
 
     They go from high to low; equal scores by ascending item number, unless only approximately the best are wanted.
+
+    Args:
+      scores: float32 [prefix, item], of some of the items that a device holds.
+      k: at most as many as there are scores.
+      held: how many items each device holds; by default as many as there are scores.
+      start: the first of them that has a score here.
+      approximately: whether to select by `lax.approx_max_k`.
     """
     items = scores.shape[1]
     select = jax.lax.approx_max_k if approximately else jax.lax.top_k
     values, numbers = kept_apart(select(scores, min(k, items)))
+    numbers = numbers + start + mesh.first_of(items if held is None else held, mesh.MODEL)
     if mesh.size(mesh.MODEL) == 1:
         return values, numbers
-    numbers = mesh.gathered(numbers + mesh.first_of(items, mesh.MODEL), mesh.MODEL, 1)
+    numbers = mesh.gathered(numbers, mesh.MODEL, 1)
     values, place = kept_apart(jax.lax.top_k(mesh.gathered(values, mesh.MODEL, 1), k))
     return values, jnp.take_along_axis(numbers, place, axis=1)
 
 
 def kept_apart(selected: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """What `lax.top_k` returns, behind barriers: without them XLA may push what follows into the selection, and fall
-    back to sorting whole rows. A barrier each: one for both stops XLA on CPU, where programs are made for several devices.
+    back to sorting whole rows.
+
+    They have a barrier each: over one for both, XLA for several devices of a CPU may abort (jax 0.10.2).
     """
     return tuple(jax.lax.optimization_barrier(part) for part in selected)
 

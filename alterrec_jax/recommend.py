@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax import mesh
 from alterrec_jax.encode import Prefixes
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.counting import BLOCK, padded_table, row_width
+from alterrec_jax.evaluation.counting import BLOCK, Columns, padded_table
 from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
-from alterrec_jax.top_items import NOTHING, Best, Sought, block_of, with_block, without
+from alterrec_jax.lookup import lookup
+from alterrec_jax.top_items import NOTHING, Best, Sought, block_of, new_item_scores, whole, with_block, without
 from alterrec_jax.trained import Trained
 
 _SESSIONS_AT_ONCE = 64
@@ -62,15 +64,20 @@ class Recommender:
             name: self.trained.encoder(name, new_vectors=self.new_vectors if name == "text" else None)
             for name in wanted
         }
-        self._block = BLOCK if self._catalogue > IN_BLOCKS else row_width(self._catalogue)
-        self._tables = {
-            name: padded_table(encoder.tables[name][: self._catalogue], self._block)
-            for name, encoder in self._encoders.items()
-        }
+        self._columns = Columns.of(self._catalogue)
+        if self._columns.held > IN_BLOCKS:
+            self._columns = Columns.of(self._catalogue, BLOCK)
+        self._block = min(BLOCK, self._columns.width) if self._columns.held > IN_BLOCKS else self._columns.width
+        of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
         if len(self.new_vectors):
-            self._new_table = padded_table(self._encoders["text"].tables["text"][self._catalogue :])
-        counts = self.trained.dataset.train_counts[: self._catalogue]
-        self._counts = jnp.asarray(np.pad(counts, (0, -len(counts) % self._block)), jnp.float32)
+            new = np.arange(self._catalogue, self._catalogue + len(self.new_vectors))
+            self._new_table = lookup(of_catalogue["text"], mesh.put(new), mesh.EVERYWHERE)
+            # The new items' rows are not shared as the catalogue's are.
+            of_catalogue["text"] = self.trained.encoder("text").tables["text"]
+        self._tables = {name: padded_table(table, self._columns) for name, table in of_catalogue.items()}
+        counts = np.zeros(self._columns.total, np.float32)
+        counts[self._columns.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
+        self._counts = mesh.put(counts, mesh.BY_ITEM)
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
@@ -104,21 +111,25 @@ class Recommender:
         # Without the text part, the main view knows nothing of new items.
         known = lengths if "text" in self._weights else self._of_catalogue(sessions)
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
+        shape = mesh.padded(shape, mesh.DATA)
         padding = ((0, shape - len(sessions)), (0, 0))
-        queries = {name: jnp.asarray(np.pad(query, padding)) for name, query in encoded.items()}
-        seen = jnp.asarray(np.pad(self._seen(sessions), padding, constant_values=NOTHING))
-        new_scores = self._new_scores(queries, seen, jnp.asarray(np.pad((lengths > 0)[:, None], padding)))
-        sought = Sought(seen, jnp.asarray(np.pad((known > 0)[:, None], padding)), self._counts, new_scores)
+        queries = mesh.put({name: np.pad(query, padding) for name, query in encoded.items()}, mesh.BY_ROW)
+        seen = mesh.put(np.pad(self._seen(sessions), padding, constant_values=NOTHING), mesh.BY_ROW)
+        lengths_known = mesh.put(np.pad((lengths > 0)[:, None], padding), mesh.BY_ROW)
+        new_scores = self._new_scores(queries, seen, lengths_known)
+        known_to_main = mesh.put(np.pad((known > 0)[:, None], padding), mesh.BY_ROW)
+        sought = Sought(seen, known_to_main, self._counts, new_scores)
         best = Best.nothing(shape, min(k, self._catalogue), len(self.new_vectors))
-        for start in range(0, self._catalogue, self._block):
+        for start in range(0, self._columns.width, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
             scores = {
                 name: component_scores(queries[name], block_of(table, start, self._block))
                 for name, table in self._tables.items()
             }
             main = view_scores(scores, self._weights)
-            best = with_block(best, main, scores.get("text", main), start, sought, catalogue=self._catalogue)
-        found = jax.device_get((best.scores, best.items, new_scores, best.ranks))
+            text = scores.get("text", main)
+            best = with_block(best, main, text, start, sought, columns=self._columns, catalogue=self._catalogue)
+        found = jax.device_get(whole((best.scores, best.items, new_scores, best.ranks)))
         for row, some in enumerate(known):
             by = self.trained.system.main if some else "popularity"
             yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
@@ -127,8 +138,8 @@ class Recommender:
         """float32 [session, new item], as `Sought` has them; `known` to the text part, bool [session, 1]."""
         new = len(self.new_vectors)
         if not new:
-            return jnp.zeros((len(seen), 0))
-        scores = component_scores(queries["text"], self._new_table)[:, :new]
+            return mesh.put(np.zeros((len(seen), 0), np.float32), mesh.BY_ROW)
+        scores = new_item_scores(queries["text"], self._new_table)
         beyond = jnp.where((seen >= self._catalogue) & (seen < NOTHING), seen - self._catalogue, NOTHING)
         return jnp.where(known, without(scores, beyond), -jnp.inf)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from alterrec_jax import mesh, mining
@@ -115,7 +116,7 @@ def shardings(tree: Any) -> Any:
 
 def start_epoch(state: NetworkState) -> NetworkState:
     """Sets the sums to zero. The other arrays are passed on, not copied."""
-    return state._replace(totals=Totals.zero())
+    return state._replace(totals=mesh.put(Totals(*np.zeros(4, np.float32))))
 
 
 def make_step(

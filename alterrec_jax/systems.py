@@ -45,15 +45,21 @@ class System(NamedTuple):
         return next(iter(self.views))
 
     def encoder(
-        self, params: Mapping[str, Params], features: Mapping[str, Any], max_length: int, *parts: str
+        self,
+        params: Mapping[str, Params],
+        features: Mapping[str, Any],
+        max_length: int,
+        *parts: str,
+        new_items: int = 0,
     ) -> Encoder:
-        """Encodes prefixes with the named parts; with all of them where none is named."""
+        """Encodes prefixes with the named parts; with all of them where none is named. Arguments as of `Encoder`."""
         chosen = {name: self.parts[name] for name in parts or self.parts}
         return Encoder(
             {name: part.network for name, part in chosen.items()},
             {name: params[part.trained] for name, part in chosen.items()},
             {name: features[part.trained] for name, part in chosen.items()},
             max_length,
+            new_items,
         )
 
 

@@ -51,7 +51,8 @@ class Trained:
         vectors = vectors if new_vectors is None else np.concatenate([vectors, new_vectors])
         trained = {self.system.parts[name].trained for name in parts or self.system.parts}
         features = item_features(vectors, self.config.precision, trained)
-        return self.system.encoder(params or self.params, features, self.config.max_length, *parts)
+        new_items = 0 if new_vectors is None else len(new_vectors)
+        return self.system.encoder(params or self.params, features, self.config.max_length, *parts, new_items=new_items)
 
 
 def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Trained:

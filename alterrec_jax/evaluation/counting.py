@@ -3,17 +3,22 @@
 Whole rows hold the target's own score, so equality is exact. A long catalogue is scored a block of items at a time,
 and two products may round the same score differently; there, items whose rows are equal are known to tie beforehand
 (`twins`), and only scores of other items are compared.
+
+On a mesh every device counts among its own items, and the counts are added up.
 """
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax import mesh
 from alterrec_jax.blocks import stretch
+from alterrec_jax.hashing import row_hashes
+from alterrec_jax.lookup import lookup
 from alterrec_jax.products import scores_of
 
 MISS = np.iinfo(np.int32).max
@@ -22,24 +27,61 @@ MISS = np.iinfo(np.int32).max
 BLOCK = 2**14  # items of a long catalogue that are scored at a time
 _ITEM_MULTIPLE = 128  # see `padded_table`
 _BITS = 10  # hold a count of so many
-_HASHED = 2**16  # rows that are hashed at a time
 
 Counts = tuple[jax.Array, jax.Array, jax.Array]
 """above, equal: int32 [batch], as in `ranking.Ranks`; finite: bool [], whether all scores are."""
 
 
-def row_width(catalogue: int) -> int:
-    """How many columns a row of scores for so many items has."""
-    return catalogue + -catalogue % _ITEM_MULTIPLE
+class Columns(NamedTuple):
+    """Which column of a row of scores is which item's.
+
+    Attributes:
+      held: items of each device along the axis `model`; of the last ones some may be beyond the catalogue.
+      width: columns of each such device: those of its items, and padding.
+    """
+
+    held: int
+    width: int
+
+    @classmethod
+    def of(cls, catalogue: int, multiple: int = 0) -> "Columns":
+        """For so many items, each device's columns a multiple of some number (of 128 by default)."""
+        held = mesh.padded(catalogue, mesh.MODEL) // mesh.size(mesh.MODEL)
+        return cls(held, held + -held % (multiple or _ITEM_MULTIPLE))
+
+    @property
+    def total(self) -> int:
+        """The columns of all devices."""
+        return self.width * mesh.size(mesh.MODEL)
+
+    def column(self, item: Any) -> Any:
+        """The columns of some items, int32 [...]."""
+        return item // self.held * self.width + item % self.held
+
+    def here(self, item: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of some items, int32 [...], those that this device holds, and their columns there (0 for the others)."""
+        column = item - mesh.first_of(self.held, mesh.MODEL)
+        held = (column >= 0) & (column < self.held)
+        return held, jnp.where(held, column, 0)
+
+    def counted(self, start: jax.Array | int, size: int, catalogue: int) -> jax.Array:
+        """bool [size]: which of this device's columns from `start` on are items of the catalogue."""
+        column = start + jnp.arange(size)
+        return (column < self.held) & (mesh.first_of(self.held, mesh.MODEL) + column < catalogue)
 
 
-def padded_table(table: Any, multiple: int = _ITEM_MULTIPLE) -> jax.Array:
-    """A table [item, dim] as float32, with rows of zeros up to a multiple of so many items.
+@functools.partial(jax.jit, static_argnames="columns")
+def padded_table(table: Any, columns: Columns) -> jax.Array:
+    """A table [item, dim] as float32 [column, dim], with rows of zeros in the columns of no item.
 
     In the last few columns of an odd number, some matrix products add up in another order than elsewhere, so that
     two items with equal rows would not tie.
     """
-    return jnp.pad(jnp.asarray(table, jnp.float32), ((0, -len(table) % multiple), (0, 0)))
+
+    def padded(part: jax.Array) -> jax.Array:
+        return jnp.pad(part.astype(jnp.float32), ((0, columns.width - len(part)), (0, 0)))
+
+    return mesh.sharded(padded, mesh.BY_ITEM, mesh.BY_ITEM)(table)
 
 
 @jax.jit(static_argnames="catalogue")
@@ -49,7 +91,7 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
     The target's score is read out of the row that it is compared with, so that equality is exact.
 
     Args:
-      scores: float32 [batch, item], of items a multiple of 128; columns from `catalogue` on are padding.
+      scores: float32 [batch, column], by `Columns.of(catalogue)`.
       item: int32 [batch], the targets.
       excluded: int32 [batch, position], items that are no candidates, each once in a row; may be of width 0.
       where: bool [batch, position], True where `excluded` names an item.
@@ -58,18 +100,33 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
     Returns:
       see `Counts`; a target that is excluded or outside the catalogue is a miss.
     """
-    inside = item < catalogue
-    target = jnp.take_along_axis(scores, jnp.where(inside, item, 0)[:, None], axis=1)
-    where = where & (excluded < catalogue)
-    counted = jnp.arange(scores.shape[1]) < catalogue
-    above, equal, finite = _tally(scores, scores > target, scores == target, counted, excluded, where)
-    return *_missed(above, equal, item, excluded, where, catalogue), finite
+    columns = Columns.of(catalogue)
+
+    def of_device(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array) -> Counts:
+        inside, column = columns.here(item)
+        target = jnp.take_along_axis(scores, column[:, None], axis=1)
+        target = mesh.total(jnp.where(inside[:, None], target, 0), mesh.MODEL)
+        where = where & (excluded < catalogue)
+        here, gone = columns.here(excluded)
+        counted = columns.counted(0, columns.width, catalogue)
+        above, equal, finite = _tally(scores, scores > target, scores == target, counted, gone, where & here)
+        return _of_whole_batch(*_missed(above, equal, item, excluded, where, catalogue), finite)
+
+    specs = (mesh.BY_ROW_AND_ITEM, *(mesh.BY_ROW,) * 3)
+    counts: Counts = mesh.sharded(of_device, specs, mesh.EVERYWHERE)(scores, item, excluded, where)
+    return counts
+
+
+def _of_whole_batch(above: jax.Array, equal: jax.Array, finite: jax.Array) -> Counts:
+    """The counts of all devices' targets, and whether all devices' scores are finite."""
+    strange = mesh.total((~finite).astype(jnp.int32), *mesh.AXES)
+    return mesh.gathered(above, mesh.DATA), mesh.gathered(equal, mesh.DATA), strange == 0
 
 
 def _tally(
     scores: jax.Array, higher: jax.Array, alike: jax.Array, counted: jax.Array, excluded: jax.Array, where: jax.Array
 ) -> Counts:
-    """Counts, of some columns of scores, those that are higher than the target and those that are like it.
+    """Counts, of some columns of scores and those of the other devices, which are higher than the target or like it.
 
     Args:
       scores, higher, alike: [batch, item], of items a multiple of 128.
@@ -89,7 +146,7 @@ def _tally(
     gone = jnp.take_along_axis(kind, jnp.where(where, excluded, 0), axis=1)
     above -= jnp.sum(where & (gone & 1 > 0), axis=1, dtype=jnp.int32)
     equal -= jnp.sum(where & (gone >> _BITS & 1 > 0), axis=1, dtype=jnp.int32)
-    return above, equal, ~jnp.any(strange)
+    return mesh.total(above, mesh.MODEL), mesh.total(equal, mesh.MODEL), ~jnp.any(strange)
 
 
 def count_in_blocks(
@@ -107,54 +164,32 @@ def count_in_blocks(
 
     Args:
       queries: float32 [batch, dim] of each component.
-      tables: float32 [item, dim] of each component, padded to a multiple of `BLOCK` items.
+      tables: float32 [column, dim] of each component, by `Columns.of(catalogue, BLOCK)`.
       views: of each view, the weights of its components.
-      same: of each view, int32 [item], padded likewise: the `twins` of the tables that it weighs.
+      same: of each view, int32 [column], likewise: the `twins` of the tables that it weighs.
       item, excluded, where, catalogue: as of `count_ranks`.
     """
-    of = {name: jnp.asarray(queries[name], jnp.float32) for name in tables}
+    columns = Columns.of(catalogue, BLOCK)
+    of = {name: queries[name] for name in tables}
     weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
-    inside = jnp.where(item < catalogue, item, 0)
-    sought = _sought(of, tables, weights, same, inside)
-    total = {view: (jnp.zeros(len(item), jnp.int32),) * 2 + (jnp.bool_(True),) for view in views}
-    for start in range(0, catalogue, BLOCK):
+    sought = _sought(of, tables, weights, same, columns.column(jnp.where(item < catalogue, item, 0)))
+    nothing: Counts = mesh.put((*np.zeros((2, len(item)), np.int32), np.bool_(True)))
+    total = dict.fromkeys(views, nothing)
+    for start in range(0, columns.width, BLOCK):
         total = _with_block(
             total, of, tables, weights, same, sought, excluded, where, start, block=BLOCK, catalogue=catalogue
         )
-    return {
-        view: (*_missed(above, equal, item, excluded, where & (excluded < catalogue), catalogue), finite)
-        for view, (above, equal, finite) in total.items()
-    }
+    return _rid_of_misses(total, item, excluded, where, catalogue=catalogue)
 
 
 def twins(tables: Sequence[Any]) -> np.ndarray:
-    """int32 [item]: of each item the first one with the same rows in all the tables, each float [item, dim]."""
-    first = np.zeros(len(tables[0]), np.int64)
-    for table in tables:
-        first = _first_of_group(first * len(first) + _twins_of(np.asarray(table, np.float32)))
-    return first.astype(np.int32)
+    """int32 [item]: of each item the first one with the same rows in all the tables, each float [item, dim].
 
-
-def _twins_of(table: np.ndarray) -> np.ndarray:
-    """int64 [item]: `twins` of a single table."""
-    factors = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64) * 2 + 1
-
-    def bits(rows: Any) -> np.ndarray:
-        return (table[rows] + np.float32(0)).view(np.uint32)  # that makes -0 a 0
-
-    parts = [slice(start, start + _HASHED) for start in range(0, len(table), _HASHED)]
-    hashes = np.concatenate([bits(part).astype(np.uint64) @ factors for part in parts])
-    first, alone = _first_of_group(hashes), np.arange(len(table))
-    shared = np.flatnonzero(first != alone)
-    different = (bits(shared) != bits(first[shared])).any(axis=1)
-    first[shared[different]] = shared[different]  # rows that only share a hash stand alone
-    return first
-
-
-def _first_of_group(keys: np.ndarray) -> np.ndarray:
-    """int64 [item]: of each item the first one with the same key."""
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    return first[group]
+    Rows are known by hashes of 128 bits: no process has to see a whole table.
+    """
+    hashes = np.concatenate([row_hashes(table) for table in tables], axis=1)
+    _, first, group = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
+    return first[group].astype(np.int32)
 
 
 Weights = dict[str, dict[str, float]]
@@ -166,13 +201,28 @@ def _sought(
     tables: dict[str, jax.Array],
     weights: Weights,
     same: Mapping[str, jax.Array],
-    item: jax.Array,
+    column: jax.Array,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Of every view, the targets' scores, float32 [batch], and their twins, int32 [batch]."""
+    """Of every view, the scores of the targets in some columns, float32 [batch], and their twins, int32 [batch]."""
     scores = {
-        name: jnp.einsum("bd,bd->b", query, tables[name][item], precision="highest") for name, query in queries.items()
+        name: jnp.einsum("bd,bd->b", query, lookup(tables[name], column), precision="highest")
+        for name, query in queries.items()
     }
-    return {view: (weighed(scores, of_view), same[view][item]) for view, of_view in weights.items()}
+    twin = {view: lookup(same[view][:, None], column)[:, 0] for view in weights}
+    return {view: (weighed(scores, of_view), twin[view]) for view, of_view in weights.items()}
+
+
+@functools.partial(jax.jit, static_argnames="catalogue")
+def _rid_of_misses(
+    total: dict[str, Counts], item: jax.Array, excluded: jax.Array, where: jax.Array, *, catalogue: int
+) -> dict[str, Counts]:
+    """The counts, those of a miss for a target that is no candidate."""
+    item, excluded, where = (mesh.constrained(part, mesh.EVERYWHERE) for part in (item, excluded, where))
+    where &= excluded < catalogue
+    return {
+        view: (*_missed(above, equal, item, excluded, where, catalogue), finite)
+        for view, (above, equal, finite) in total.items()
+    }
 
 
 @functools.partial(jax.jit, static_argnames=("block", "catalogue"))
@@ -190,23 +240,44 @@ def _with_block(
     block: int,
     catalogue: int,
 ) -> dict[str, Counts]:
-    """The counts so far, and those of the items from `start` on."""
-    # The barrier: each product is made once and not again for every use.
-    components = jax.lax.optimization_barrier(
-        {name: scores_of(query, stretch(tables[name], start, block)) for name, query in queries.items()}
-    )
-    counted = start + jnp.arange(block) < catalogue
-    here = where & (excluded >= start) & (excluded < jnp.minimum(start + block, catalogue))
-    found = {}
-    for view, of_view in weights.items():
-        # And each sum once: what a column is counted as, it is taken away as.
-        scores = jax.lax.optimization_barrier(weighed(components, of_view))
-        (target, twin), (above, equal, finite) = sought[view], total[view]
-        alike = stretch(same[view], start, block)[None, :] == twin[:, None]
-        higher, level = scores > target[:, None], scores == target[:, None]
-        of_block = _tally(scores, higher & ~alike, level | alike, counted, excluded - start, here)
-        found[view] = above + of_block[0], equal + of_block[1], finite & of_block[2]
-    return found
+    """The counts so far, and those among the items in every device's columns from `start` on."""
+    columns = Columns.of(catalogue, block)
+
+    def of_device(
+        queries: dict[str, jax.Array],
+        tables: dict[str, jax.Array],
+        weights: Weights,
+        same: Mapping[str, jax.Array],
+        sought: dict[str, tuple[jax.Array, jax.Array]],
+        excluded: jax.Array,
+        where: jax.Array,
+        start: jax.Array | int,
+    ) -> dict[str, Counts]:
+        # The barrier: each product is made once and not again for every use.
+        components = jax.lax.optimization_barrier(
+            {name: scores_of(query, stretch(tables[name], start, block)) for name, query in queries.items()}
+        )
+        here, column = columns.here(excluded)
+        here &= where & (excluded < catalogue) & (column >= start) & (column < start + block)
+        found = {}
+        for view, of_view in weights.items():
+            # And each sum once: what a column is counted as, it is taken away as.
+            scores = jax.lax.optimization_barrier(weighed(components, of_view))
+            target, twin = sought[view]
+            alike = stretch(same[view], start, block)[None, :] == twin[:, None]
+            higher, level = scores > target[:, None], scores == target[:, None]
+            counted = columns.counted(start, block, catalogue)
+            counts = _tally(scores, higher & ~alike, level | alike, counted, column - start, here)
+            found[view] = _of_whole_batch(*counts)
+        return found
+
+    by_row, by_item, everywhere = mesh.BY_ROW, mesh.BY_ITEM, mesh.EVERYWHERE
+    specs = (by_row, by_item, everywhere, by_item, by_row, by_row, by_row, everywhere)
+    found = mesh.sharded(of_device, specs, everywhere)(queries, tables, weights, same, sought, excluded, where, start)
+    return {
+        view: (above + found[view][0], equal + found[view][1], finite & found[view][2])
+        for view, (above, equal, finite) in total.items()
+    }
 
 
 def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:

@@ -4,6 +4,7 @@ What a step reports is the loss against its own negatives, and with dropout. Her
 over the whole catalogue, without dropout (eq. 3 with every other item as a negative; appendix B, for NFRec's parts).
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax import mesh
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
-from alterrec_jax.evaluation.ranking import View, component_scores, used_weights, view_scores
+from alterrec_jax.evaluation.counting import Columns
+from alterrec_jax.evaluation.ranking import View, component_scores, on_mesh, used_weights, view_scores
 from alterrec_jax.evaluation.targets import Targets, select_targets
 
 CROSS_ENTROPY = "cross_entropy"
@@ -37,29 +40,44 @@ def mean_cross_entropy(
     tables: Mapping[str, Any],
     views: Mapping[str, View],
     targets: Targets,
+    *,
+    catalogue: int | None = None,
 ) -> dict[str, float]:
     """The mean over the targets of -log softmax(scores)[target], in nats, for every view.
 
     Args:
-      query_batches, tables, views: as of `ranking.rank_targets`.
+      query_batches, tables, views, catalogue: as of `ranking.rank_targets`.
       targets: items of the catalogue.
     """
+    catalogue = catalogue or len(next(iter(tables.values())))
     needed = sorted({name for weights in views.values() for name in used_weights(weights)})
-    on_device = {name: jnp.asarray(tables[name], jnp.float32) for name in needed}
-    size = default_batch_size(len(next(iter(tables.values()))))
+    on_devices = {name: on_mesh(tables[name]) for name in needed}
+    size = mesh.padded(default_batch_size(catalogue), mesh.DATA)
     totals = dict.fromkeys(views, 0.0)
     start = 0
     for count, queries in rebatch(query_batches, needed, size):
-        components = {name: component_scores(queries[name], on_device[name]) for name in needed}
-        item = jnp.asarray(np.pad(targets.item[start : start + count], (0, size - count)))
+        item, queries = mesh.put((np.pad(targets.item[start : start + count], (0, size - count)), queries), mesh.BY_ROW)
+        components = {name: component_scores(queries[name], on_devices[name]) for name in needed}
         for view, weights in views.items():
-            losses = _losses(view_scores(components, used_weights(weights)), item)
+            losses = _losses(view_scores(components, used_weights(weights)), item, catalogue=catalogue)
             totals[view] += float(np.sum(np.asarray(losses)[:count], dtype=np.float64))
         start += count
     return {view: total / len(targets) for view, total in totals.items()}
 
 
-@jax.jit
-def _losses(scores: jax.Array, item: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="catalogue")
+def _losses(scores: jax.Array, item: jax.Array, *, catalogue: int) -> jax.Array:
     """float32 [batch], from scores float32 [batch, item] and targets int32 [batch]."""
-    return jax.nn.logsumexp(scores, axis=1) - jnp.take_along_axis(scores, item[:, None], axis=1)[:, 0]
+    columns = Columns.of(catalogue, 1)
+
+    def of_device(scores: jax.Array, item: jax.Array) -> jax.Array:
+        here, column = columns.here(item)
+        own = jnp.take_along_axis(scores, column[:, None], axis=1)[:, 0]
+        target = mesh.total(jnp.where(here, own, 0), mesh.MODEL)
+        scores = jnp.where(columns.counted(0, columns.width, catalogue)[None], scores, -jnp.inf)
+        largest = mesh.largest(jnp.max(scores, axis=1), mesh.MODEL)
+        total = mesh.total(jnp.sum(jnp.exp(scores - largest[:, None]), axis=1), mesh.MODEL)
+        return mesh.gathered(jnp.log(total) + largest - target, mesh.DATA)
+
+    losses: jax.Array = mesh.sharded(of_device, (mesh.BY_ROW_AND_ITEM, mesh.BY_ROW), mesh.EVERYWHERE)(scores, item)
+    return losses

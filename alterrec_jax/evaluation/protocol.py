@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from alterrec_jax import mesh
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import KS, summarise
@@ -64,12 +65,13 @@ def rank_split(
     protocol: Protocol,
 ) -> dict[str, Ranks]:
     """Ranks targets of a split under every view; see `ranking.rank_targets`."""
-    if sizes := {name: len(table) for name, table in tables.items() if len(table) != dataset.catalogue_size}:
+    rows = mesh.padded(dataset.catalogue_size, mesh.MODEL)
+    if sizes := {name: len(table) for name, table in tables.items() if len(table) != rows}:
         raise ValueError(f"tables must hold the {dataset.catalogue_size} items of the catalogue, these do not: {sizes}")
     sessions = dataset.splits[split]
     exclude = sessions if protocol.exclude_session_items else None
     queries = provider(sessions, targets)
-    return rank_targets(queries, tables, views, targets, exclude=exclude)
+    return rank_targets(queries, tables, views, targets, catalogue=dataset.catalogue_size, exclude=exclude)
 
 
 def validate(

@@ -17,16 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax import mesh
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
 from alterrec_jax.evaluation.counting import (
     BLOCK,
+    Columns,
     Counts,
     count_in_blocks,
     count_ranks,
     padded_table,
-    row_width,
     twins,
     weighed,
 )
@@ -36,7 +37,7 @@ from alterrec_jax.progress import progress
 
 View = Mapping[str, float]
 
-IN_BLOCKS = 2**16  # a catalogue of more items is scored in blocks of them
+IN_BLOCKS = 2**16  # where a device holds more items, it scores them in blocks
 _TARGETS_AT_ONCE = 256  # there
 
 Counter = Callable[[jax.Array, jax.Array, jax.Array], Iterable[tuple[str, Counts]]]
@@ -66,7 +67,9 @@ class Ranks:
 @jax.jit
 def component_scores(queries: jax.Array, table: jax.Array) -> jax.Array:
     """float32 [batch, item], the dot products of queries [batch, dim] with a table [item, dim], in full precision."""
-    return scores_of_table(queries, table)
+    of_device = mesh.sharded(scores_of_table, (mesh.BY_ROW, mesh.BY_ITEM), mesh.BY_ROW_AND_ITEM)
+    scores: jax.Array = of_device(queries, table)
+    return scores
 
 
 # Weighing and counting are compiled apart. Inside one program the compiler may evaluate the sum twice, once for the
@@ -80,6 +83,7 @@ def rank_targets(
     views: Mapping[str, View],
     targets: Targets,
     *,
+    catalogue: int | None = None,
     exclude: Sessions | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Ranks]:
@@ -88,9 +92,10 @@ def rank_targets(
     Args:
       query_batches: in the order of `targets`, mappings of component to float32 [b, dim] queries, temperature already
         applied; b may differ from batch to batch, and only one batch is held at a time.
-      tables: of each component, float32 [catalogue, dim].
+      tables: of each component, float32 [catalogue, dim]; on a mesh, rows of padding behind them.
       views: of each view, the weights of its components. A component of weight 0 is left out of the sum.
       targets: what to rank.
+      catalogue: how many items can be recommended; None where the tables hold nothing else.
       exclude: the sessions that the targets come from, if what a session holds before a target is to be no candidate.
       batch_size: targets scored at a time; None chooses by the catalogue's size. Whole batches have this one
         shape, so nothing is compiled anew on the way.
@@ -100,17 +105,18 @@ def rank_targets(
       ValueError: tables of different lengths, an unknown component, a view without weights, or not as many
         queries as targets.
     """
-    catalogue = _catalogue_size(tables)
+    catalogue = catalogue or _catalogue_size(tables)
     used = {view: used_weights(weights) for view, weights in views.items()}
     needed = sorted({name for weights in used.values() for name in weights})
     if empty := [view for view, weights in used.items() if not weights]:
         raise ValueError(f"the view '{empty[0]}' gives no component a weight")
     if missing := [name for name in needed if name not in tables]:
         raise ValueError(f"a view weighs the component '{missing[0]}', which has no table")
-    in_blocks = catalogue > IN_BLOCKS
-    padded = {name: padded_table(tables[name], *([BLOCK] if in_blocks else [])) for name in needed}
+    in_blocks = Columns.of(catalogue).held > IN_BLOCKS
+    on_devices = {name: on_mesh(tables[name]) for name in needed}
     size = batch_size or (_TARGETS_AT_ONCE if in_blocks else default_batch_size(catalogue))
-    counter_of = (_in_blocks if in_blocks else _in_rows)(padded, used, catalogue)
+    size = mesh.padded(size, mesh.DATA)
+    counter_of = (_in_blocks if in_blocks else _in_rows)(on_devices, used, catalogue)
     batches = ((count, counter_of(queries)) for count, queries in rebatch(query_batches, needed, size))
     return _count_all(batches, tuple(views), targets, exclude, size)
 
@@ -119,9 +125,11 @@ def _in_rows(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
 ) -> Callable[[Mapping[str, np.ndarray]], Counter]:
     """What makes a batch of queries count, in whole rows of scores."""
+    padded = {name: padded_table(table, Columns.of(catalogue)) for name, table in tables.items()}
 
     def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
-        components = {name: component_scores(queries[name], table) for name, table in tables.items()}
+        queries = mesh.put(dict(queries), mesh.BY_ROW)
+        components = {name: component_scores(queries[name], table) for name, table in padded.items()}
 
         def count(item: jax.Array, excluded: jax.Array, where: jax.Array) -> Iterator[tuple[str, Counts]]:
             for view, weights in used.items():
@@ -136,10 +144,17 @@ def _in_blocks(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
 ) -> Callable[[Mapping[str, np.ndarray]], Counter]:
     """The same in blocks of items."""
-    same = {view: jnp.asarray(twins([tables[name] for name in weights])) for view, weights in used.items()}
+    columns = Columns.of(catalogue, BLOCK)
+    padded = {name: padded_table(table, columns) for name, table in tables.items()}
+    same = {}
+    for view, weights in used.items():
+        in_columns = np.full(columns.total, -1, np.int32)
+        in_columns[columns.column(np.arange(catalogue))] = twins([tables[name] for name in weights])[:catalogue]
+        same[view] = mesh.put(in_columns, mesh.BY_ITEM)
 
     def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
-        return lambda *batch: count_in_blocks(queries, tables, used, same, *batch, catalogue=catalogue).items()
+        queries = mesh.put(dict(queries), mesh.BY_ROW)
+        return lambda *batch: count_in_blocks(queries, padded, used, same, *batch, catalogue=catalogue).items()
 
     return counter_of
 
@@ -163,17 +178,25 @@ def rank_rows(
     Raises:
       UserError: a score is not finite.
     """
-    size = default_batch_size(catalogue)
+    size, columns = mesh.padded(default_batch_size(catalogue), mesh.DATA), Columns.of(catalogue)
+    column = columns.column(np.arange(catalogue))
 
     def batches() -> Iterator[tuple[int, Counter]]:
         for start in range(0, len(targets), size):
             stop = min(start + size, len(targets))
-            scores = np.zeros((size, row_width(catalogue)), np.float32)
-            scores[: stop - start, :catalogue] = rows(start, stop)
-            count = functools.partial(count_ranks, jnp.asarray(scores), catalogue=catalogue)
+            scores = np.zeros((size, columns.total), np.float32)
+            scores[: stop - start, column] = rows(start, stop)
+            count = functools.partial(count_ranks, mesh.put(scores, mesh.BY_ROW_AND_ITEM), catalogue=catalogue)
             yield stop - start, lambda *batch, count=count: [(name, count(*batch))]
 
     return _count_all(batches(), (name,), targets, exclude, size)[name]
+
+
+def on_mesh(table: Any) -> jax.Array:
+    """A table [item, dim] as float32 on the devices, the same if it is there already."""
+    if mesh.devices() == 1 or isinstance(table, jax.Array):
+        return jnp.asarray(table, jnp.float32)
+    return mesh.put_rows(table, np.float32)
 
 
 def _catalogue_size(tables: Mapping[str, Any]) -> int:
@@ -214,9 +237,9 @@ def _count_all(
         if stop > len(targets):
             raise ValueError(f"more queries than the {len(targets)} targets")
         part = targets[start:stop]
-        item = jnp.asarray(np.pad(part.item, (0, size - count)))
-        excluded, where = _excluded(exclude, part, size)
-        for view, counts in counter(item, excluded, where):
+        item = np.pad(part.item, (0, size - count))
+        batch = mesh.put((item, *_excluded(exclude, part, size)), mesh.BY_ROW)
+        for view, counts in counter(*batch):
             above_part, equal_part, finite = jax.device_get(counts)
             if not finite:
                 raise UserError(
@@ -230,14 +253,14 @@ def _count_all(
     return {view: Ranks(above[view], equal[view]) for view in views}
 
 
-def _excluded(exclude: Sessions | None, part: Targets, size: int) -> tuple[jax.Array, jax.Array]:
+def _excluded(exclude: Sessions | None, part: Targets, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct items of each history, padded to `size` rows, and to a power of two in width: few shapes occur."""
     if exclude is None:
-        return jnp.zeros((size, 0), jnp.int32), jnp.zeros((size, 0), bool)
+        return np.zeros((size, 0), np.int32), np.zeros((size, 0), bool)
     longest = int(part.position.max(initial=1))
     ids, _ = histories(exclude, part, width=1 << (longest - 1).bit_length())
     ids = np.sort(ids, axis=1)  # item numbers are not negative, so what is missing, -1, goes first
     where = ids >= 0
     where[:, 1:] &= ids[:, 1:] != ids[:, :-1]
     rows = ((0, size - len(part)), (0, 0))
-    return jnp.asarray(np.pad(ids, rows)), jnp.asarray(np.pad(where, rows))
+    return np.pad(ids, rows), np.pad(where, rows)

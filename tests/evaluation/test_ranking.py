@@ -56,7 +56,6 @@ def counted_in(request, monkeypatch):
         for module in (ranking, counting):
             monkeypatch.setattr(module, "BLOCK", 8)
         monkeypatch.setattr(counting, "_ITEM_MULTIPLE", 4)
-        monkeypatch.setattr(counting, "_HASHED", 5)
 
 
 @pytest.mark.usefixtures("counted_in")
@@ -134,8 +133,7 @@ def test_what_cannot_be_recommended_is_a_miss():
     assert excluded.above.tolist() == [0, MISS, MISS]
 
 
-def test_twins_are_items_whose_rows_are_equal_in_every_table(monkeypatch):
-    monkeypatch.setattr(counting, "_HASHED", 7)
+def test_twins_are_items_whose_rows_are_equal_in_every_table():
     rng = np.random.default_rng(3)
     tables = [small_integers(rng, 53, 2), small_integers(rng, 53, 1)]
     tables[0][11] = tables[0][40] = [-0.0, 0.0]
@@ -144,16 +142,6 @@ def test_twins_are_items_whose_rows_are_equal_in_every_table(monkeypatch):
     assert len(set(expected)) < 50, "the case must have twins"
     assert twins(tables).tolist() == expected
     assert twins(tables[:1]).tolist() != expected
-
-
-def test_rows_that_share_a_hash_alone_are_no_twins(monkeypatch):
-    class Zeros:
-        def integers(self, *args, size, dtype):
-            return np.zeros(size, dtype)
-
-    monkeypatch.setattr(counting.np.random, "default_rng", lambda seed: Zeros())
-    table = np.array([[1, 2], [2, 1], [1, 2]], np.float32)  # all factors are 1: the sums of the bits agree
-    assert twins([table]).tolist() == [0, 1, 0]
 
 
 def test_a_long_catalogue_is_ranked_alike_in_rows_and_in_blocks(monkeypatch):

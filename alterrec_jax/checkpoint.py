@@ -7,7 +7,6 @@ writes beside and renames, so a checkpoint that has its name is complete; the di
 """
 
 import contextlib
-import hashlib
 import os
 import pathlib
 import shutil
@@ -21,10 +20,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from alterrec_jax import files
+from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEPT = 2
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 FOLDER = "checkpoints"
@@ -221,16 +221,6 @@ def read_epoch(workdir: str | os.PathLike[str], epoch: int, params: Any) -> Any:
 def _reason(error: Exception) -> str:
     """The first line of what an error says, and not too much of it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def tree_digest(tree: Any) -> str:
-    """SHA-256 over the paths, types, shapes and bytes of a tree's arrays."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from alterrec_jax import checkpoint
-from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest, tree_digest
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest
+from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.steps import NetworkState, Totals
 
@@ -81,20 +82,6 @@ def workdir(saved: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of it."""
     shutil.copytree(saved, tmp_path / "run")
     return tmp_path / "run"
-
-
-def test_digest_sees_every_bit_name_type_and_shape() -> None:
-    tree = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.int32)}
-    other_trees: list[Any] = [
-        {"a": tree["a"].reshape(3, 2), "b": tree["b"]},
-        {"a": tree["a"], "c": tree["b"]},
-        {"a": tree["a"].view(np.int32), "b": tree["b"]},
-        {"a": -tree["a"], "b": tree["b"]},
-        {"a": tree["a"]},
-    ]
-    found = {tree_digest(tree), *(tree_digest(other) for other in other_trees)}
-    assert len(found) == 1 + len(other_trees)
-    assert tree_digest(jax.tree.map(jnp.asarray, tree)) == tree_digest(tree)
 
 
 def test_what_was_saved_is_restored_bit_by_bit(saved: pathlib.Path) -> None:
@@ -245,7 +232,7 @@ def test_another_format_version_is_refused(tmp_path: pathlib.Path, monkeypatch: 
     monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
     save(tmp_path, 1)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="format version 99, this program reads 1; train again in another workdir"):
+    with pytest.raises(UserError, match="format version 99, this program reads 2; train again in another workdir"):
         restore(tmp_path)
 
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from alterrec_jax import files
@@ -94,7 +93,8 @@ class CheckpointStore:
         A run that is going on may save and clear away while its checkpoints are read here; they are listed anew then.
 
         Args:
-          state, best: trees of arrays of the shapes to restore; None for a tree that is not needed.
+          state, best: trees of arrays of the shapes to restore, sharded as they are to be; None for a tree that is not
+            needed. A table may have other rows of zeros at its end than the stored one.
 
         Raises:
           UserError: there are checkpoints, and none of them is intact.
@@ -147,7 +147,10 @@ class CheckpointStore:
                 f"reads {FORMAT_VERSION}; train again in another workdir"
             )
         wanted = {name: tree for name, tree in (("state", state), ("best", best)) if tree is not None}
-        args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in wanted.items()}
+        # Not strict: rows that are not stored are zeros, and further ones stay behind. The digests tell what they held.
+        args = {
+            name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree), strict=False) for name, tree in wanted.items()
+        }
         trees = self._manager.restore(number, args=ocp.args.Composite(**args)) if args else {}
         for name in wanted:
             if tree_digest(trees[name]) != meta["digests"][name]:
@@ -224,4 +227,6 @@ def _reason(error: Exception) -> str:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+    """What to restore, and where: as `leaf` lies; if it lies nowhere, on one device, however many it was saved from."""
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -129,15 +129,14 @@ class Trainer:
             )
             for name, network in self._system.networks.items()
         }
-        self._best = {name: _on_host(state.params) for name, state in self._states.items()}
+        self._best = {name: _copy(state.params) for name, state in self._states.items()}
         self._place = Place()
         record = self._store.restore_newest(None, None)
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
             check_same_run(self._workdir, record.meta, self._config, self._dataset)
         found = self._store.restore_newest(self._states, self._best)
         if found is not None:
-            self._states = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), found.state)
-            self._best = _on_host(found.best)
+            self._states, self._best = _copy(found.state), found.best
             self._place = Place(**found.meta["place"])
             self._store.forget_after(self._number())
             say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
@@ -266,7 +265,7 @@ class Trainer:
         place.history.append(record)
         if place.best is None or record[self.selected_on] > place.best[self.selected_on]:
             place.best = record
-            self._best = {name: _on_host(state.params) for name, state in self._states.items()}
+            self._best = {name: _copy(state.params) for name, state in self._states.items()}
         say(
             f"epoch {place.epoch + 1:3d} {str(turn):15s} loss {record['loss']:.4f}  validation hits@20 "
             + "  ".join(f"{view} {values['hits@20']:.4f}" for view, values in metrics.items())
@@ -297,6 +296,6 @@ class Trainer:
         return jax.random.fold_in(jax.random.fold_in(self._base, purpose), count)
 
 
-def _on_host(tree: Any) -> Any:
-    """A copy in host memory that no donated buffer can reach."""
-    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
+def _copy(tree: Any) -> Any:
+    """A copy on the same devices, which no step takes over."""
+    return jax.tree.map(jnp.copy, tree)

@@ -1,8 +1,12 @@
 """Checkpoints come back bit by bit, or are passed over with a word: never other arrays in silence."""
 
+import contextlib
 import gc
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +20,8 @@ from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest
 from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.steps import NetworkState, Totals
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 # Where one array of a checkpoint is damaged, orbax abandons the reads of the others.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -220,12 +226,60 @@ def test_nothing_intact_is_an_error_with_the_remedy(workdir: pathlib.Path) -> No
         read_newest(workdir)
 
 
-def test_other_shapes_are_not_restored(saved: pathlib.Path) -> None:
-    other = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape, 2), leaf.dtype), state_of(0))
-    store = CheckpointStore(saved)
-    with pytest.raises(UserError):
-        store.restore_newest(other, checkpoint_of(0).best)
-    store.close()
+@pytest.mark.parametrize(
+    "other_shape", [lambda shape: (*shape, 2), lambda shape: shape[1:], lambda shape: (*shape[:1], 9, *shape[2:])]
+)
+def test_other_shapes_are_not_restored(
+    other_shape: Callable[[tuple[int, ...]], tuple[int, ...]], saved: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = jax.tree.map(lambda leaf: jnp.zeros(other_shape(leaf.shape), leaf.dtype), checkpoint_of(0).best)
+    with contextlib.closing(CheckpointStore(saved)) as store, pytest.raises(UserError, match="no checkpoint .* intact"):
+        store.restore_newest(state_of(0), best)
+    assert capsys.readouterr().err.count("is damaged and is passed over") == 2
+
+
+def table_of(rows: int) -> dict[str, jax.Array]:
+    """A table of 7 rows, and rows of zeros up to so many."""
+    table = jax.random.normal(jax.random.key(0), (7, 3))
+    return {"table": jnp.concatenate([table, jnp.zeros((rows - 7, 3))])}
+
+
+@pytest.mark.parametrize("rows", [7, 8, 12])
+def test_a_table_may_be_padded_otherwise_than_it_was(rows: int, tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(CheckpointStore(tmp_path)) as store:
+        store.save(1, Checkpoint({}, table_of(8), {}))
+    found = read_newest(tmp_path, table_of(rows)).best
+    np.testing.assert_array_equal(found["table"], table_of(rows)["table"])
+    assert tree_digest(found) == tree_digest(table_of(8))
+    with pytest.raises(UserError, match="no checkpoint in .* is intact"):  # a row that is not of zeros would be lost
+        read_newest(tmp_path, {"table": jnp.zeros((6, 3))})
+
+
+ELSEWHERE = """
+import sys, jax
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest
+from tests.test_checkpoint import table_of
+def lying(rows, shape):
+    sharding = jax.NamedSharding(jax.make_mesh(shape, ("x", "y")), jax.P("x", None))
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), table_of(rows))
+store = CheckpointStore(sys.argv[1])
+store.save(1, Checkpoint({}, lying(8, (8, 1)), {}))
+store.close()
+template = lying(12, (4, 2))
+found = read_newest(sys.argv[1], template).best
+assert found["table"].sharding == template["table"].sharding
+assert (found["table"] == table_of(12)["table"]).all()
+"""
+
+
+def test_a_checkpoint_of_many_devices_is_restored_on_other_ones(tmp_path: pathlib.Path) -> None:
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for table in (table_of(7), jax.eval_shape(lambda: table_of(7))):
+        found = read_newest(tmp_path, table).best
+        np.testing.assert_array_equal(found["table"], table_of(7)["table"])
 
 
 def test_another_format_version_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

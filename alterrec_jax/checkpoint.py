@@ -24,7 +24,6 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
 
 FORMAT_VERSION = 2
-_KEPT = 2
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 FOLDER = "checkpoints"
 EPOCHS = "epochs"
@@ -40,11 +39,16 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints in a folder of a workdir: the newest two of a run, or the parameters of each of its epochs."""
+    """The checkpoints in a folder of a workdir: the newest `kept` of a run, or the parameters of each of its epochs."""
 
-    def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False, folder: str = FOLDER):
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        read_only: bool = False,
+        folder: str = FOLDER,
+        kept: int | None = None,
+    ):
         self._folder, self._read_only = pathlib.Path(workdir).absolute() / folder, read_only
-        kept = None if folder == EPOCHS else _KEPT
         # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
         # run clears away meanwhile.
         options = (

@@ -107,7 +107,8 @@ class Trainer:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(claimed(self._workdir))
-            self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir)))
+            kept = self._config.keep_checkpoints
+            self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, kept=kept)))
             self._epochs = None
             if self._config.keep_epochs:
                 self._epochs = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, folder=EPOCHS)))
@@ -195,12 +196,17 @@ class Trainer:
             if place.step % steps_in_flight() == 0 or place.step == total:
                 jax.block_until_ready(state.totals)  # tells true times, and hears signals
             place.seconds = time.monotonic() - started
-            due = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
-            if self._stop.is_set() or due:
+            if self._stop.is_set() or self._due():
                 self._save()
                 started = time.monotonic() - place.seconds
                 if self._stop.is_set():
                     raise Interrupted
+
+    def _due(self) -> bool:
+        """Whether to save within the epoch, after a step of it."""
+        every = self._config.checkpoint_steps
+        late = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
+        return late or (every > 0 and self._place.step % every == 0)
 
     def _on_device(self, epoch: int, start: int) -> Iterator[BatchGroup]:
         """Yields for each batch from number `start` on the group that it is in."""

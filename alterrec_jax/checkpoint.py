@@ -3,7 +3,8 @@
 A checkpoint holds three items: `state` (the networks' parameters, optimizer states and sums of the epoch),
 `best` (the networks' parameters at the best validation so far) and `meta` (JSON: the place in the schedule and in the
 epoch, the history of the epochs, the best so far, the configuration, the dataset, and digests of the arrays). Orbax
-writes beside and renames, so a checkpoint that has its name is complete; the digests tell whether it is still intact.
+writes beside, while the run goes on, and renames, so a checkpoint that has its name is complete; the digests tell
+whether it is still intact.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from alterrec_jax import files
@@ -55,24 +57,50 @@ class CheckpointStore:
             ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)
             if read_only
             else ocp.CheckpointManagerOptions(
-                max_to_keep=kept, enable_async_checkpointing=False, cleanup_tmp_directories=True
+                max_to_keep=kept, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint; `number` grows through the run."""
+        """Begins to write a checkpoint, and comes back when its arrays may be overwritten.
+
+        The one before is waited for. What this one meets is told by the next `save`, by `wait`, or by `close`.
+
+        Args:
+          number: grows through the run; where there is a checkpoint of that number, nothing is written.
+
+        Raises:
+          UserError: the disk is full, or was for the one before.
+        """
+        self.wait()
+        if self.holds(number):
+            return
         self._check_room(checkpoint)
         meta = {**checkpoint.meta, "format_version": FORMAT_VERSION}
         meta["digests"] = {"state": tree_digest(checkpoint.state), "best": tree_digest(checkpoint.best)}
         meta["digests"]["meta"] = files.json_digest(meta)
-        trees = {"state": checkpoint.state, "best": checkpoint.best}
+        trees = {"state": _out_of_reach(checkpoint.state), "best": _out_of_reach(checkpoint.best)}
         items = ocp.args.Composite(
             meta=ocp.args.JsonSave(meta),
             **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)},
         )
-        try:
+        with self._full_disk_told():
             self._manager.save(number, args=items)
+
+    def wait(self) -> None:
+        """Comes back when what was saved is complete.
+
+        Raises:
+          UserError: it could not be written, for the disk is full.
+        """
+        with self._full_disk_told():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _full_disk_told(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # orbax and tensorstore each raise their own kinds
             if "No space left" not in str(error):
                 raise
@@ -134,8 +162,11 @@ class CheckpointStore:
             self._manager.delete(newer)
 
     def close(self) -> None:
-        """Lets go of the folder."""
-        self._manager.close()
+        """Waits as `wait` does, and lets go of the folder."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def restore(self, number: int, state: Any, best: Any) -> Checkpoint:
         """One checkpoint; arguments as of `restore_newest`. A ValueError, or another of orbax's, if it is damaged."""
@@ -228,6 +259,11 @@ def read_epoch(workdir: str | os.PathLike[str], epoch: int, params: Any) -> Any:
 def _reason(error: Exception) -> str:
     """The first line of what an error says, and not too much of it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _out_of_reach(tree: Any) -> Any:
+    """The arrays, or copies where the host writes from the very buffers that the next step takes over."""
+    return jax.tree.map(jnp.copy, tree) if jax.default_backend() == "cpu" else tree
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

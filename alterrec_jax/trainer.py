@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,10 @@ class Trainer:
                     tell(record)
                 while not self._finished():
                     self._epoch()
+                    if after_epoch is not None:  # whoever is told may read it; else the next epoch need not wait for it
+                        self._store.wait()
                     tell(self._place.history[-1])
+                self._store.wait()  # where signals cannot end it half-way, as they could at the end of the block
         assert self._place.best is not None
         return self._place.best
 
@@ -176,11 +179,12 @@ class Trainer:
         if self._epochs is not None:
             params = {name: state.params for name, state in self._states.items()}
             self._epochs.save(place.epoch, Checkpoint({}, params, {}))
+            self._epochs.wait()  # no checkpoint may say that the epoch is done before
         place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
         self._save()
         self._log.write(place.history)
         if self._stop.is_set() and not self._finished():
-            raise Interrupted
+            self._interrupt()
 
     def _train(self, turn: Turn) -> None:
         place, total = self._place, self._batches.steps_per_epoch
@@ -196,11 +200,11 @@ class Trainer:
             if place.step % steps_in_flight() == 0 or place.step == total:
                 jax.block_until_ready(state.totals)  # tells true times, and hears signals
             place.seconds = time.monotonic() - started
-            if self._stop.is_set() or self._due():
+            if self._stop.is_set():
+                self._interrupt()
+            if self._due():
                 self._save()
                 started = time.monotonic() - place.seconds
-                if self._stop.is_set():
-                    raise Interrupted
 
     def _due(self) -> bool:
         """Whether to save within the epoch, after a step of it."""
@@ -237,8 +241,7 @@ class Trainer:
             for batch in encoder(sessions, targets):
                 for start in range(0, len(next(iter(batch.values()))), size):
                     if self._stop.is_set():
-                        self._save()  # the steps are all done: continued, the epoch is validated at once
-                        raise Interrupted
+                        self._interrupt()  # the steps are all done: continued, the epoch is validated at once
                     yield {name: array[start : start + size] for name, array in batch.items()}
 
         views, train = self._system.views, self._dataset.splits["train"]
@@ -279,8 +282,14 @@ class Trainer:
             + ("  *" if place.best is record else "")
         )
 
+    def _interrupt(self) -> NoReturn:
+        """Ends the run once its place is saved, as it is told to have been."""
+        self._save()
+        self._store.wait()
+        raise Interrupted
+
     def _save(self) -> None:
-        """Saves the run's place, unless a network has diverged."""
+        """Begins to save the run's place, if it is not saved yet and no network has diverged."""
         self._check_finite()
         meta = record_of(self._place, self._finished(), self._config, self._dataset)
         self._store.save(self._number(), Checkpoint(self._states, self._best, meta))

@@ -1,18 +1,21 @@
 """Checkpoints come back bit by bit, or are passed over with a word: never other arrays in silence."""
 
 import contextlib
+import functools
 import gc
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from alterrec_jax import checkpoint
@@ -115,6 +118,7 @@ def test_as_many_are_kept_as_asked_for_and_newer_ones_forgotten(tmp_path: pathli
     store = CheckpointStore(tmp_path, kept=1)
     store.forget_after(1)
     store.save(2, checkpoint_of(2))
+    store.save(2, checkpoint_of(0))  # of the same place: it is saved already
     store.close()
     assert [entry.name for entry in folder.iterdir()] == ["2"]
     found = restore(tmp_path)
@@ -318,3 +322,94 @@ def test_a_reader_looks_again_when_the_run_has_saved_and_cleared_away(
     assert found.meta["place"] == {"epoch": newest}
     assert tree_digest(found.best) == digests(checkpoint_of(newest))[1]
     assert "damaged" not in capsys.readouterr().err
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def overwritten(tree: Any) -> Any:
+    """Numbers that are not its own, in the buffers of a tree that is given up."""
+    return jax.tree.map(lambda leaf: leaf * 3 + 1, tree)
+
+
+def test_what_is_written_is_what_was_there_when_it_was_saved(tmp_path: pathlib.Path) -> None:
+    state = {name: jax.random.normal(jax.random.key(7), (300_000, 5)) for name in ("a", "b")}
+    best, expected = jax.tree.map(jnp.copy, state), {}
+    with contextlib.closing(CheckpointStore(tmp_path)) as store:
+        for number in range(12):
+            expected[number] = jax.tree.map(lambda leaf: np.array(jnp.copy(leaf)), (state, best))
+            store.save(number, Checkpoint(state, best, {}))
+            taken = state["a"]
+            for _ in range(3):
+                state, best = overwritten(state), overwritten(best)
+            assert taken.is_deleted(), "the step took the buffer over"
+            state, best = jax.tree.map(lambda leaf: leaf % 5 - 2.5, (state, best))
+    with contextlib.closing(CheckpointStore(tmp_path, read_only=True)) as store:
+        for number, (state_then, best_then) in expected.items():
+            found = store.restore(number, state, best)
+            for name in state:
+                np.testing.assert_array_equal(found.state[name], state_then[name])
+                np.testing.assert_array_equal(found.best[name], best_then[name])
+
+
+class Commit:
+    """Holds back the moment at which a checkpoint gets its name, and then may fail it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.reached, self.go_on, self.error = threading.Event(), threading.Event(), None
+        finalize = ocp.CompositeCheckpointHandler.finalize
+
+        def held(*args: Any) -> None:
+            self.reached.set()
+            assert self.go_on.wait(60)
+            if self.error is not None:
+                raise self.error
+            finalize(*args)
+
+        monkeypatch.setattr(ocp.CompositeCheckpointHandler, "finalize", held)
+
+
+def test_saving_comes_back_before_the_checkpoint_is_complete_and_waiting_after(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Commit(monkeypatch)
+    with contextlib.closing(CheckpointStore(tmp_path)) as store:
+        store.save(1, checkpoint_of(1))
+        assert commit.reached.wait(60) and not store.holds(1)
+        commit.go_on.set()
+        store.wait()
+        assert store.holds(1)
+
+
+@pytest.mark.parametrize("told_by", ["save", "wait", "close"])
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            UserError,
+            r"the disk is full: .* \(no space is left\); free some space",
+        ),
+        (RuntimeError("broken"), RuntimeError, "broken"),
+    ],
+)
+def test_a_write_that_failed_is_told(
+    told_by: str,
+    error: Exception,
+    kind: type[Exception],
+    message: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save(tmp_path, 1, 2)
+    store = CheckpointStore(tmp_path, kept=2)
+    with monkeypatch.context() as patch:
+        commit = Commit(patch)
+        commit.error = error
+        commit.go_on.set()
+        store.save(3, checkpoint_of(3))
+        with pytest.raises(kind, match=message):
+            store.save(4, checkpoint_of(3)) if told_by == "save" else getattr(store, told_by)()
+    if told_by != "close":
+        store.close()
+    found = restore(tmp_path)
+    assert found is not None and digests(found) == DIGESTS[2], "what was there before is there still"
+    assert sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]

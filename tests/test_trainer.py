@@ -10,6 +10,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import orbax.checkpoint as ocp
 import pytest
 
 from alterrec_jax import steps, trainer
@@ -135,6 +136,24 @@ def test_a_run_saves_as_often_and_keeps_as_many_as_it_is_told(
         epoch * (last_step + 1) + step for epoch in range(CONFIG.schedule.m_max) for step in (*within, last_step + 1)
     ]
     assert sorted(int(entry.name) for entry in (tmp_path / "checkpoints").iterdir()) == numbers[-kept:]
+    assert saved(tmp_path) == saved(whole)
+
+
+def test_a_place_that_could_not_be_saved_is_no_interruption(
+    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    stop = threading.Event()
+    stop.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CompositeCheckpointHandler, "finalize", full)  # fails when `save` has come back
+        with pytest.raises(UserError, match="the disk is full"):
+            Trainer(CONFIG, dataset, tmp_path, stop).run()
+        with pytest.raises(UserError, match="the disk is full"):  # nor the end of a run
+            Trainer(CONFIG, dataset, tmp_path).run()
+    Trainer(CONFIG, dataset, tmp_path).run()
     assert saved(tmp_path) == saved(whole)
 
 

@@ -3,11 +3,11 @@
 A checkpoint holds three items: `state` (the networks' parameters, optimizer states and sums of the epoch),
 `best` (the networks' parameters at the best validation so far) and `meta` (JSON: the place in the schedule and in the
 epoch, the history of the epochs, the best so far, the configuration, the dataset, and digests of the arrays). Orbax
-writes beside and renames, so a checkpoint that has its name is complete; the digests tell whether it is still intact.
+writes beside, while the run goes on, and renames, so a checkpoint that has its name is complete; the digests tell
+whether it is still intact.
 """
 
 import contextlib
-import hashlib
 import os
 import pathlib
 import shutil
@@ -17,15 +17,15 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from alterrec_jax import files
+from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
 
-FORMAT_VERSION = 1
-_KEPT = 2
+FORMAT_VERSION = 2
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 FOLDER = "checkpoints"
 EPOCHS = "epochs"
@@ -41,35 +41,66 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints in a folder of a workdir: the newest two of a run, or the parameters of each of its epochs."""
+    """The checkpoints in a folder of a workdir: the newest `kept` of a run, or the parameters of each of its epochs."""
 
-    def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False, folder: str = FOLDER):
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        read_only: bool = False,
+        folder: str = FOLDER,
+        kept: int | None = None,
+    ):
         self._folder, self._read_only = pathlib.Path(workdir).absolute() / folder, read_only
-        kept = None if folder == EPOCHS else _KEPT
         # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
         # run clears away meanwhile.
         options = (
             ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)
             if read_only
             else ocp.CheckpointManagerOptions(
-                max_to_keep=kept, enable_async_checkpointing=False, cleanup_tmp_directories=True
+                max_to_keep=kept, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint; `number` grows through the run."""
+        """Begins to write a checkpoint, and comes back when its arrays may be overwritten.
+
+        The one before is waited for. What this one meets is told by the next `save`, by `wait`, or by `close`.
+
+        Args:
+          number: grows through the run; where there is a checkpoint of that number, nothing is written.
+
+        Raises:
+          UserError: the disk is full, or was for the one before.
+        """
+        self.wait()
+        if self.holds(number):
+            return
         self._check_room(checkpoint)
         meta = {**checkpoint.meta, "format_version": FORMAT_VERSION}
         meta["digests"] = {"state": tree_digest(checkpoint.state), "best": tree_digest(checkpoint.best)}
         meta["digests"]["meta"] = files.json_digest(meta)
-        trees = {"state": checkpoint.state, "best": checkpoint.best}
+        trees = {"state": _out_of_reach(checkpoint.state), "best": _out_of_reach(checkpoint.best)}
         items = ocp.args.Composite(
             meta=ocp.args.JsonSave(meta),
             **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)},
         )
-        try:
+        with self._full_disk_told():
             self._manager.save(number, args=items)
+
+    def wait(self) -> None:
+        """Comes back when what was saved is complete.
+
+        Raises:
+          UserError: it could not be written, for the disk is full.
+        """
+        with self._full_disk_told():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _full_disk_told(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # orbax and tensorstore each raise their own kinds
             if "No space left" not in str(error):
                 raise
@@ -94,7 +125,8 @@ class CheckpointStore:
         A run that is going on may save and clear away while its checkpoints are read here; they are listed anew then.
 
         Args:
-          state, best: trees of arrays of the shapes to restore; None for a tree that is not needed.
+          state, best: trees of arrays of the shapes to restore, sharded as they are to be; None for a tree that is not
+            needed. A table may have other rows of zeros at its end than the stored one.
 
         Raises:
           UserError: there are checkpoints, and none of them is intact.
@@ -130,8 +162,11 @@ class CheckpointStore:
             self._manager.delete(newer)
 
     def close(self) -> None:
-        """Lets go of the folder."""
-        self._manager.close()
+        """Waits as `wait` does, and lets go of the folder."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def restore(self, number: int, state: Any, best: Any) -> Checkpoint:
         """One checkpoint; arguments as of `restore_newest`. A ValueError, or another of orbax's, if it is damaged."""
@@ -147,7 +182,10 @@ class CheckpointStore:
                 f"reads {FORMAT_VERSION}; train again in another workdir"
             )
         wanted = {name: tree for name, tree in (("state", state), ("best", best)) if tree is not None}
-        args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in wanted.items()}
+        # Not strict: rows that are not stored are zeros, and further ones stay behind. The digests tell what they held.
+        args = {
+            name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree), strict=False) for name, tree in wanted.items()
+        }
         trees = self._manager.restore(number, args=ocp.args.Composite(**args)) if args else {}
         for name in wanted:
             if tree_digest(trees[name]) != meta["digests"][name]:
@@ -223,15 +261,12 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def tree_digest(tree: Any) -> str:
-    """SHA-256 over the paths, types, shapes and bytes of a tree's arrays."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+def _out_of_reach(tree: Any) -> Any:
+    """The arrays, or copies where the host writes from the very buffers that the next step takes over."""
+    return jax.tree.map(jnp.copy, tree) if jax.default_backend() == "cpu" else tree
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+    """What to restore, and where: as `leaf` lies; if it lies nowhere, on one device, however many it was saved from."""
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -26,6 +26,9 @@ NEGATIVES = ("peer", "self", "uniform", "full")
 TARGET_RULES = ("last", "all_prefixes")
 """Which items of a held-out session are to be predicted: its last one, or every item after the first."""
 
+SAVING = ("checkpoint_seconds", "checkpoint_steps", "keep_checkpoints")
+"""Fields of a run that change none of its numbers: one that is continued may have others."""
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
@@ -110,7 +113,9 @@ class AlterRecConfig:
     batch_prefixes: int = 512  # prefixes a step, rounded to whole rows
     precision: str = "float32"  # of what products take: "float32", or "bfloat16"; sums are float32 in both
     max_length: int = 50  # items of a session that an encoder sees, and the length of a packed row
-    checkpoint_seconds: int = 120  # at most so much work is lost to a kill; every epoch is saved as well
+    checkpoint_seconds: int = 120  # save that often within an epoch; every epoch is saved as well
+    checkpoint_steps: int = 0  # save after so many steps of an epoch, too; 0: by time alone
+    keep_checkpoints: int = 2  # how many of the newest are kept; the best parameters ride in each
     keep_epochs: bool = False  # keep the parameters of every epoch, to be looked at when the run is over
     id: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     text: TextNetworkConfig = dataclasses.field(default_factory=TextNetworkConfig)
@@ -165,6 +170,8 @@ class AlterRecConfig:
         _require(self.max_length >= 1, "max_length", self.max_length, "at least 1")
         _require(self.batch_prefixes >= 1, "batch_prefixes", self.batch_prefixes, "at least 1")
         _require(self.checkpoint_seconds >= 1, "checkpoint_seconds", self.checkpoint_seconds, "at least 1")
+        _require(self.checkpoint_steps >= 0, "checkpoint_steps", self.checkpoint_steps, "at least 0")
+        _require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "at least 1")
         return self
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from alterrec_jax.catalogue import encoder_of
-from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.config import SAVING, AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 
@@ -54,7 +54,7 @@ def check_same_run(workdir: pathlib.Path, record: Mapping[str, Any], config: Alt
     """
     there, here = (_flat(_plain(one)) for one in (from_mapping(AlterRecConfig, record["config"]), config))
     for name in sorted(there.keys() | here.keys()):
-        if name != "checkpoint_seconds" and there.get(name) != here.get(name):  # that changes no number
+        if name not in SAVING and there.get(name) != here.get(name):
             raise UserError(
                 f"{workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
                 "use another --workdir, or remove that one"

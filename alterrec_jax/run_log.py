@@ -1,7 +1,7 @@
 """What a run leaves to read: config.json, history.csv, TensorBoard events and curves.png.
 
-All of it is written from the history that the checkpoint holds, so an interrupted run neither loses an epoch nor
-tells one twice.
+All of it is written from the history that the checkpoint holds, and anew when a run is continued, so an interrupted run
+neither loses an epoch nor tells one twice.
 """
 
 import dataclasses

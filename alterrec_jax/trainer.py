@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,8 @@ class Trainer:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(claimed(self._workdir))
-            self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir)))
+            kept = self._config.keep_checkpoints
+            self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, kept=kept)))
             self._epochs = None
             if self._config.keep_epochs:
                 self._epochs = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, folder=EPOCHS)))
@@ -118,7 +119,10 @@ class Trainer:
                     tell(record)
                 while not self._finished():
                     self._epoch()
+                    if after_epoch is not None:  # whoever is told may read it; else the next epoch need not wait for it
+                        self._store.wait()
                     tell(self._place.history[-1])
+                self._store.wait()  # where signals cannot end it half-way, as they could at the end of the block
         assert self._place.best is not None
         return self._place.best
 
@@ -129,15 +133,14 @@ class Trainer:
             )
             for name, network in self._system.networks.items()
         }
-        self._best = {name: _on_host(state.params) for name, state in self._states.items()}
+        self._best = {name: _copy(state.params) for name, state in self._states.items()}
         self._place = Place()
         record = self._store.restore_newest(None, None)
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
             check_same_run(self._workdir, record.meta, self._config, self._dataset)
         found = self._store.restore_newest(self._states, self._best)
         if found is not None:
-            self._states = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), found.state)
-            self._best = _on_host(found.best)
+            self._states, self._best = _copy(found.state), found.best
             self._place = Place(**found.meta["place"])
             self._store.forget_after(self._number())
             say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
@@ -176,11 +179,12 @@ class Trainer:
         if self._epochs is not None:
             params = {name: state.params for name, state in self._states.items()}
             self._epochs.save(place.epoch, Checkpoint({}, params, {}))
+            self._epochs.wait()  # no checkpoint may say that the epoch is done before
         place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
         self._save()
         self._log.write(place.history)
         if self._stop.is_set() and not self._finished():
-            raise Interrupted
+            self._interrupt()
 
     def _train(self, turn: Turn) -> None:
         place, total = self._place, self._batches.steps_per_epoch
@@ -196,12 +200,17 @@ class Trainer:
             if place.step % steps_in_flight() == 0 or place.step == total:
                 jax.block_until_ready(state.totals)  # tells true times, and hears signals
             place.seconds = time.monotonic() - started
-            due = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
-            if self._stop.is_set() or due:
+            if self._stop.is_set():
+                self._interrupt()
+            if self._due():
                 self._save()
                 started = time.monotonic() - place.seconds
-                if self._stop.is_set():
-                    raise Interrupted
+
+    def _due(self) -> bool:
+        """Whether to save within the epoch, after a step of it."""
+        every = self._config.checkpoint_steps
+        late = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
+        return late or (every > 0 and self._place.step % every == 0)
 
     def _on_device(self, epoch: int, start: int) -> Iterator[BatchGroup]:
         """Yields for each batch from number `start` on the group that it is in."""
@@ -232,8 +241,7 @@ class Trainer:
             for batch in encoder(sessions, targets):
                 for start in range(0, len(next(iter(batch.values()))), size):
                     if self._stop.is_set():
-                        self._save()  # the steps are all done: continued, the epoch is validated at once
-                        raise Interrupted
+                        self._interrupt()  # the steps are all done: continued, the epoch is validated at once
                     yield {name: array[start : start + size] for name, array in batch.items()}
 
         views, train = self._system.views, self._dataset.splits["train"]
@@ -266,7 +274,7 @@ class Trainer:
         place.history.append(record)
         if place.best is None or record[self.selected_on] > place.best[self.selected_on]:
             place.best = record
-            self._best = {name: _on_host(state.params) for name, state in self._states.items()}
+            self._best = {name: _copy(state.params) for name, state in self._states.items()}
         say(
             f"epoch {place.epoch + 1:3d} {str(turn):15s} loss {record['loss']:.4f}  validation hits@20 "
             + "  ".join(f"{view} {values['hits@20']:.4f}" for view, values in metrics.items())
@@ -274,8 +282,14 @@ class Trainer:
             + ("  *" if place.best is record else "")
         )
 
+    def _interrupt(self) -> NoReturn:
+        """Ends the run once its place is saved, as it is told to have been."""
+        self._save()
+        self._store.wait()
+        raise Interrupted
+
     def _save(self) -> None:
-        """Saves the run's place, unless a network has diverged."""
+        """Begins to save the run's place, if it is not saved yet and no network has diverged."""
         self._check_finite()
         meta = record_of(self._place, self._finished(), self._config, self._dataset)
         self._store.save(self._number(), Checkpoint(self._states, self._best, meta))
@@ -297,6 +311,6 @@ class Trainer:
         return jax.random.fold_in(jax.random.fold_in(self._base, purpose), count)
 
 
-def _on_host(tree: Any) -> Any:
-    """A copy in host memory that no donated buffer can reach."""
-    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
+def _copy(tree: Any) -> Any:
+    """A copy on the same devices, which no step takes over."""
+    return jax.tree.map(jnp.copy, tree)

@@ -21,7 +21,7 @@ import sqlalchemy
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.config import SAVING, AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
@@ -174,7 +174,7 @@ class SweepStudy:
             self._study.set_user_attr(_ABOUT, here)
             return
         for name in sorted(there.keys() | here.keys()):
-            if name != "checkpoint_seconds" and there.get(name) != here.get(name):  # that changes no number
+            if name not in SAVING and there.get(name) != here.get(name):
                 raise UserError(
                     f"{self._workdir} holds a sweep with {name}={there.get(name)}, not {here.get(name)}; "
                     "use another --workdir, or remove that one"

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from alterrec_jax.checkpoint import read_newest, tree_digest
+from alterrec_jax.checkpoint import read_newest
 from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from faults.conftest import COUNTS
 from faults.test_inputs import same_data

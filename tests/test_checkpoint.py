@@ -1,20 +1,30 @@
 """Checkpoints come back bit by bit, or are passed over with a word: never other arrays in silence."""
 
+import contextlib
+import functools
 import gc
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from alterrec_jax import checkpoint
-from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest, tree_digest
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest
+from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.steps import NetworkState, Totals
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 # Where one array of a checkpoint is damaged, orbax abandons the reads of the others.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -53,7 +63,7 @@ DIGESTS = {number: digests(checkpoint_of(number)) for number in (0, 1, 2, 3)}
 
 
 def save(workdir: pathlib.Path, *numbers: int) -> None:
-    store = CheckpointStore(workdir)
+    store = CheckpointStore(workdir, kept=2)
     for number in numbers:
         store.save(number, checkpoint_of(number))
     store.close()
@@ -83,20 +93,6 @@ def workdir(saved: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "run"
 
 
-def test_digest_sees_every_bit_name_type_and_shape() -> None:
-    tree = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.int32)}
-    other_trees: list[Any] = [
-        {"a": tree["a"].reshape(3, 2), "b": tree["b"]},
-        {"a": tree["a"], "c": tree["b"]},
-        {"a": tree["a"].view(np.int32), "b": tree["b"]},
-        {"a": -tree["a"], "b": tree["b"]},
-        {"a": tree["a"]},
-    ]
-    found = {tree_digest(tree), *(tree_digest(other) for other in other_trees)}
-    assert len(found) == 1 + len(other_trees)
-    assert tree_digest(jax.tree.map(jnp.asarray, tree)) == tree_digest(tree)
-
-
 def test_what_was_saved_is_restored_bit_by_bit(saved: pathlib.Path) -> None:
     found = restore(saved)
     assert found is not None
@@ -115,15 +111,16 @@ def test_parts_can_be_read_alone(saved: pathlib.Path) -> None:
     assert found.state is None and tree_digest(found.best) == DIGESTS[2][1]
 
 
-def test_two_are_kept_and_newer_ones_forgotten(tmp_path: pathlib.Path) -> None:
+def test_as_many_are_kept_as_asked_for_and_newer_ones_forgotten(tmp_path: pathlib.Path) -> None:
     save(tmp_path, 0, 1, 3)
     folder = tmp_path / "checkpoints"
     assert sorted(entry.name for entry in folder.iterdir()) == ["1", "3"]
-    store = CheckpointStore(tmp_path)
+    store = CheckpointStore(tmp_path, kept=1)
     store.forget_after(1)
     store.save(2, checkpoint_of(2))
+    store.save(2, checkpoint_of(0))  # of the same place: it is saved already
     store.close()
-    assert sorted(entry.name for entry in folder.iterdir()) == ["1", "2"]
+    assert [entry.name for entry in folder.iterdir()] == ["2"]
     found = restore(tmp_path)
     assert found is not None and digests(found) == DIGESTS[2]
 
@@ -233,19 +230,67 @@ def test_nothing_intact_is_an_error_with_the_remedy(workdir: pathlib.Path) -> No
         read_newest(workdir)
 
 
-def test_other_shapes_are_not_restored(saved: pathlib.Path) -> None:
-    other = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape, 2), leaf.dtype), state_of(0))
-    store = CheckpointStore(saved)
-    with pytest.raises(UserError):
-        store.restore_newest(other, checkpoint_of(0).best)
-    store.close()
+@pytest.mark.parametrize(
+    "other_shape", [lambda shape: (*shape, 2), lambda shape: shape[1:], lambda shape: (*shape[:1], 9, *shape[2:])]
+)
+def test_other_shapes_are_not_restored(
+    other_shape: Callable[[tuple[int, ...]], tuple[int, ...]], saved: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = jax.tree.map(lambda leaf: jnp.zeros(other_shape(leaf.shape), leaf.dtype), checkpoint_of(0).best)
+    with contextlib.closing(CheckpointStore(saved)) as store, pytest.raises(UserError, match="no checkpoint .* intact"):
+        store.restore_newest(state_of(0), best)
+    assert capsys.readouterr().err.count("is damaged and is passed over") == 2
+
+
+def table_of(rows: int) -> dict[str, jax.Array]:
+    """A table of 7 rows, and rows of zeros up to so many."""
+    table = jax.random.normal(jax.random.key(0), (7, 3))
+    return {"table": jnp.concatenate([table, jnp.zeros((rows - 7, 3))])}
+
+
+@pytest.mark.parametrize("rows", [7, 8, 12])
+def test_a_table_may_be_padded_otherwise_than_it_was(rows: int, tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(CheckpointStore(tmp_path)) as store:
+        store.save(1, Checkpoint({}, table_of(8), {}))
+    found = read_newest(tmp_path, table_of(rows)).best
+    np.testing.assert_array_equal(found["table"], table_of(rows)["table"])
+    assert tree_digest(found) == tree_digest(table_of(8))
+    with pytest.raises(UserError, match="no checkpoint in .* is intact"):  # a row that is not of zeros would be lost
+        read_newest(tmp_path, {"table": jnp.zeros((6, 3))})
+
+
+ELSEWHERE = """
+import sys, jax
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest
+from tests.test_checkpoint import table_of
+def lying(rows, shape):
+    sharding = jax.NamedSharding(jax.make_mesh(shape, ("x", "y")), jax.P("x", None))
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), table_of(rows))
+store = CheckpointStore(sys.argv[1])
+store.save(1, Checkpoint({}, lying(8, (8, 1)), {}))
+store.close()
+template = lying(12, (4, 2))
+found = read_newest(sys.argv[1], template).best
+assert found["table"].sharding == template["table"].sharding
+assert (found["table"] == table_of(12)["table"]).all()
+"""
+
+
+def test_a_checkpoint_of_many_devices_is_restored_on_other_ones(tmp_path: pathlib.Path) -> None:
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for table in (table_of(7), jax.eval_shape(lambda: table_of(7))):
+        found = read_newest(tmp_path, table).best
+        np.testing.assert_array_equal(found["table"], table_of(7)["table"])
 
 
 def test_another_format_version_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
     save(tmp_path, 1)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="format version 99, this program reads 1; train again in another workdir"):
+    with pytest.raises(UserError, match="format version 99, this program reads 2; train again in another workdir"):
         restore(tmp_path)
 
 
@@ -277,3 +322,94 @@ def test_a_reader_looks_again_when_the_run_has_saved_and_cleared_away(
     assert found.meta["place"] == {"epoch": newest}
     assert tree_digest(found.best) == digests(checkpoint_of(newest))[1]
     assert "damaged" not in capsys.readouterr().err
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def overwritten(tree: Any) -> Any:
+    """Numbers that are not its own, in the buffers of a tree that is given up."""
+    return jax.tree.map(lambda leaf: leaf * 3 + 1, tree)
+
+
+def test_what_is_written_is_what_was_there_when_it_was_saved(tmp_path: pathlib.Path) -> None:
+    state = {name: jax.random.normal(jax.random.key(7), (300_000, 5)) for name in ("a", "b")}
+    best, expected = jax.tree.map(jnp.copy, state), {}
+    with contextlib.closing(CheckpointStore(tmp_path)) as store:
+        for number in range(12):
+            expected[number] = jax.tree.map(lambda leaf: np.array(jnp.copy(leaf)), (state, best))
+            store.save(number, Checkpoint(state, best, {}))
+            taken = state["a"]
+            for _ in range(3):
+                state, best = overwritten(state), overwritten(best)
+            assert taken.is_deleted(), "the step took the buffer over"
+            state, best = jax.tree.map(lambda leaf: leaf % 5 - 2.5, (state, best))
+    with contextlib.closing(CheckpointStore(tmp_path, read_only=True)) as store:
+        for number, (state_then, best_then) in expected.items():
+            found = store.restore(number, state, best)
+            for name in state:
+                np.testing.assert_array_equal(found.state[name], state_then[name])
+                np.testing.assert_array_equal(found.best[name], best_then[name])
+
+
+class Commit:
+    """Holds back the moment at which a checkpoint gets its name, and then may fail it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.reached, self.go_on, self.error = threading.Event(), threading.Event(), None
+        finalize = ocp.CompositeCheckpointHandler.finalize
+
+        def held(*args: Any) -> None:
+            self.reached.set()
+            assert self.go_on.wait(60)
+            if self.error is not None:
+                raise self.error
+            finalize(*args)
+
+        monkeypatch.setattr(ocp.CompositeCheckpointHandler, "finalize", held)
+
+
+def test_saving_comes_back_before_the_checkpoint_is_complete_and_waiting_after(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Commit(monkeypatch)
+    with contextlib.closing(CheckpointStore(tmp_path)) as store:
+        store.save(1, checkpoint_of(1))
+        assert commit.reached.wait(60) and not store.holds(1)
+        commit.go_on.set()
+        store.wait()
+        assert store.holds(1)
+
+
+@pytest.mark.parametrize("told_by", ["save", "wait", "close"])
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            UserError,
+            r"the disk is full: .* \(no space is left\); free some space",
+        ),
+        (RuntimeError("broken"), RuntimeError, "broken"),
+    ],
+)
+def test_a_write_that_failed_is_told(
+    told_by: str,
+    error: Exception,
+    kind: type[Exception],
+    message: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save(tmp_path, 1, 2)
+    store = CheckpointStore(tmp_path, kept=2)
+    with monkeypatch.context() as patch:
+        commit = Commit(patch)
+        commit.error = error
+        commit.go_on.set()
+        store.save(3, checkpoint_of(3))
+        with pytest.raises(kind, match=message):
+            store.save(4, checkpoint_of(3)) if told_by == "save" else getattr(store, told_by)()
+    if told_by != "close":
+        store.close()
+    found = restore(tmp_path)
+    assert found is not None and digests(found) == DIGESTS[2], "what was there before is there still"
+    assert sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]

@@ -90,6 +90,8 @@ def test_defaults_make_sense() -> None:
         ("max_length", 0),
         ("batch_prefixes", 0),
         ("checkpoint_seconds", 0),
+        ("checkpoint_steps", -1),
+        ("keep_checkpoints", 0),
     ],
 )
 def test_senseless_values_are_refused_by_name(field: str, value: Any) -> None:

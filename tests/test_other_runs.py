@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from alterrec_jax import steps, trainer
-from alterrec_jax.checkpoint import EPOCHS, Checkpoint, CheckpointStore, read_epoch, read_newest, tree_digest
+from alterrec_jax.checkpoint import EPOCHS, Checkpoint, CheckpointStore, read_epoch, read_newest
 from alterrec_jax.config import AlterRecConfig, FusedNetworkConfig, ScheduleConfig
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.systems import build_system
 from alterrec_jax.trained import load_trained

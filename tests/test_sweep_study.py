@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import optuna
 import pytest
@@ -25,10 +26,10 @@ def workdir(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def study(
-    workdir: pathlib.Path, dataset: Dataset, space: Space, trials: int | None = None, seed: int = 0
+    workdir: pathlib.Path, dataset: Dataset, space: Space, trials: int | None = None, **fields: Any
 ) -> SweepStudy:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
-    return SweepStudy(workdir, space, AlterRecConfig(seed=seed), dataset, trials, pruner)
+    return SweepStudy(workdir, space, AlterRecConfig(**fields), dataset, trials, pruner)
 
 
 def values(turns: Iterator[Turn], sweep: SweepStudy) -> list[dict]:
@@ -129,6 +130,7 @@ def test_the_worse_are_pruned_and_the_failed_come_last(workdir: pathlib.Path, da
 
 def test_another_sweep_s_workdir_is_refused(workdir: pathlib.Path, dataset: Dataset) -> None:
     study(workdir, dataset, GRID)
+    study(workdir, dataset, GRID, checkpoint_seconds=7, checkpoint_steps=7, keep_checkpoints=7)
     with pytest.raises(UserError, match=r"seed=0, not 1"):
         study(workdir, dataset, GRID, seed=1)
     with pytest.raises(UserError, match=r"the space's id\.d"):

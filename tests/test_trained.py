@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, tree_digest
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.trained import load_trained

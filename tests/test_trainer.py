@@ -10,10 +10,11 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import orbax.checkpoint as ocp
 import pytest
 
 from alterrec_jax import steps, trainer
-from alterrec_jax.checkpoint import read_newest
+from alterrec_jax.checkpoint import Checkpoint, CheckpointStore, read_newest
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
@@ -105,9 +106,55 @@ def test_a_stop_of_before_the_run_is_heeded_and_one_that_came_too_late_is_seen(
 
 
 def test_how_often_to_save_may_change_and_nothing_else(dataset: Dataset, whole: pathlib.Path) -> None:
-    Trainer(dataclasses.replace(CONFIG, checkpoint_seconds=7), dataset, whole).run()
+    other = dataclasses.replace(CONFIG, checkpoint_seconds=7, checkpoint_steps=3, keep_checkpoints=1)
+    Trainer(other, dataset, whole).run()
     with pytest.raises(UserError, match="seed=0, not 1"):
         Trainer(dataclasses.replace(CONFIG, seed=1), dataset, whole).run()
+
+
+@pytest.mark.parametrize(("every", "kept"), [(1, 1), (2, 3), (0, 2)])
+def test_a_run_saves_as_often_and_keeps_as_many_as_it_is_told(
+    every: int,
+    kept: int,
+    dataset: Dataset,
+    whole: pathlib.Path,
+    last_step: int,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers, save = [], CheckpointStore.save
+
+    def noted(store: CheckpointStore, number: int, checkpoint: Checkpoint) -> None:
+        numbers.append(number)
+        save(store, number, checkpoint)
+
+    monkeypatch.setattr(CheckpointStore, "save", noted)
+    Trainer(dataclasses.replace(CONFIG, checkpoint_steps=every, keep_checkpoints=kept), dataset, tmp_path).run()
+    within = range(every, last_step + 1, every) if every else ()
+    assert last_step > 2
+    assert numbers == [
+        epoch * (last_step + 1) + step for epoch in range(CONFIG.schedule.m_max) for step in (*within, last_step + 1)
+    ]
+    assert sorted(int(entry.name) for entry in (tmp_path / "checkpoints").iterdir()) == numbers[-kept:]
+    assert saved(tmp_path) == saved(whole)
+
+
+def test_a_place_that_could_not_be_saved_is_no_interruption(
+    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    stop = threading.Event()
+    stop.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CompositeCheckpointHandler, "finalize", full)  # fails when `save` has come back
+        with pytest.raises(UserError, match="the disk is full"):
+            Trainer(CONFIG, dataset, tmp_path, stop).run()
+        with pytest.raises(UserError, match="the disk is full"):  # nor the end of a run
+            Trainer(CONFIG, dataset, tmp_path).run()
+    Trainer(CONFIG, dataset, tmp_path).run()
+    assert saved(tmp_path) == saved(whole)
 
 
 def test_a_stop_is_heard_between_the_batches_of_validation(

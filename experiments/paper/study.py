@@ -18,7 +18,7 @@ import numpy as np
 
 from alterrec_jax import files
 from alterrec_jax.checkpoint import FOLDER, read_epoch, read_newest
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.config import SAVING, AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import metric_values
@@ -174,7 +174,7 @@ class Run:
     @property
     def workdir(self) -> pathlib.Path:
         """Its folder, named after all that decides its numbers."""
-        config = dataclasses.asdict(dataclasses.replace(self.config, checkpoint_seconds=1))
+        config = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in SAVING}
         name = f"{self.config.model}-{self.config.mining.negatives}-seed{self.config.seed}"
         return self.study.workdir / "runs" / f"{name}-{_digest([config, self.study.dataset.fingerprint])}"
 

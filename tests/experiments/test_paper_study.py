@@ -16,7 +16,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import Ranks
 from alterrec_jax.trainer import Diverged, Interrupted
 from experiments.paper import study as module
-from experiments.paper.study import Study
+from experiments.paper.study import Run, Study
 
 Trained = list[tuple[str, int]]
 
@@ -56,6 +56,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 def in_the_second_run(monkeypatch: pytest.MonkeyPatch, what: Callable[[], object]) -> None:
     """Makes it happen there."""
     monkeypatch.setattr(NoTrainer, "second", staticmethod(what))
+
+
+def test_a_run_is_named_after_what_changes_its_numbers(study: Study) -> None:
+    name = Run(study, AlterRecConfig()).workdir
+    assert Run(study, AlterRecConfig(checkpoint_seconds=7, checkpoint_steps=7, keep_checkpoints=7)).workdir == name
+    assert Run(study, AlterRecConfig(max_length=7)).workdir != name
 
 
 def test_a_run_in_other_hands_is_not_prepared_until_they_let_go(

@@ -19,8 +19,8 @@ def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
         "text": text_items(config.text, config.text, config.precision),
     }
     return {
-        "id": build_network(config.id, of_items["id"], config.id.dim, config.max_length, config.precision),
-        "text": build_network(config.text, of_items["text"], config.text.dim, config.max_length, config.precision),
+        "id": build_network(config.id, of_items["id"], config.max_length, config.precision),
+        "text": build_network(config.text, of_items["text"], config.max_length, config.precision),
     }
 
 
@@ -36,13 +36,12 @@ def item_features(
     return {name: None if name == "id" else vectors for name in networks}
 
 
-def build_network(config: NetworkConfig, items: ItemEncoder, width: int, max_length: int, dtype: str) -> Network:
+def build_network(config: NetworkConfig, items: ItemEncoder, max_length: int, dtype: str) -> Network:
     """Joins an item encoder and a session encoder into a `Network`.
 
     Args:
       config: of the session encoder.
-      items: makes embeddings of this width.
-      width: of item and session embeddings.
+      items: makes embeddings of the width that the configuration has.
       max_length: the longest prefix that the encoder sees.
       dtype: that of what products take; session embeddings have it.
     """
@@ -67,11 +66,12 @@ def build_network(config: NetworkConfig, items: ItemEncoder, width: int, max_len
         table_key, encoder_key, uniform_key = jax.random.split(key, 3)
         one = jnp.zeros((1, max_length), jnp.int32)
         rows = PackedRows(one, one, one, one, one.astype(bool))
+        hidden = jnp.zeros((1, max_length, config.width))
         params = {
             "items": items.init(table_key, features),
-            "encoder": encoder.init(encoder_key, jnp.zeros((1, max_length, width)), rows, True).get("params", {}),
+            "encoder": encoder.init(encoder_key, hidden, rows, True).get("params", {}),
         }
-        return _uniform(uniform_key, params, width) if config.init == "uniform" else params
+        return _uniform(uniform_key, params, config.width) if config.init == "uniform" else params
 
     return Network(init, item_embeddings, session_embeddings)
 

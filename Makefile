@@ -32,7 +32,7 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 test: .venv/ready ## Run the tests (about twenty minutes)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(WORDS)
 
-faults: .venv/ready ## Kill, damage and starve the real commands, at random (about an hour; WORDS="--kills=20" for less)
+faults: .venv/ready ## Kill, damage and starve the real commands, at random (WORDS="--kills=20" for less)
 	$(BIN)/python -m pytest faults $(WORDS)
 
 lint: .venv/ready ## Run the linter and the type checker

@@ -47,6 +47,11 @@ class NetworkConfig:
     decay_every: int = 0  # multiply the learning rate by decay_factor after so many own epochs; 0 = constant
     decay_factor: float = 0.1
 
+    @property
+    def width(self) -> int:
+        """Of what the session encoder takes and gives."""
+        return self.dim
+
 
 @dataclasses.dataclass(frozen=True)
 class TextNetworkConfig(NetworkConfig):
@@ -65,6 +70,11 @@ class FusedNetworkConfig(NetworkConfig):
     encoder: str = "mean"
     dim: int = 300  # width of the ID and of the text embeddings, before they are fused
     operation: str = "concat"  # how they are fused: "concat" or "sum"
+
+    @property
+    def width(self) -> int:
+        """Of the fused embeddings."""
+        return self.dim * (2 if self.operation == "concat" else 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,17 +222,15 @@ def _check_network(name: str, network: NetworkConfig) -> None:
     _choose(network.encoder, f"{name}.encoder", "transformer", "mean")
     _choose(network.init, f"{name}.init", "normal", "uniform")
     _require(network.dim >= 1, f"{name}.dim", network.dim, "at least 1")
-    width = network.dim
     if isinstance(network, FusedNetworkConfig):
         _choose(network.operation, f"{name}.operation", "concat", "sum")
-        width = network.dim * (2 if network.operation == "concat" else 1)
     if network.encoder == "transformer":
         _require(network.layers >= 1, f"{name}.layers", network.layers, "at least 1")
         _require(
-            network.heads >= 1 and width % network.heads == 0,
+            network.heads >= 1 and network.width % network.heads == 0,
             f"{name}.heads",
             network.heads,
-            f"a divisor of the width of its embeddings ({width})",
+            f"a divisor of the width of its embeddings ({network.width})",
         )
     _require(0 <= network.dropout < 1, f"{name}.dropout", network.dropout, "in [0, 1)")
     tau, rate, decay = network.temperature, network.learning_rate, network.weight_decay

@@ -1,4 +1,4 @@
-"""Digests of trees of arrays that are made where the arrays lie: no host ever holds a whole one."""
+"""Digests of arrays, and of their rows, that are made where the arrays lie: no host ever holds a whole table."""
 
 import hashlib
 import math
@@ -6,6 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from alterrec_jax import mesh
 
 _TYPES = ("float32", "int32", "uint32")
 # For each lane, what the number of a row and that of a column are mixed with: SHA-256's first words.
@@ -46,7 +49,8 @@ def tree_digest(tree: Any) -> str:
 @jax.jit
 def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
     """For each array uint32 [lane], the sums of its elements' bits, each mixed with its place."""
-    return [_sums_of(jax.lax.bitcast_convert_type(jnp.atleast_1d(leaf), jnp.uint32)) for leaf in leaves]
+    found = [_sums_of(jax.lax.bitcast_convert_type(jnp.atleast_1d(leaf), jnp.uint32)) for leaf in leaves]
+    return [mesh.constrained(sums, mesh.EVERYWHERE) for sums in found]
 
 
 def _sums_of(bits: jax.Array) -> jax.Array:
@@ -72,3 +76,16 @@ def _mix(word: jax.Array) -> jax.Array:
     word = (word ^ (word >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
     word = (word ^ (word >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
     return word ^ (word >> jnp.uint32(16))
+
+
+def row_digests(table: Any) -> np.ndarray:
+    """uint32 [row, lane], 128 bits for each row of a table float [row, dim], equal for equal rows (0 equals -0)."""
+    return np.asarray(_row_digests(table))
+
+
+@jax.jit
+def _row_digests(table: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(table.astype(jnp.float32) + 0, jnp.uint32)  # that makes -0 a 0
+    columns = jnp.arange(table.shape[1], dtype=jnp.uint32)[None]
+    lanes = [jnp.sum(_mix(bits ^ _mix(columns ^ jnp.uint32(word))), axis=1, dtype=jnp.uint32) for _, word in _LANES]
+    return mesh.constrained(jnp.stack(lanes, axis=1), mesh.EVERYWHERE)

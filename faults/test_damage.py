@@ -51,9 +51,7 @@ def hurt(original: pathlib.Path, folder: pathlib.Path, damage: str, file: pathli
     """A copy of a folder, one file of which is damaged."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(original, folder)
-    target = folder / file
-    if target.stat().st_size or damage == "removed":
-        DAMAGES[damage](target)
+    DAMAGES[damage](folder / file)
     return folder
 
 
@@ -62,10 +60,16 @@ def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
+def files_for(damage: str, folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files that a damage changes: an empty one cannot be cut, emptied, or changed in its middle."""
+    of_empty = damage in ("removed", "lengthened")
+    return [file for file in files_of(folder) if of_empty or (folder / file).stat().st_size]
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_no_dataset_is_silently_wrong(damage: str, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     whole = load_dataset(dataset)
-    for file in files_of(dataset):
+    for file in files_for(damage, dataset):
         folder = hurt(dataset, tmp_path / "hurt", damage, file)
         try:
             same_data(load_dataset(folder), whole)
@@ -86,9 +90,9 @@ def test_no_checkpoint_is_silently_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A damaged newest checkpoint is passed over for the one before, or what was damaged is of no account."""
-    older, newest = (alone(trained, number, tmp_path / "alone", dataset) for number in numbers(trained))
+    older, newest = (digest(alone(trained, number, tmp_path / "alone"), dataset) for number in numbers(trained))
     assert older != newest
-    for file in files_of(trained / CHECKPOINTS / numbers(trained)[1]):
+    for file in files_for(damage, trained / CHECKPOINTS / numbers(trained)[1]):
         folder = hurt(trained, tmp_path / "hurt", damage, CHECKPOINTS / numbers(trained)[1] / file)
         capsys.readouterr()
         found = digest(folder, dataset)
@@ -102,14 +106,14 @@ def numbers(workdir: pathlib.Path) -> list[str]:
     return sorted((entry.name for entry in (workdir / CHECKPOINTS).iterdir()), key=int)
 
 
-def alone(workdir: pathlib.Path, number: str, folder: pathlib.Path, dataset: pathlib.Path) -> str:
-    """The digest of one checkpoint of a run."""
+def alone(workdir: pathlib.Path, number: str, folder: pathlib.Path) -> pathlib.Path:
+    """A copy of a run that holds one of its checkpoints."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(workdir, folder)
     for other in numbers(workdir):
         if other != number:
             shutil.rmtree(folder / CHECKPOINTS / other)
-    return digest(folder, dataset)
+    return folder
 
 
 def digest(workdir: pathlib.Path, dataset: pathlib.Path) -> str:
@@ -124,10 +128,9 @@ def test_training_goes_on_from_the_checkpoint_before(
     """The real command, with every file of the newest checkpoint damaged: it ends as the run that nothing hurt."""
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
-    newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    for file in files_of(newest):
-        if (newest / file).stat().st_size:
-            DAMAGES[damage](newest / file)
+    newest = folder / CHECKPOINTS / numbers(folder)[-1]
+    for file in files_for(damage, newest):
+        DAMAGES[damage](newest / file)
     done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={folder}")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     digests = [read_newest(workdir).meta["digests"] for workdir in (folder, trained)]
@@ -138,15 +141,21 @@ def test_training_goes_on_from_the_checkpoint_before(
 def test_what_may_not_be_read_is_named(
     trained: pathlib.Path, dataset: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    """Files and folders without permission: one line and status 1, or the same numbers as ever."""
+    """Files and folders without permission: one line and status 1, or the numbers of a checkpoint that can be read."""
     runs, data = tmp_path / "run", tmp_path / "data"
     shutil.copytree(trained, runs)
     shutil.copytree(dataset, data)
-    command = ("experiments.evaluate", f"--workdir={runs}", f"--data_dir={data}", "--resamples=10")
-    whole = _without_privileges(command, environment)
-    assert whole.returncode == 0, whole.stderr
-    newest = max((runs / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    targets = [*(data / file for file in files_of(dataset)), data, newest, runs / "checkpoints", runs]
+    older = alone(trained, numbers(trained)[0], tmp_path / "older")
+    newest = runs / CHECKPOINTS / numbers(runs)[-1]
+
+    def evaluated(workdir: pathlib.Path) -> subprocess.CompletedProcess[str]:
+        """What a command prints that heeds permissions."""
+        words = ("experiments.evaluate", f"--workdir={workdir}", f"--data_dir={data}", "--resamples=10")
+        return _without_privileges(words, environment)
+
+    whole, of_older = evaluated(runs), evaluated(older)
+    assert whole.returncode == of_older.returncode == 0, (whole.stderr, of_older.stderr)
+    targets = [*(data / file for file in files_of(dataset)), data, newest, runs / CHECKPOINTS, runs]
     targets += [
         newest / "state",
         newest / "best",
@@ -157,14 +166,14 @@ def test_what_may_not_be_read_is_named(
         mode = target.stat().st_mode
         target.chmod(0)
         try:
-            done = _without_privileges(command, environment)
+            done = evaluated(runs)
         finally:
             target.chmod(mode)
         assert "Traceback" not in done.stderr, (target, done.stderr)
         if done.returncode == 0:
-            if "is damaged and is passed over" not in done.stderr:
-                assert done.stdout == whole.stdout, target
-            COUNTS["unreadable: done all the same"] += 1
+            passed_over = "is damaged and is passed over" in done.stderr
+            assert done.stdout == (of_older if passed_over else whole).stdout, target
+            COUNTS[f"unreadable: {'checkpoint passed over' if passed_over else 'done all the same'}"] += 1
         else:
             lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
             assert done.returncode == 1 and len(lines) == 1, (target, done.stderr)

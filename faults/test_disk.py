@@ -24,8 +24,7 @@ def disk(tmp_path: pathlib.Path) -> Iterator[Callable[[int], pathlib.Path]]:
     folder.mkdir()
 
     def sized(kilobytes: int) -> pathlib.Path:
-        again = ["remount,"] if os.path.ismount(folder) else [""]
-        options = f"{again[0]}size={kilobytes}k"
+        options = f"{'remount,' if os.path.ismount(folder) else ''}size={kilobytes}k"
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
         if done.returncode:
             pytest.skip("a small file system can be mounted by root only")

@@ -17,16 +17,16 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.export import PLATFORMS, exported, rows_of, served, top_items
 from alterrec_jax.recommend import Recommender
-from alterrec_jax.systems import build_system
 from alterrec_jax.trained import Trained
 from tests.conftest import CATALOGUE, TEXT_WIDTH
+from tests.examples import random_model
 
 LENGTH, K = 7, 9
 SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [0, 5], [11, 11], [9, 2, 4, 28, 1]]
 NO_ITEMS = np.zeros((0, TEXT_WIDTH), np.float32)
 
 
-def random_model(dataset: Dataset, model: str = "alterrec", precision: str = "float32", alpha: float = 0.3) -> Trained:
+def trained_model(dataset: Dataset, model: str = "alterrec", precision: str = "float32", alpha: float = 0.3) -> Trained:
     """A model of random parameters, its ID network a Transformer."""
     config = AlterRecConfig(
         model=model,
@@ -38,12 +38,7 @@ def random_model(dataset: Dataset, model: str = "alterrec", precision: str = "fl
         mining=MiningConfig(negatives="full", augment=False),
         protocol=ProtocolConfig(alpha=alpha),
     ).check()
-    rng, vectors = np.random.default_rng(0), jnp.asarray(dataset.text_vectors[:CATALOGUE])
-    system, params = build_system(config, CATALOGUE), {}
-    for name, network in system.networks.items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), vectors)
-        params[name] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
-    return Trained(config, dataset, system, params, {}, True)
+    return random_model(config, dataset)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +54,7 @@ def random_model(dataset: Dataset, model: str = "alterrec", precision: str = "fl
     ids=["alterrec", "ID alone counts", "bfloat16", "id", "text", "nfrec"],
 )
 def test_what_it_recommends_is_what_the_checkpoint_does(dataset: Dataset, kind: dict, exclude: bool) -> None:
-    trained = random_model(dataset, **kind)
+    trained = trained_model(dataset, **kind)
     model = served(trained)
     function = top_items(model, dataset.train_counts[:CATALOGUE], K, exclude)
     program = jax.export.deserialize(bytearray(exported(function, model)))
@@ -84,7 +79,7 @@ def assert_same_list(scores: jax.Array, items: jax.Array, wanted: list[tuple[flo
 
 
 def test_session_vectors_are_the_weighted_embeddings(dataset: Dataset) -> None:
-    trained = random_model(dataset)
+    trained = trained_model(dataset)
     model = served(trained)
     program = jax.export.deserialize(bytearray(exported(model.encode, model)))
     vectors = np.asarray(program.call(jnp.asarray(model.item_vectors), rows_of(SESSIONS, LENGTH)))
@@ -101,4 +96,4 @@ def test_session_vectors_are_the_weighted_embeddings(dataset: Dataset) -> None:
 @pytest.mark.parametrize("k", [0, CATALOGUE + 1])
 def test_k_must_be_possible(dataset: Dataset, k: int) -> None:
     with pytest.raises(UserError, match=f"--k={k} is not between 1 and"):
-        top_items(served(random_model(dataset)), dataset.train_counts[:CATALOGUE], k, False)
+        top_items(served(trained_model(dataset)), dataset.train_counts[:CATALOGUE], k, False)

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,6 +18,7 @@ from alterrec_jax.systems import build_system
 from alterrec_jax.trained import Trained
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.evaluation.examples import make_sessions
+from tests.examples import random_model
 from tests.oracles import encoders as oracle
 from tests.oracles import mining
 
@@ -36,13 +35,7 @@ SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [CATALOGUE + 1], [0, CATALOGUE
 @pytest.fixture(scope="module")
 def trained(dataset: Dataset) -> Trained:
     """A model of random parameters."""
-    rng = np.random.default_rng(0)
-    vectors = jnp.asarray(dataset.text_vectors[:CATALOGUE])
-    system, params = build_system(CONFIG, CATALOGUE), {}
-    for name, network in system.networks.items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), vectors)
-        params[name] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
-    return Trained(CONFIG, dataset, system, params, {}, True)
+    return random_model(CONFIG, dataset)
 
 
 def new_vectors() -> np.ndarray:

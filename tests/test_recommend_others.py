@@ -1,7 +1,5 @@
 """Recommendations of other models, and of AlterRec by ID alone: by the main view; new items where one reads text."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,9 +14,9 @@ from alterrec_jax.config import (
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.recommend import Recommender
-from alterrec_jax.systems import build_system
 from alterrec_jax.trained import Trained
 from tests.conftest import CATALOGUE, TEXT_WIDTH
+from tests.examples import random_model
 from tests.oracles import encoders as oracle
 from tests.oracles import mining, nfrec
 
@@ -39,12 +37,7 @@ def trained(model: str, dataset: Dataset) -> Trained:
         mining=MiningConfig(negatives="full", augment=False),
         protocol=ProtocolConfig(alpha=1.0),
     ).check()
-    rng, vectors = np.random.default_rng(0), jnp.asarray(dataset.text_vectors[:CATALOGUE])
-    system, params = build_system(config, CATALOGUE), {}
-    for name, network in system.networks.items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), vectors)
-        params[name] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
-    return Trained(config, dataset, system, params, {}, True)
+    return random_model(config, dataset)
 
 
 def new_vectors() -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from alterrec_jax import mesh
 from alterrec_jax.blocks import stretch
-from alterrec_jax.hashing import row_hashes
+from alterrec_jax.digests import row_digests
 from alterrec_jax.lookup import lookup
 from alterrec_jax.products import scores_of
 
@@ -185,10 +185,10 @@ def count_in_blocks(
 def twins(tables: Sequence[Any]) -> np.ndarray:
     """int32 [item]: of each item the first one with the same rows in all the tables, each float [item, dim].
 
-    Rows are known by hashes of 128 bits: no process has to see a whole table.
+    Rows are known by digests of 128 bits: no process has to see a whole table.
     """
-    hashes = np.concatenate([row_hashes(table) for table in tables], axis=1)
-    _, first, group = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
+    digests = np.concatenate([row_digests(table) for table in tables], axis=1)
+    _, first, group = np.unique(digests, axis=0, return_index=True, return_inverse=True)
     return first[group].astype(np.int32)
 
 

@@ -65,6 +65,11 @@ class Comparison:
         """Whether the adjusted p-value is 0.05 at most."""
         return self.adjusted_p <= 1 - LEVEL
 
+    @property
+    def better(self) -> bool:
+        """Whether a is better than b by more than chance."""
+        return self.significant and self.difference > 0
+
 
 def compare(family: Sequence[Paired], settings: Bootstrap, *, resamples: int = RESAMPLES) -> list[Comparison]:
     """Compares the models of each pair, and adjusts the p-values for all comparisons of the family.

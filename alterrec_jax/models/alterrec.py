@@ -21,7 +21,7 @@ def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
         "text": text_items(config.text, config.text, config.precision),
     }
     return {
-        name: build_network(part, items, of_items[name], part.dim, config.max_length, config.precision)
+        name: build_network(part, items, of_items[name], config.max_length, config.precision)
         for name, part in (("id", config.id), ("text", config.text))
     }
 
@@ -38,16 +38,13 @@ def item_features(
     return {name: None if name == "id" else vectors for name in networks}
 
 
-def build_network(
-    config: NetworkConfig, items: int, of_items: ItemEncoder, width: int, max_length: int, dtype: str
-) -> Network:
+def build_network(config: NetworkConfig, items: int, of_items: ItemEncoder, max_length: int, dtype: str) -> Network:
     """Joins an item encoder and a session encoder into a `Network`.
 
     Args:
       config: of the session encoder.
       items: how many there are.
-      of_items: makes their embeddings, of this width.
-      width: of item and session embeddings.
+      of_items: makes their embeddings, of the width that the configuration has.
       max_length: the longest prefix that the encoder sees.
       dtype: that of what products take; session embeddings have it.
     """
@@ -74,11 +71,13 @@ def build_network(
         table_key, encoder_key, uniform_key = jax.random.split(key, 3)
         one = jnp.zeros((1, max_length), jnp.int32)
         rows = PackedRows(one, one, one, one, one.astype(bool))
+        hidden = jnp.zeros((1, max_length, config.width))
         params = {
             "items": of_items.init(table_key, features),
-            "encoder": encoder.init(encoder_key, jnp.zeros((1, max_length, width)), rows, True).get("params", {}),
+            "encoder": encoder.init(encoder_key, hidden, rows, True).get("params", {}),
         }
-        return without_padding(_uniform(uniform_key, params, width) if config.init == "uniform" else params, items)
+        params = _uniform(uniform_key, params, config.width) if config.init == "uniform" else params
+        return without_padding(params, items)
 
     return Network(init, item_embeddings, session_embeddings, items)
 

@@ -25,10 +25,9 @@ def build_fused(config: AlterRecConfig, items: int) -> dict[str, Network]:
         "id": id_items(items, fused.dim, fused.item_norm),
         "text": text_items(config.text, fused, config.precision),
     }
-    width = fused.dim * (2 if fused.operation == "concat" else 1)
     return {
         name: build_network(
-            fused, items, _fused_items(encoders, fused.operation, kept), width, config.max_length, config.precision
+            fused, items, _fused_items(encoders, fused.operation, kept), config.max_length, config.precision
         )
         for name, kept in (("fused", PARTS), ("id", ("id",)), ("text", ("text",)))
     }

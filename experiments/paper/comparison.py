@@ -33,7 +33,7 @@ def outcome(study: Study) -> Outcome:
         + "."
         for metric in METRICS
     ]
-    wins = all(test.significant and test.difference > 0 for test in tests.values())
+    wins = all(test.better for test in tests.values())
     findings.append(
         "The paper's observation, that AlterRec and AlterRec_aug are the best of all, "
         f"{'holds' if wins else 'does not hold in full'} on this data (p by Holm over these {len(tests)} comparisons). "

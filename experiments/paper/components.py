@@ -31,8 +31,8 @@ def outcome(study: Study) -> Outcome:
             ("text in AlterRec", "text in NFRec", "hits@20"),
         ]
     )
-    fused = all(test.significant and test.difference > 0 for test in tests[:2])
-    trained = tests[2].significant and tests[2].difference > 0
+    fused = all(test.better for test in tests[:2])
+    trained = tests[2].better
     findings = [
         f"The paper's observation, that both parts are trained effectively and AlterRec has no imbalance, "
         f"{'holds' if fused and trained else 'does not hold in full'}.",

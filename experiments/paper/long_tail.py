@@ -120,8 +120,7 @@ def _claim(gains: Mapping[str, float], tests: Mapping[str, Comparison], referenc
     most = max(judged, key=lambda label: judged[label])
     verdict = "does not hold"
     if most == next(iter(gains)):
-        clear = tests[most].significant and tests[most].difference > 0
-        verdict = "holds" if clear else "is neither confirmed nor contradicted"
+        verdict = "holds" if tests[most].better else "is neither confirmed nor contradicted"
     return (
         f"{observed} {verdict} on this data: the relative change of Hits@20 from "
         f"{reference} to {_MAIN} is best on targets with {most} training purchases (in percent: "

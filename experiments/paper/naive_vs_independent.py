@@ -29,7 +29,7 @@ def outcome(study: Study) -> Outcome:
         )
     )
     gains = {model: tests[model] for model in _FUSED}
-    better = [model for model, test in gains.items() if test.significant and test.difference > 0]
+    better = [model for model, test in gains.items() if test.better]
     first = "holds"
     if better:
         first = f"does not hold: {' and '.join(better)} did better"

@@ -93,7 +93,7 @@ def declines(name: str) -> Callable[[Compared], str]:
     def claim(compared: Compared) -> str:
         rho, first, last = trend(compared), next(iter(compared.of)), list(compared.of)[-1]
         test = compared.tests([(first, last, "hits@20")])[0]
-        held = rho <= -0.5 and test.significant and test.difference > 0
+        held = rho <= -0.5 and test.better
         return (
             f"The paper's observation, that performance tends to decline as {name} grows, "
             f"{'holds' if held else 'does not hold'}: rank correlation of Hits@20 with {name} {rho:+.2f} (wanted: "

@@ -27,6 +27,7 @@ from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
 from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.progress import say
 from alterrec_jax.signals import stop_signals
+from alterrec_jax.systems import build_system
 from alterrec_jax.trained import load_trained
 from alterrec_jax.trainer import Diverged, Interrupted, Trainer
 from alterrec_jax.workdir import InUse, in_use
@@ -181,7 +182,7 @@ class Run:
     @property
     def main(self) -> str:
         """The view that it is reported by."""
-        return self.config.model if self.config.model in ("id", "text") else "fused"
+        return build_system(self.config, self.study.catalogue).main
 
     @property
     def finished(self) -> bool:

@@ -98,7 +98,9 @@ def test_compares_a_family():
 
 
 def test_what_is_significant():
-    def compared(p):
-        return Comparison(0.2, 0.1, 0.1, (0.0, 0.2), 0.001, p)
+    def compared(p, difference=0.1):
+        return Comparison(0.2, 0.2 - difference, difference, (0.0, 0.2), 0.001, p)
 
     assert compared(0.05).significant and compared(0.0499).significant and not compared(0.0501).significant
+    assert compared(0.05).better and not compared(0.0501).better
+    assert compared(0.05, -0.1).significant and not compared(0.05, -0.1).better

@@ -55,6 +55,10 @@ def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
 
 
 def _fail(message: str) -> NoReturn:
-    message = re.sub(r"\s+", " ", message).strip()
-    print(f"error: {message}", file=sys.stderr)
+    print(error_line(message), file=sys.stderr)
     sys.exit(EXIT_ERROR)
+
+
+def error_line(message: str) -> str:
+    """What is said of an error, in one line."""
+    return "error: " + re.sub(r"\s+", " ", message).strip()

@@ -27,11 +27,6 @@ BY_ROW, BY_ITEM, EVERYWHERE = PartitionSpec(DATA), PartitionSpec(MODEL), Partiti
 BY_ROW_AND_ITEM = PartitionSpec(DATA, MODEL)
 """Where arrays lie: the first dimension over `data`, or over `model`, both, or all of it on every device."""
 
-MESH_HELP = (
-    "Devices along each axis, like data:4,model:2. Batches are split over data; item tables, their optimizer state and "
-    "scores over model. By default all devices are on data."
-)
-
 
 def make_mesh(words: str = "", devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh that some words name.
@@ -100,6 +95,40 @@ def put(arrays: Any, spec: PartitionSpec = EVERYWHERE) -> Any:
         return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
 
     return jax.tree.map(placed, arrays)
+
+
+def part_here(count: int, axis: str) -> range:
+    """Of so many rows or items that lie over an axis, a multiple of its devices, those that this process' devices hold.
+
+    Where the devices of a process do not follow each other, what lies between is among them.
+    """
+    if devices() == 1:
+        return range(count)
+    held = sharding(PartitionSpec(axis)).addressable_devices_indices_map((count,)).values()
+    parts = [range(*index[0].indices(count)) for index in held]
+    return range(min(part.start for part in parts), max(part.stop for part in parts))
+
+
+def put_part(array: np.ndarray, axis: str, dimension: int, part: range, count: int) -> jax.Array:
+    """An array on the devices, a dimension of which lies over an axis.
+
+    Args:
+      array: this process' part of it.
+      axis, dimension: of the mesh, and of the array.
+      part, count: which of how many the dimension has here, as by `part_here`.
+    """
+    if devices() == 1:
+        return jnp.asarray(array)
+
+    def of_device(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
+        wanted = range(*index[dimension].indices(count))
+        within = slice(wanted.start - part.start, wanted.stop - part.start)
+        return array[(*index[:dimension], within, *index[dimension + 1 :])]
+
+    shape = (*array.shape[:dimension], count, *array.shape[dimension + 1 :])
+    place = sharding(PartitionSpec(*(None,) * dimension, axis))
+    return jax.make_array_from_callback(shape, place, of_device)
 
 
 def put_rows(array: np.ndarray, dtype: jax.typing.DTypeLike, axis: str = MODEL) -> jax.Array:

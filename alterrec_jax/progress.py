@@ -11,6 +11,15 @@ T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+_silent = False
+
+
+def be_silent() -> None:
+    """From now on this process shows and says nothing: another one does."""
+    global _silent
+    _silent = True
+
+
 class _Lines:
     """A text stream that turns a bar's carriage returns into line ends."""
 
@@ -39,6 +48,7 @@ def progress(
         unit=unit,
         initial=initial,
         delay=2.0,
+        disable=_silent,
         dynamic_ncols=True,
         leave=False,
         file=None if terminal else _Lines(),
@@ -52,4 +62,5 @@ def progress(
 
 def say(message: str) -> None:
     """Prints one line for the person watching, above any bar, on standard error."""
-    tqdm.tqdm.write(message, file=sys.stderr)
+    if not _silent:
+        tqdm.tqdm.write(message, file=sys.stderr)

@@ -19,7 +19,7 @@ from alterrec_jax.data.batches import BatchGroup
 from alterrec_jax.errors import UserError
 from alterrec_jax.lookup import lookup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
-from alterrec_jax.models.item_tables import has_row_per_item
+from alterrec_jax.models.item_tables import shardings
 from alterrec_jax.models.network import Network, PackedRows, Params, item_table
 from alterrec_jax.negatives import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
 from alterrec_jax.products import scores_of
@@ -103,15 +103,6 @@ def init_state(
 
     # In one program, so that no device ever holds more than its part of a table.
     return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, key, features)))(key, features)
-
-
-def shardings(tree: Any) -> Any:
-    """Where the arrays of a tree lie on the mesh: what holds one row an item over `model`, all else everywhere."""
-
-    def sharding(path: tuple[Any, ...], leaf: Any) -> Any:
-        return mesh.sharding(mesh.BY_ITEM if has_row_per_item(path) else mesh.EVERYWHERE)
-
-    return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
 def start_epoch(state: NetworkState) -> NetworkState:

@@ -15,6 +15,7 @@ from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.encode import Encoder
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import item_features
+from alterrec_jax.models.item_tables import placed_shapes
 from alterrec_jax.models.network import Params
 from alterrec_jax.systems import System, build_system
 
@@ -80,7 +81,7 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     vectors = jax.ShapeDtypeStruct((dataset.catalogue_size, dataset.text_vectors.shape[1]), np.float32)
     key = jax.random.key(0)
     shapes = {name: jax.eval_shape(network.init, key, vectors) for name, network in system.networks.items()}
-    found = read_newest(workdir, shapes)
+    found = read_newest(workdir, placed_shapes(shapes))
     if found.meta["place"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged
         raise UserError(f"{workdir} has no intact checkpoint of a finished epoch; let experiments.train go on")
     return Trained(config, dataset, system, found.best, found.meta["place"]["best"], found.meta["finished"])

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax import steps
+from alterrec_jax import hosts, steps
 from alterrec_jax.catalogue import write_catalogue
 from alterrec_jax.checkpoint import EPOCHS, Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, MiningConfig
@@ -106,7 +106,7 @@ class Trainer:
           UserError: the workdir is in use or holds something else, a loss is not finite, or the disk is full.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(claimed(self._workdir))
+            hosts.in_first(lambda: stack.enter_context(claimed(self._workdir)))
             kept = self._config.keep_checkpoints
             self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, kept=kept)))
             self._epochs = None
@@ -114,7 +114,9 @@ class Trainer:
                 self._epochs = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, folder=EPOCHS)))
             self._begin_or_continue()
             tell = after_epoch or (lambda record: None)
-            with contextlib.closing(self._log), stop_signals(self._stop):
+            if self._log is not None:
+                stack.enter_context(contextlib.closing(self._log))
+            with stop_signals(self._stop):
                 for record in self._place.history:
                     tell(record)
                 while not self._finished():
@@ -135,6 +137,7 @@ class Trainer:
         }
         self._best = {name: _copy(state.params) for name, state in self._states.items()}
         self._place = Place()
+        self._log: RunLog | None = None  # only the first process has one
         record = self._store.restore_newest(None, None)
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
             check_same_run(self._workdir, record.meta, self._config, self._dataset)
@@ -147,15 +150,18 @@ class Trainer:
         if self._epochs is not None:  # those of a run that died before its checkpoint, or of one that was here before
             self._epochs.forget_after(self._place.epoch - 1)
         else:
-            shutil.rmtree(self._workdir / EPOCHS, ignore_errors=True)
+            hosts.in_first(lambda: shutil.rmtree(self._workdir / EPOCHS, ignore_errors=True))
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
         say(
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
             f"{batches.fill:.1%} of which hold an item"
         )
+        hosts.in_first(self._begin_logs)
+        self._saved_at = time.monotonic()
+
+    def _begin_logs(self) -> None:
         self._log = RunLog(self._workdir, self._config, self._place.history)  # first: config.json tells whose this is
         write_catalogue(self._workdir, self._dataset)
-        self._saved_at = time.monotonic()
 
     def _finished(self) -> bool:
         schedule, place = self._config.schedule, self._place
@@ -182,8 +188,9 @@ class Trainer:
             self._epochs.wait()  # no checkpoint may say that the epoch is done before
         place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
         self._save()
-        self._log.write(place.history)
-        if self._stop.is_set() and not self._finished():
+        if self._log is not None:
+            self._log.write(place.history)
+        if self._told_to_stop() and not self._finished():
             self._interrupt()
 
     def _train(self, turn: Turn) -> None:
@@ -200,22 +207,29 @@ class Trainer:
             if place.step % steps_in_flight() == 0 or place.step == total:
                 jax.block_until_ready(state.totals)  # tells true times, and hears signals
             place.seconds = time.monotonic() - started
-            if self._stop.is_set():
+            if jax.process_count() > 1 and place.step % steps_in_flight() and not self._due_by_steps():
+                continue  # processes agree only when they wait for the devices anyway
+            stop, late = hosts.any_of(
+                self._stop.is_set(), time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
+            )
+            if stop:
                 self._interrupt()
-            if self._due():
+            if late or self._due_by_steps():
                 self._save()
                 started = time.monotonic() - place.seconds
 
-    def _due(self) -> bool:
-        """Whether to save within the epoch, after a step of it."""
+    def _due_by_steps(self) -> bool:
+        """Whether to save after this step of the epoch, whatever the time."""
         every = self._config.checkpoint_steps
-        late = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
-        return late or (every > 0 and self._place.step % every == 0)
+        return every > 0 and self._place.step % every == 0
+
+    def _told_to_stop(self) -> bool:
+        """Whether a signal has reached this process or another one."""
+        return hosts.any_of(self._stop.is_set())[0]
 
     def _on_device(self, epoch: int, start: int) -> Iterator[BatchGroup]:
         """Yields for each batch from number `start` on the group that it is in."""
         for batches, group in self._batches.groups(self._key(_ORDER, epoch), start):
-            group = jax.device_put(group)
             yield from itertools.repeat(group, batches)
 
     def _step_fn(self, turn: Turn) -> steps.GroupStep:
@@ -240,13 +254,16 @@ class Trainer:
             size = default_batch_size(self._dataset.catalogue_size)
             for batch in encoder(sessions, targets):
                 for start in range(0, len(next(iter(batch.values()))), size):
-                    if self._stop.is_set():
+                    if self._told_to_stop():
                         self._interrupt()  # the steps are all done: continued, the epoch is validated at once
                     yield {name: array[start : start + size] for name, array in batch.items()}
 
         views, train = self._system.views, self._dataset.splits["train"]
         found = validate(self._dataset, queries, encoder.tables, views, self._protocol)
-        losses = mean_cross_entropy(queries(train, self._sample), encoder.tables, views, self._sample)
+        catalogue = self._dataset.catalogue_size
+        losses = mean_cross_entropy(
+            queries(train, self._sample), encoder.tables, views, self._sample, catalogue=catalogue
+        )
         return {view: {**metrics, CROSS_ENTROPY: losses[view]} for view, metrics in found.items()}
 
     @functools.cached_property

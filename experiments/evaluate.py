@@ -5,7 +5,7 @@ python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
 
 from absl import flags
 
-from alterrec_jax import cli, files
+from alterrec_jax import cli, files, hosts
 from alterrec_jax.config import TARGET_RULES
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.errors import UserError
@@ -14,6 +14,7 @@ from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep
 from alterrec_jax.evaluation.report import evaluate_split, format_table
 from alterrec_jax.progress import say
 from alterrec_jax.trained import load_trained
+from experiments import devices
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Which held-out sessions to rank.")
@@ -33,9 +34,18 @@ _EXCLUDE = flags.DEFINE_bool(
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples of the sessions for the 95% intervals.")
 
 
+devices.define()
+
+
 def main() -> int:
     """Ranks, prints the table and writes the JSON."""
     keep_freed_memory()
+    with devices.used():
+        _evaluate()
+    return 0
+
+
+def _evaluate() -> None:
     sweep = alpha_sweep(_alphas(_ALPHA.value)) if _ALPHA.value else None
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     fuses = trained.config.model == "alterrec"
@@ -66,10 +76,10 @@ def main() -> int:
             "best_epoch": trained.best["epoch"] + 1,
         },
     )
-    print(format_table(result))
-    if _OUTPUT.value:
-        files.write_json(_OUTPUT.value, result)
-    return 0
+    if hosts.is_first():
+        print(format_table(result))
+        if _OUTPUT.value:
+            files.write_json(_OUTPUT.value, result)
 
 
 def _alphas(words: list[str]) -> list[float]:

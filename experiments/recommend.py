@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from alterrec_jax import cli, files
+from alterrec_jax import cli, files, hosts
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.recommend import Recommender
@@ -20,6 +20,7 @@ from alterrec_jax.trained import load_trained
 from data_tools.encode_text import encode_items, load_encoder_of
 from data_tools.item_texts import FIELD, joined, read_items, text_columns_of
 from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
+from experiments import devices
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _K = flags.DEFINE_integer("k", 20, "How many items to recommend for each session.")
@@ -45,8 +46,17 @@ _EXCLUDE = flags.DEFINE_bool(
 )
 
 
+devices.define()
+
+
 def main() -> int:
     """Reads sessions, writes recommendations in the same order."""
+    with devices.used():
+        _recommend()
+    return 0
+
+
+def _recommend() -> None:
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     dataset = trained.dataset
     new_ids, new_names, vectors = _new_items(dataset)
@@ -62,11 +72,12 @@ def main() -> int:
         best = [{"id": ids[r.item], "score": r.score, "name": names[r.item], "by": r.by} for r in found]
         lines.append(json.dumps({"session": session, "recommendations": best}, ensure_ascii=False))
     text = "".join(line + "\n" for line in lines)
+    if not hosts.is_first():
+        return
     if _OUTPUT.value == "-":
         sys.stdout.write(text)
     else:
         files.write_text(_OUTPUT.value, text)
-    return 0
 
 
 def _read_sessions(known: set[str]) -> Iterator[list[str]]:

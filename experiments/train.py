@@ -17,7 +17,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.products import PRECISIONS
 from alterrec_jax.progress import say
 from alterrec_jax.trainer import Interrupted, Trainer
-from experiments import config_flag
+from experiments import config_flag, devices
 
 _CONFIG = config_flag.define(
     "A file of experiments/configs; --config.FIELD=VALUE overrides a field. alterrec_jax/config.py explains them all.",
@@ -30,6 +30,7 @@ _PRECISION = flags.DEFINE_enum(
     "precision", None, PRECISIONS, "Of matrix products; the same as --config.precision, which it overrides."
 )
 flags.mark_flag_as_required("config")
+devices.define()
 
 
 def main() -> int:
@@ -38,13 +39,14 @@ def main() -> int:
     chosen = {"precision": _PRECISION.value} if _PRECISION.value else {}
     config = from_mapping(AlterRecConfig, _CONFIG.value.to_dict() | chosen, "--config").check()
     dataset = load_dataset(_DATA_DIR.value)
-    try:
-        best = Trainer(config, dataset, pathlib.Path(_WORKDIR.value)).run()
-    except Interrupted:
-        say("saved; the same command continues from here")
-        return cli.EXIT_RESUME
-    except KeyboardInterrupt:
-        raise UserError("interrupted; the same command continues from the last checkpoint") from None
+    with devices.used():
+        try:
+            best = Trainer(config, dataset, pathlib.Path(_WORKDIR.value)).run()
+        except Interrupted:
+            say("saved; the same command continues from here")
+            return cli.EXIT_RESUME
+        except KeyboardInterrupt:
+            raise UserError("interrupted; the same command continues from the last checkpoint") from None
     end = f"_{config.protocol.select_on}"
     say(
         f"best epoch {best['epoch'] + 1} by validation {config.protocol.select_on}: "

@@ -1,4 +1,4 @@
-"""The batches of an epoch: the same for the same key, starting from any of them."""
+"""The batches of an epoch: the same for the same key, starting from any of them, on whatever devices."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,8 +7,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from alterrec_jax import mesh
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
+from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
 from alterrec_jax.models.network import PackedRows
 
 _GROUP_BYTES = 2**26  # of batches that are put on a device together
@@ -23,7 +24,7 @@ class BatchGroup(NamedTuple):
     """
 
     rows: PackedRows
-    first: np.int32
+    first: jax.Array
 
 
 class TrainBatches:
@@ -50,20 +51,33 @@ class TrainBatches:
         self.prefixes = int(np.sum(self._windows.stop - self._windows.scored))
         self.fill = float(self._lengths.sum() / max(self.steps_per_epoch * self.rows * max_length, 1))
 
-    def epoch(self, key: jax.Array, start: int = 0) -> Iterator[PackedRows]:
-        """Yields the batches of one epoch from number `start` on; their content depends on the key alone."""
+    def epoch(self, key: jax.Array, start: int = 0, part: range | None = None) -> Iterator[PackedRows]:
+        """Yields the batches of one epoch from number `start` on; their content depends on the key alone.
+
+        Of each batch these are the rows of `part`, all by default; rows behind the batch's own are empty.
+        """
+        part = range(self.rows) if part is None else part
         seed = np.asarray(jax.random.key_data(key)).tolist()
         plan = shuffle_plan(self._plan, self._lengths, np.random.default_rng(seed))
-        for windows, part in row_groups(self._windows, plan, self.rows, start):
-            yield fill_rows(self._sessions.items, self._sessions.offsets, windows, part, self._max_length)[0]
+        for windows, of_batch in row_groups(self._windows, plan, self.rows, start):
+            here = (of_batch.row >= part.start) & (of_batch.row < part.stop)
+            windows = Windows(*(column[here] for column in windows))
+            of_part = Plan(of_batch.row[here] - part.start, of_batch.offset[here], len(part))
+            yield fill_rows(self._sessions.items, self._sessions.offsets, windows, of_part, self._max_length)[0]
 
     def groups(self, key: jax.Array, start: int = 0) -> Iterator[tuple[int, BatchGroup]]:
-        """Yields the batches of `epoch` in groups, with the number of batches that each holds."""
+        """Yields the batches of `epoch` in groups on the devices, with the number of batches that each holds.
+
+        Rows lie over the mesh's axis `data`, and a process makes those of its own devices only.
+        """
         of_batch = self.rows * self._max_length * 17  # four numbers of 32 bits and a bool for each position
         size = max(min(self.steps_per_epoch, _GROUP_BYTES // of_batch), 1)
-        batches = self.epoch(key, start)
+        rows = mesh.padded(self.rows, mesh.DATA)
+        part = mesh.part_here(rows, mesh.DATA)
+        batches = self.epoch(key, start, part)
         for first in range(start, self.steps_per_epoch, size):
             some = list(itertools.islice(batches, size))
             missing = ((0, size - len(some)), (0, 0), (0, 0))
-            rows = PackedRows(*(np.pad(np.stack(column), missing) for column in zip(*some, strict=True)))
-            yield len(some), BatchGroup(rows, np.int32(first))
+            columns = (np.pad(np.stack(column), missing) for column in zip(*some, strict=True))
+            group = PackedRows(*(mesh.put_part(column, mesh.DATA, 1, part, rows) for column in columns))
+            yield len(some), BatchGroup(group, mesh.put(np.int32(first)))

@@ -5,6 +5,7 @@ of them, so what one process alone knows (a signal, the time) is agreed upon; an
 """
 
 import contextlib
+import faulthandler
 import os
 import sys
 import traceback
@@ -49,6 +50,8 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
         return
     if not found and None in given:
         raise UserError("--coordinator, --processes and --process belong together; --cluster finds all three")
+    if number == 0:
+        progress.say(f"waiting for {processes} processes at {coordinator}, at most {_FINDING_SECONDS} s")
     try:
         jax.distributed.initialize(
             coordinator,
@@ -61,6 +64,8 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
         raise UserError(f"the processes of this run do not find each other: {str(error).splitlines()[0]}") from None
     if not is_first():
         progress.be_silent()
+    # Where another process dies, JAX ends this one with a message: a list of what its threads did would hide that.
+    faulthandler.disable()
     try:
         yield
     except Exception as error:

@@ -147,7 +147,7 @@ def peer_window(
         prefixes = len(queries)
         if prefixes * len(table) <= HELD:
             return window(scores_of(queries, table))[1]
-        at_once = max(_PIECE // len(table), 1)
+        at_once = prefixes_at_once(len(table), mesh.size(mesh.MODEL))
         pieces = -(-prefixes // at_once)
         padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
         found = jax.lax.map(some, padded.reshape(pieces, at_once, -1))
@@ -155,6 +155,15 @@ def peer_window(
 
     window: RankWindow = mesh.sharded(of_device, (mesh.BY_ROW, mesh.BY_ITEM), mesh.BY_ROW)(queries, table)
     return window
+
+
+def prefixes_at_once(items: int, devices: int) -> int:
+    """How many prefixes are mined together where all of them have too many scores for a device's so many items.
+
+    A few, whose scores stay in a processor's cache. But devices that share the items search together, and every piece
+    costs them rounds of their own: there, as many as can be held.
+    """
+    return max((_PIECE if devices == 1 else HELD) // items, 1)
 
 
 def _halfway(scores: jax.Array, border: jax.Array) -> jax.Array:
@@ -260,8 +269,9 @@ def _narrowed(scores: jax.Array, k: int, bracket: _Bracket) -> _Bracket:
             state = narrow(state)
 
     def some_search(state: tuple[jax.Array, _Bracket]) -> jax.Array:
-        """Alike on all devices, for they go through the loop together."""
-        return mesh.largest(jnp.sum(_searching(state[1], k)), mesh.DATA) > few
+        """Whether the loop goes on. Where devices count together, it does on all of them, or on none."""
+        searching = jnp.sum(_searching(state[1], k))
+        return (mesh.largest(searching, mesh.DATA) if mesh.size(mesh.MODEL) > 1 else searching) > few
 
     _, bracket = jax.lax.while_loop(some_search, narrow, state)
     if not few:

@@ -24,7 +24,7 @@ from benchmarks import collectives
 from benchmarks.traffic import TURNS, Traffic, compiled_step, formula, operations, sizes_of, traffic_of
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the tables are printed.")
-_MESH = flags.DEFINE_string("mesh", "data:4,model:2", mesh.MESH_HELP)
+_MESH = flags.DEFINE_string("mesh", "data:4,model:2", "Devices along each axis.")
 _ITEMS = flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=100)
 _PHASES = flags.DEFINE_list("phases", list(TURNS), "Which steps, separated by commas.")
 _BATCH = flags.DEFINE_integer("batch_prefixes", 512, "Prefixes a step, of all devices.", lower_bound=1)

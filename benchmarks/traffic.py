@@ -163,7 +163,7 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
 
     Along `data`, because each device knows its own prefixes only:
       - all-reduced: the gradient of the rows that are candidates, h d (random: n d / M), that of the encoder, and two
-        numbers, the batch's loss and count of prefixes; for each round of a search, whether others still search;
+        numbers, the batch's loss and count of prefixes; for each round of a search, if M > 1, whether others search;
       - all-gathered: for each lookup whose gradient is wanted, items and gradients of all B prefixes: B (d + 1) for
         inputs, as much for targets, p times that for positives.
 
@@ -190,7 +190,7 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
         gathered += of_best
         lookups += s.p
     found = {
-        DATA: Traffic(over_data, lookups * s.prefixes * (s.dim + 1), of_search.loops),
+        DATA: Traffic(over_data, lookups * s.prefixes * (s.dim + 1), of_search.loops * (s.model > 1)),
         MODEL: Traffic(over_model, gathered, of_search.a_round),
     }
     return {
@@ -222,7 +222,7 @@ def _mining(sizes: Sizes) -> tuple[_Search, int]:
     s = sizes
     prefixes, pieces = s.prefixes // s.data, 1
     if prefixes * s.held > mining.HELD:
-        at_once = max(mining._PIECE // s.held, 1)
+        at_once = mining.prefixes_at_once(s.held, s.model)
         prefixes, pieces = at_once, -(-prefixes // at_once)
     best = s.k1 if s.k1 <= mining._SMALL else s.p
     gathered = 2 * min(best, s.held) * s.model * prefixes

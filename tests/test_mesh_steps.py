@@ -86,8 +86,11 @@ def assert_alike(found: steps.NetworkState, whole: steps.NetworkState) -> None:
     jax.tree_util.tree_map_with_path(alike, found.params, whole.params)
 
 
-@pytest.mark.parametrize("words", MESHES)
-@pytest.mark.parametrize("turn", TURNS, ids=str)
+EVERY_TURN = [(turn, "data:4,model:2") for turn in TURNS]
+BOTH_ENDS = [(turn, words) for turn in (Turn("id", "window", "text"), Turn("text", "random")) for words in MESHES[:2]]
+
+
+@pytest.mark.parametrize(("turn", "words"), [*EVERY_TURN, *BOTH_ENDS], ids=str)
 def test_a_step_is_that_of_one_device(turn: Turn, words: str) -> None:
     assert_alike(stepped(turn, words), stepped(turn, ONE))
 
@@ -132,25 +135,34 @@ def test_a_network_begins_alike(name: str) -> None:
     assert_alike(states[1], states[0])
 
 
-@pytest.mark.parametrize("selection", ["search", "top_k"])
-@pytest.mark.parametrize("words", [ONE, *MESHES])
-@pytest.mark.parametrize(("items", "k1", "k2", "p"), [(1501, 3, 700, 3), (1501, 90, 1501, 0), (11, 2, 9, 2)])
-def test_windows_are_those_of_the_oracle(
-    words: str, selection: str, items: int, k1: int, k2: int, p: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With scores that tie, within a device's items and between those of several."""
+@functools.cache
+def ranked(items: int, k1: int, k2: int, p: int) -> tuple[np.ndarray, np.ndarray, list[tuple[set[int], list[int]]]]:
+    """Queries and a table whose scores tie, and of each query the window and the best items by the oracle."""
     rng = np.random.default_rng(3)
-    queries, table = (rng.integers(-3, 4, size=(count, 2)).astype(np.float32) for count in (16, items))
-    for held in (2**26, 1):
-        monkeypatch.setattr(mining_module, "HELD", held)
-        with on_mesh(words):
-            arguments = (mesh.put(queries, mesh.BY_ROW), mesh.put_rows(table, np.float32))
+    queries, table = (rng.integers(-3, 4, size=(count, 2)).astype(np.float32) for count in (8, items))
+    rows = (queries @ table.T).tolist()
+    return queries, table, [(oracle.window(scores, k1, k2), oracle.top(scores, p)) for scores in rows]
 
-            def window(queries: jax.Array, table: jax.Array) -> mining_module.RankWindow:
-                return mining_module.peer_window(queries, table, k1, k2, p, selection, items)
 
-            found = jax.device_get(jax.jit(window)(*arguments))
-        for row, scores in enumerate(queries @ table.T):
-            inside = (scores < found.below[row]) & (scores >= found.least[row])
-            assert set(np.flatnonzero(inside).tolist()) == oracle.window(scores.tolist(), k1, k2)
-            assert found.top[row].tolist() == oracle.top(scores.tolist(), p)
+@pytest.mark.parametrize("held", [2**26, 1])
+@pytest.mark.parametrize(
+    ("words", "selection"), [*((words, "search") for words in MESHES), ("data:4,model:2", "top_k")]
+)
+@pytest.mark.parametrize(("items", "k1", "k2", "p"), [(901, 3, 500, 3), (901, 90, 901, 0), (11, 2, 9, 2)])
+def test_windows_are_those_of_the_oracle(
+    words: str, selection: str, held: int, items: int, k1: int, k2: int, p: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With scores that tie, within a device's items and between those of several, at once or a prefix at a time."""
+    monkeypatch.setattr(mining_module, "HELD", held)
+    queries, table, wanted = ranked(items, k1, k2, p)
+    with on_mesh(words):
+        arguments = (mesh.put(queries, mesh.BY_ROW), mesh.put_rows(table, np.float32))
+
+        def window(queries: jax.Array, table: jax.Array) -> mining_module.RankWindow:
+            return mining_module.peer_window(queries, table, k1, k2, p, selection, items)
+
+        found = jax.device_get(jax.jit(window)(*arguments))
+    for row, (scores, (of_window, best)) in enumerate(zip(queries @ table.T, wanted, strict=True)):
+        inside = (scores < found.below[row]) & (scores >= found.least[row])
+        assert set(np.flatnonzero(inside).tolist()) == of_window
+        assert found.top[row].tolist() == best

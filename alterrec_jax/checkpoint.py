@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from alterrec_jax import files
+from alterrec_jax import files, hosts
 from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
@@ -186,13 +186,28 @@ class CheckpointStore:
         args = {
             name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree), strict=False) for name, tree in wanted.items()
         }
-        trees = self._manager.restore(number, args=ocp.args.Composite(**args)) if args else {}
+        trees = self._read(number, ocp.args.Composite(**args)) if args else {}
         for name in wanted:
             if tree_digest(trees[name]) != meta["digests"][name]:
                 raise ValueError(f"its {name} differs from its digest")
         return Checkpoint(
             trees["state"] if state is not None else None, trees["best"] if best is not None else None, meta
         )
+
+    def _read(self, number: int, items: Any) -> Any:
+        """What orbax reads of a checkpoint; where one of several processes cannot, an error in all of them.
+
+        They make digests together: one that had given up before would be waited for.
+        """
+        found, failed = None, None
+        try:
+            found = self._manager.restore(number, args=items)
+        except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
+            failed = error
+        (one_failed,) = hosts.any_of(failed is not None)
+        if one_failed:
+            raise failed or ValueError("another process cannot read its part of it")
+        return found
 
 
 @contextlib.contextmanager

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax import mesh
+from alterrec_jax.columns import Columns, padded_table
 from alterrec_jax.encode import Prefixes
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.counting import BLOCK, Columns, padded_table
+from alterrec_jax.evaluation.counting import BLOCK
 from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
 from alterrec_jax.lookup import lookup
 from alterrec_jax.top_items import NOTHING, Best, Sought, block_of, new_item_scores, whole, with_block, without

@@ -9,7 +9,7 @@ import numpy as np
 
 from alterrec_jax import mesh
 from alterrec_jax.blocks import stretch
-from alterrec_jax.evaluation.counting import Columns
+from alterrec_jax.columns import Columns
 from alterrec_jax.mining import best_items
 from alterrec_jax.products import scores_of
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax import hosts, steps
+from alterrec_jax import hosts, mesh, steps
 from alterrec_jax.catalogue import write_catalogue
 from alterrec_jax.checkpoint import EPOCHS, Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, MiningConfig
@@ -156,6 +156,11 @@ class Trainer:
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
             f"{batches.fill:.1%} of which hold an item"
         )
+        if (empty := mesh.padded(batches.rows, mesh.DATA) - batches.rows) * 10 > batches.rows:
+            say(
+                f"note: {mesh.size(mesh.DATA)} devices share {batches.rows} rows a batch and {empty} empty ones; let "
+                f"batch_prefixes be {self._config.max_length} times a multiple of {mesh.size(mesh.DATA)}"
+            )
         hosts.in_first(self._begin_logs)
         self._saved_at = time.monotonic()
 

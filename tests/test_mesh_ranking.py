@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax import mesh, recommend
+from alterrec_jax import columns, mesh, recommend
+from alterrec_jax.columns import Columns
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.evaluation import counting, ranking
-from alterrec_jax.evaluation.counting import Columns
 from alterrec_jax.evaluation.cross_entropy import mean_cross_entropy
 from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows, rank_targets
@@ -37,7 +37,8 @@ def scored_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.setattr(module, "IN_BLOCKS", 2)
         for module in (ranking, counting, recommend):
             monkeypatch.setattr(module, "BLOCK", 4)
-        monkeypatch.setattr(counting, "_ITEM_MULTIPLE", 4)
+        for module in (columns, counting):
+            monkeypatch.setattr(module, "LANE", 4)
 
 
 def assert_equal(found: dict[str, Ranks], wanted: dict[str, Ranks]) -> None:

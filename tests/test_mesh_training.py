@@ -21,6 +21,7 @@ from tests.test_trainer import CONFIG as PLAIN
 
 CONFIG = dataclasses.replace(
     PLAIN,
+    batch_prefixes=35,
     id=NetworkConfig(encoder="mean", dim=3, dropout=0.2),
     text=TextNetworkConfig(encoder="transformer", dim=4, layers=1, heads=2, mlp_hidden=(), item_dropout=0.2),
     mining=MiningConfig(k1=2, k2=19, p=2),
@@ -50,7 +51,7 @@ def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib
 
 
 def test_every_epoch_on_another_mesh_is_a_run_on_one_device(
-    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path
+    dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for count, words in enumerate((*MESHES, ONE), 1):
 
@@ -61,6 +62,9 @@ def test_every_epoch_on_another_mesh_is_a_run_on_one_device(
         with on_mesh(words), pytest.raises(Ended):
             Trainer(CONFIG, dataset, tmp_path).run(stop)
         assert len(history(tmp_path)) == count
+        shared = {"data:8": "8 devices share 5 rows", "data:4,model:2": "4 devices share 5 rows"}.get(words)
+        assert ("devices share" in (told := capsys.readouterr().err)) == (shared is not None)
+        assert shared is None or shared in told
     for found, wanted in zip(history(tmp_path), history(whole), strict=True):
         assert {name: found[name] for name in ("network", "phase")} == {
             name: wanted[name] for name in ("network", "phase")

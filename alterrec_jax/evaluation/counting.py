@@ -9,7 +9,7 @@ On a mesh every device counts among its own items, and the counts are added up.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 
 from alterrec_jax import mesh
 from alterrec_jax.blocks import stretch
+from alterrec_jax.columns import LANE, Columns
 from alterrec_jax.digests import row_digests
 from alterrec_jax.lookup import lookup
 from alterrec_jax.products import scores_of
@@ -25,63 +26,10 @@ MISS = np.iinfo(np.int32).max
 """`above` of a target that cannot be hit: it exceeds every K, for no catalogue has that many items."""
 
 BLOCK = 2**14  # items of a long catalogue that are scored at a time
-_ITEM_MULTIPLE = 128  # see `padded_table`
 _BITS = 10  # hold a count of so many
 
 Counts = tuple[jax.Array, jax.Array, jax.Array]
 """above, equal: int32 [batch], as in `ranking.Ranks`; finite: bool [], whether all scores are."""
-
-
-class Columns(NamedTuple):
-    """Which column of a row of scores is which item's.
-
-    Attributes:
-      held: items of each device along the axis `model`; of the last ones some may be beyond the catalogue.
-      width: columns of each such device: those of its items, and padding.
-    """
-
-    held: int
-    width: int
-
-    @classmethod
-    def of(cls, catalogue: int, multiple: int = 0) -> "Columns":
-        """For so many items, each device's columns a multiple of some number (of 128 by default)."""
-        held = mesh.padded(catalogue, mesh.MODEL) // mesh.size(mesh.MODEL)
-        return cls(held, held + -held % (multiple or _ITEM_MULTIPLE))
-
-    @property
-    def total(self) -> int:
-        """The columns of all devices."""
-        return self.width * mesh.size(mesh.MODEL)
-
-    def column(self, item: Any) -> Any:
-        """The columns of some items, int32 [...]."""
-        return item // self.held * self.width + item % self.held
-
-    def here(self, item: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of some items, int32 [...], those that this device holds, and their columns there (0 for the others)."""
-        column = item - mesh.first_of(self.held, mesh.MODEL)
-        held = (column >= 0) & (column < self.held)
-        return held, jnp.where(held, column, 0)
-
-    def counted(self, start: jax.Array | int, size: int, catalogue: int) -> jax.Array:
-        """bool [size]: which of this device's columns from `start` on are items of the catalogue."""
-        column = start + jnp.arange(size)
-        return (column < self.held) & (mesh.first_of(self.held, mesh.MODEL) + column < catalogue)
-
-
-@functools.partial(jax.jit, static_argnames="columns")
-def padded_table(table: Any, columns: Columns) -> jax.Array:
-    """A table [item, dim] as float32 [column, dim], with rows of zeros in the columns of no item.
-
-    In the last few columns of an odd number, some matrix products add up in another order than elsewhere, so that
-    two items with equal rows would not tie.
-    """
-
-    def padded(part: jax.Array) -> jax.Array:
-        return jnp.pad(part.astype(jnp.float32), ((0, columns.width - len(part)), (0, 0)))
-
-    return mesh.sharded(padded, mesh.BY_ITEM, mesh.BY_ITEM)(table)
 
 
 @jax.jit(static_argnames="catalogue")
@@ -139,7 +87,7 @@ def _tally(
         jnp.where(higher, 1, 0) + jnp.where(alike, 1 << _BITS, 0) + jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
     )
     kind = jnp.where(counted[None], kind, 0)
-    counts = jnp.sum(kind.reshape(len(scores), -1, _ITEM_MULTIPLE), axis=2, dtype=jnp.int32)
+    counts = jnp.sum(kind.reshape(len(scores), -1, LANE), axis=2, dtype=jnp.int32)
     counts = jax.lax.optimization_barrier(counts)
     above, equal, strange = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
     # Counting all and taking away the few that are excluded spares a mask of the size of the scores.

@@ -18,16 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax import mesh
+from alterrec_jax.columns import Columns, padded_table
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
 from alterrec_jax.evaluation.counting import (
     BLOCK,
-    Columns,
     Counts,
     count_in_blocks,
     count_ranks,
-    padded_table,
     twins,
     weighed,
 )

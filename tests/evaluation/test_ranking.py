@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from alterrec_jax import columns
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import counting, ranking
 from alterrec_jax.evaluation.counting import MISS, twins
@@ -55,7 +56,8 @@ def counted_in(request, monkeypatch):
         monkeypatch.setattr(ranking, "IN_BLOCKS", 4)
         for module in (ranking, counting):
             monkeypatch.setattr(module, "BLOCK", 8)
-        monkeypatch.setattr(counting, "_ITEM_MULTIPLE", 4)
+        for module in (columns, counting):
+            monkeypatch.setattr(module, "LANE", 4)
 
 
 @pytest.mark.usefixtures("counted_in")

@@ -103,3 +103,12 @@ def test_communication(command: Command, tmp_path: pathlib.Path) -> None:
 def test_communication_wants_phases_and_devices(command: Command, flag: str, message: str) -> None:
     refused = command("benchmarks.communication", flag)
     assert refused.returncode == 1 and message in refused.stderr
+
+
+def test_saving(command: Command, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "saving.json"
+    done = command("benchmarks.saving", "--items=300", "--dim=5", "--rounds=3", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert result["bytes"] == 2 * 4 * 300 * 5 * 4
+    assert 0 < result["still_s"] <= result["whole_s"] and 0 < result["share"] <= 1

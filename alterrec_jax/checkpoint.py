@@ -131,7 +131,7 @@ class CheckpointStore:
         Raises:
           UserError: there are checkpoints, and none of them is intact.
         """
-        numbers = self._numbers()
+        numbers = hosts.of_first(self._numbers())
         for number in numbers:
             try:
                 with _without_late_callbacks():
@@ -139,7 +139,7 @@ class CheckpointStore:
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
-                if self._numbers() != numbers:
+                if hosts.of_first(self._numbers()) != numbers:
                     return self.restore_newest(state, best)
                 say(f"checkpoint {self._folder / str(number)} is damaged and is passed over: {_reason(error)}")
         if numbers:
@@ -170,7 +170,7 @@ class CheckpointStore:
 
     def restore(self, number: int, state: Any, best: Any) -> Checkpoint:
         """One checkpoint; arguments as of `restore_newest`. A ValueError, or another of orbax's, if it is damaged."""
-        meta = self._manager.restore(number, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        meta = self._read(number, ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         if not isinstance(meta, dict) or "digests" not in meta:
             raise ValueError("its record cannot be read")
         expected = meta["digests"].pop("meta", None)

@@ -22,6 +22,7 @@ from alterrec_jax.errors import UserError
 _HEARTBEAT_SECONDS = 30  # after which a process that is not heard of is dead
 _FINDING_SECONDS = 300
 _MESSAGE_BYTES = 2048
+_NUMBERS = 1000
 
 
 def is_first() -> bool:
@@ -50,6 +51,8 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
         return
     if not found and None in given:
         raise UserError("--coordinator, --processes and --process belong together; --cluster finds all three")
+    # It would swallow SIGTERM, of which `signals` and the system make more.
+    jax.config.update("jax_enable_preemption_service", False)
     if number == 0:
         progress.say(f"waiting for {processes} processes at {coordinator}, at most {_FINDING_SECONDS} s")
     try:
@@ -68,22 +71,25 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
     faulthandler.disable()
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         # Whoever left in peace would wait for the others, who wait for it.
         _end(error)
     jax.distributed.shutdown()
 
 
-def _end(error: Exception) -> None:
+def _end(error: Exception | KeyboardInterrupt) -> None:
     """Tells why this process cannot go on, and ends it."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | OSError):
         print(error_line(str(error)), file=sys.stderr)
-    elif isinstance(error, jax.errors.JaxRuntimeError):
+    elif isinstance(error, KeyboardInterrupt):
+        print(error_line("interrupted"), file=sys.stderr)
+    elif isinstance(error, jax.errors.JaxRuntimeError):  # out of memory, say, or without the others
         reason = str(error).splitlines()[0][:200]
-        lost = f"process {jax.process_index()} has lost the others ({reason}); start all of them again to continue"
-        print(error_line(lost), file=sys.stderr)
+        said = f"process {jax.process_index()} cannot go on ({reason}); if it lost another one, start all of them again"
+        print(error_line(said), file=sys.stderr)
     else:
         traceback.print_exception(error)
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_ERROR)
 
@@ -94,6 +100,15 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
         return flags
     everywhere = multihost_utils.process_allgather(np.array(flags))
     return tuple(bool(flag) for flag in np.any(everywhere, axis=0))
+
+
+def of_first(numbers: list[int]) -> list[int]:
+    """What the first process has found, at most a thousand numbers of 31 bits; all processes must ask together."""
+    if jax.process_count() == 1:
+        return numbers
+    told = np.full(_NUMBERS, -1, np.int32)
+    told[: min(len(numbers), _NUMBERS)] = numbers[:_NUMBERS]
+    return [int(number) for number in multihost_utils.broadcast_one_to_all(told) if number >= 0]
 
 
 def in_first(action: Callable[[], object]) -> None:
@@ -109,7 +124,7 @@ def in_first(action: Callable[[], object]) -> None:
         except (UserError, OSError) as error:
             if jax.process_count() == 1:
                 raise
-            message = str(error)
+            message = str(error) or type(error).__name__
     if jax.process_count() == 1:
         return
     told = np.zeros(_MESSAGE_BYTES, np.uint8)

@@ -130,7 +130,7 @@ class SharedNegatives(NamedTuple):
         return cls(items, targets, jnp.any(items[None, :-1] == targets[:, None], axis=1))
 
     def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
-        """bool [prefix, size], as `Negatives.counts`; places behind the items count for nobody."""
+        """bool [prefix, size], as `Negatives.counts`; what lies behind the items, the loss leaves out."""
         place = first + start + jnp.arange(size, dtype=jnp.int32)
         drawn = jnp.take(self.items, place, mode="fill", fill_value=-1)
         wanted = (place < len(self.items) - 1)[None, :] | self.met[:, None]

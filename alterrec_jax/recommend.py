@@ -65,16 +65,17 @@ class Recommender:
             name: self.trained.encoder(name, new_vectors=self.new_vectors if name == "text" else None)
             for name in wanted
         }
-        self._columns = Columns.of(self._catalogue)
-        if self._columns.held > IN_BLOCKS:
-            self._columns = Columns.of(self._catalogue, BLOCK)
-        self._block = min(BLOCK, self._columns.width) if self._columns.held > IN_BLOCKS else self._columns.width
+        in_blocks = Columns.of(self._catalogue).held > IN_BLOCKS
+        self._columns = Columns.of(self._catalogue, *([BLOCK] if in_blocks else []))
+        self._block = BLOCK if in_blocks else self._columns.width
         of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
         if len(self.new_vectors):
             new = np.arange(self._catalogue, self._catalogue + len(self.new_vectors))
             self._new_table = lookup(of_catalogue["text"], mesh.put(new), mesh.EVERYWHERE)
-            # The new items' rows are not shared as the catalogue's are.
-            of_catalogue["text"] = self.trained.encoder("text").tables["text"]
+            if mesh.size(mesh.MODEL) == 1:
+                of_catalogue["text"] = of_catalogue["text"][: self._catalogue]
+            else:  # with new ones behind them, other items lie on a device than those of the ID table
+                of_catalogue["text"] = self.trained.encoder("text").tables["text"]
         self._tables = {name: padded_table(table, self._columns) for name, table in of_catalogue.items()}
         counts = np.zeros(self._columns.total, np.float32)
         counts[self._columns.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]

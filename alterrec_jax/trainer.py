@@ -32,6 +32,7 @@ from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY, mean_cross_entr
 from alterrec_jax.evaluation.protocol import Protocol, validate
 from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.models.alterrec import item_features
+from alterrec_jax.models.item_tables import placed_shapes
 from alterrec_jax.place import Place, check_same_run, record_of
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
@@ -106,6 +107,7 @@ class Trainer:
           UserError: the workdir is in use or holds something else, a loss is not finite, or the disk is full.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(stop_signals(self._stop))  # first, so that nothing here is ended half-way
             hosts.in_first(lambda: stack.enter_context(claimed(self._workdir)))
             kept = self._config.keep_checkpoints
             self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, kept=kept)))
@@ -116,33 +118,30 @@ class Trainer:
             tell = after_epoch or (lambda record: None)
             if self._log is not None:
                 stack.enter_context(contextlib.closing(self._log))
-            with stop_signals(self._stop):
-                for record in self._place.history:
-                    tell(record)
-                while not self._finished():
-                    self._epoch()
-                    if after_epoch is not None:  # whoever is told may read it; else the next epoch need not wait for it
-                        self._store.wait()
-                    tell(self._place.history[-1])
-                self._store.wait()  # where signals cannot end it half-way, as they could at the end of the block
+            for record in self._place.history:
+                tell(record)
+            while not self._finished():
+                self._epoch()
+                if after_epoch is not None:  # whoever is told may read it; else the next epoch need not wait for it
+                    self._store.wait()
+                tell(self._place.history[-1])
+            self._store.wait()
         assert self._place.best is not None
         return self._place.best
 
     def _begin_or_continue(self) -> None:
-        self._states = {
-            name: steps.init_state(
-                network, self._optimizers[name], self._features[name], self._key(_INIT, _INIT_COUNT[name])
-            )
-            for name, network in self._system.networks.items()
-        }
-        self._best = {name: _copy(state.params) for name, state in self._states.items()}
         self._place = Place()
         self._log: RunLog | None = None  # only the first process has one
         record = self._store.restore_newest(None, None)
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
             check_same_run(self._workdir, record.meta, self._config, self._dataset)
-        found = self._store.restore_newest(self._states, self._best)
-        if found is not None:
+        # By their shapes: fresh arrays beside those that are read would take the memory of a second run.
+        shapes = {name: placed_shapes(jax.eval_shape(begin)) for name, begin in self._beginnings().items()}
+        found = self._store.restore_newest(shapes, {name: state.params for name, state in shapes.items()})
+        if found is None:
+            self._states = {name: begin() for name, begin in self._beginnings().items()}
+            self._best = {name: _copy(state.params) for name, state in self._states.items()}
+        else:
             self._states, self._best = _copy(found.state), found.best
             self._place = Place(**found.meta["place"])
             self._store.forget_after(self._number())
@@ -163,6 +162,19 @@ class Trainer:
             )
         hosts.in_first(self._begin_logs)
         self._saved_at = time.monotonic()
+
+    def _beginnings(self) -> dict[str, Callable[[], steps.NetworkState]]:
+        """What makes each network as it begins."""
+        return {
+            name: functools.partial(
+                steps.init_state,
+                network,
+                self._optimizers[name],
+                self._features[name],
+                self._key(_INIT, _INIT_COUNT[name]),
+            )
+            for name, network in self._system.networks.items()
+        }
 
     def _begin_logs(self) -> None:
         self._log = RunLog(self._workdir, self._config, self._place.history)  # first: config.json tells whose this is

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -81,6 +82,8 @@ def _recommend() -> None:
 
 
 def _read_sessions(known: set[str]) -> Iterator[list[str]]:
+    if _INPUT.value == "-" and jax.process_count() > 1:
+        raise UserError("several processes cannot share standard input; name a file by --input")
     name = "standard input" if _INPUT.value == "-" else _INPUT.value
     try:
         text = sys.stdin.read() if _INPUT.value == "-" else pathlib.Path(_INPUT.value).read_text(encoding="utf-8")

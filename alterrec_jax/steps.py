@@ -4,6 +4,7 @@ A step sees both parameter sets by name: the state of the network that trains, w
 frozen peer, if the turn has one, which it only reads. They are made, and called, where the mesh is in use.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +20,7 @@ from alterrec_jax.data.batches import BatchGroup
 from alterrec_jax.errors import UserError
 from alterrec_jax.lookup import lookup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
-from alterrec_jax.models.item_tables import shardings
+from alterrec_jax.models.item_tables import placed_shapes, shardings
 from alterrec_jax.models.network import Network, PackedRows, Params, item_table
 from alterrec_jax.negatives import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
 from alterrec_jax.products import scores_of
@@ -96,13 +97,23 @@ def init_state(
     network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None, key: jax.Array
 ) -> NetworkState:
     """A fresh network."""
-
-    def init(key: jax.Array, features: jax.Array | None) -> NetworkState:
-        params = network.init(key, features)
-        return NetworkState(params, optimizer.init(params), Totals.zero())
-
     # In one program, so that no device ever holds more than its part of a table.
-    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, key, features)))(key, features)
+    placed = shardings(state_shapes(network, optimizer, features))
+    return jax.jit(functools.partial(_begin, network, optimizer), out_shardings=placed)(key, features)
+
+
+def state_shapes(network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None) -> NetworkState:
+    """The shapes of a network's arrays, and where they lie."""
+    begin = functools.partial(_begin, network, optimizer)
+    shapes: NetworkState = placed_shapes(jax.eval_shape(begin, jax.random.key(0), features))
+    return shapes
+
+
+def _begin(
+    network: Network, optimizer: optax.GradientTransformation, key: jax.Array, features: jax.Array | None
+) -> NetworkState:
+    params = network.init(key, features)
+    return NetworkState(params, optimizer.init(params), Totals.zero())
 
 
 def start_epoch(state: NetworkState) -> NetworkState:

@@ -32,7 +32,6 @@ from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY, mean_cross_entr
 from alterrec_jax.evaluation.protocol import Protocol, validate
 from alterrec_jax.evaluation.targets import Targets
 from alterrec_jax.models.alterrec import item_features
-from alterrec_jax.models.item_tables import placed_shapes
 from alterrec_jax.place import Place, check_same_run, record_of
 from alterrec_jax.progress import progress, say
 from alterrec_jax.run_log import RunLog
@@ -136,10 +135,19 @@ class Trainer:
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
             check_same_run(self._workdir, record.meta, self._config, self._dataset)
         # By their shapes: fresh arrays beside those that are read would take the memory of a second run.
-        shapes = {name: placed_shapes(jax.eval_shape(begin)) for name, begin in self._beginnings().items()}
+        networks = self._system.networks
+        shapes = {
+            name: steps.state_shapes(network, self._optimizers[name], self._features[name])
+            for name, network in networks.items()
+        }
         found = self._store.restore_newest(shapes, {name: state.params for name, state in shapes.items()})
         if found is None:
-            self._states = {name: begin() for name, begin in self._beginnings().items()}
+            self._states = {
+                name: steps.init_state(
+                    network, self._optimizers[name], self._features[name], self._key(_INIT, _INIT_COUNT[name])
+                )
+                for name, network in networks.items()
+            }
             self._best = {name: _copy(state.params) for name, state in self._states.items()}
         else:
             self._states, self._best = _copy(found.state), found.best
@@ -162,19 +170,6 @@ class Trainer:
             )
         hosts.in_first(self._begin_logs)
         self._saved_at = time.monotonic()
-
-    def _beginnings(self) -> dict[str, Callable[[], steps.NetworkState]]:
-        """What makes each network as it begins."""
-        return {
-            name: functools.partial(
-                steps.init_state,
-                network,
-                self._optimizers[name],
-                self._features[name],
-                self._key(_INIT, _INIT_COUNT[name]),
-            )
-            for name, network in self._system.networks.items()
-        }
 
     def _begin_logs(self) -> None:
         self._log = RunLog(self._workdir, self._config, self._place.history)  # first: config.json tells whose this is

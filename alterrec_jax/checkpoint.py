@@ -8,6 +8,7 @@ whether it is still intact.
 """
 
 import contextlib
+import gc
 import os
 import pathlib
 import shutil
@@ -212,11 +213,11 @@ class CheckpointStore:
 
 @contextlib.contextmanager
 def _without_late_callbacks() -> Iterator[None]:
-    """Keeps quiet what arrays that are still being read report to an event loop that a damaged one has closed."""
+    """Keeps quiet the reads that a damaged array has ended: they report to a closed event loop, or when collected."""
     told = sys.unraisablehook
 
     def tell(event: "sys.UnraisableHookArgs") -> None:
-        if "Event loop is closed" not in str(event.exc_value):
+        if not any(said in str(event.exc_value) for said in ("Event loop is closed", "while reading array index")):
             told(event)
 
     sys.unraisablehook = tell
@@ -224,6 +225,7 @@ def _without_late_callbacks() -> Iterator[None]:
         yield
     except Exception:
         time.sleep(_LATE_SECONDS)
+        gc.collect()
         raise
     finally:
         sys.unraisablehook = told

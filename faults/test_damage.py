@@ -17,7 +17,8 @@ from faults.test_inputs import same_data
 from tests.entry_points.conftest import ROOT, SMALL, Command
 from tests.entry_points.test_interruption import last_state
 
-# Where one array of a checkpoint is damaged, orbax abandons the reads of the others; on a busy machine later than we wait.
+# Where one array of a checkpoint is damaged, orbax abandons the reads of the others: on a busy machine, later than we
+# wait.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 CHECKPOINTS = pathlib.Path("checkpoints")

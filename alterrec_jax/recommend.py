@@ -152,7 +152,7 @@ class Recommender:
     def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
         """int32 [session, place], what each session holds if that is to be left out; few widths occur."""
         longest = max(map(len, sessions)) if self.exclude_session_items else 0
-        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 0), NOTHING, np.int32)
+        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 1), NOTHING, np.int32)
         for row, session in zip(seen, sessions, strict=True):
             row[: min(longest, len(session))] = session[:longest]
         return seen

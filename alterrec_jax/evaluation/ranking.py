@@ -255,7 +255,8 @@ def _count_all(
 def _excluded(exclude: Sessions | None, part: Targets, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct items of each history, padded to `size` rows, and to a power of two in width: few shapes occur."""
     if exclude is None:
-        return np.zeros((size, 0), np.int32), np.zeros((size, 0), bool)
+        # Not of width 0: XLA for several devices of a CPU may crash on that (jax 0.11.2).
+        return np.zeros((size, 1), np.int32), np.zeros((size, 1), bool)
     longest = int(part.position.max(initial=1))
     ids, _ = histories(exclude, part, width=1 << (longest - 1).bit_length())
     ids = np.sort(ids, axis=1)  # item numbers are not negative, so what is missing, -1, goes first

@@ -12,7 +12,6 @@ first: item numbers 0 .. catalogue_size-1 can be recommended, the rest occur in 
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -275,4 +274,4 @@ def _flatten(sessions: pl.DataFrame) -> Sessions:
 
 def _fingerprint(hashes: Mapping[str, str], catalogue_size: int) -> str:
     named = [catalogue_size, *(hashes[name] for name in (_ITEMS, _VECTORS, _SESSIONS))]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+    return files.json_digest(named)[:16]

@@ -6,7 +6,6 @@ Where every target stands in a run's rankings is kept as well: a figure whose ru
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import pathlib
 import threading
@@ -150,7 +149,7 @@ class Study:
     def _kept(self, what: str, split: str, rank: Ranker, since: float = 0.0) -> dict[str, Ranks]:
         """The rankings of `rank()`, or those that it gave before, but after the time `since`."""
         settings = [what, split, self.dataset.fingerprint, dataclasses.astuple(self.protocol)]
-        path = self.workdir / "ranks" / f"{_digest(settings)}.npz"
+        path = self.workdir / "ranks" / f"{files.json_digest(settings)[:12]}.npz"
         if (kept := _read_ranks(path, since)) is not None:
             return kept
         with files.alone(path.with_suffix(".lock")):  # processes that waited for one run would all rank it now
@@ -177,7 +176,8 @@ class Run:
         """Its folder, named after all that decides its numbers."""
         config = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in SAVING}
         name = f"{self.config.model}-{self.config.mining.negatives}-seed{self.config.seed}"
-        return self.study.workdir / "runs" / f"{name}-{_digest([config, self.study.dataset.fingerprint])}"
+        digest = files.json_digest([config, self.study.dataset.fingerprint])[:12]
+        return self.study.workdir / "runs" / f"{name}-{digest}"
 
     @property
     def main(self) -> str:
@@ -246,7 +246,3 @@ def _read_ranks(path: pathlib.Path, since: float) -> dict[str, Ranks] | None:
             with np.load(path, allow_pickle=False) as held:
                 return {name: Ranks(held[f"{name}/above"], held[f"{name}/equal"]) for name in held["names"].tolist()}
     return None
-
-
-def _digest(settings: Any) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -277,13 +277,13 @@ def compiled(step: Step) -> Step:
     """
     program: jax.stages.Compiled | None = None
 
-    def call(*arguments: Any) -> NetworkState:
+    def call(state: NetworkState, *others: Any) -> NetworkState:
         nonlocal program
-        if program is None:
-            placed = shardings(jax.eval_shape(step, *arguments))
-            program = jax.jit(step, donate_argnames="state", out_shardings=placed).lower(*arguments).compile()
+        if program is None:  # what comes out lies as what goes in
+            jitted = jax.jit(step, donate_argnames="state", out_shardings=shardings(state))
+            program = jitted.lower(state, *others).compile()
             give_back_freed_memory()
-        return program(*arguments)
+        return program(state, *others)
 
     return call
 

@@ -1,6 +1,8 @@
 """What all tests share: a strict JAX, and a small dataset folder."""
 
+import os
 import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,20 @@ from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_num_cpu_devices", 8)  # of which all but the tests of meshes use one
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests compile the same programs again and again, in processes of their own too: here the others find them."""
+    if not hasattr(config, "workerinput"):  # workers, and the commands that tests start, inherit the environment
+        programs = tempfile.TemporaryDirectory(prefix="programs-")
+        config.add_cleanup(programs.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)  # bytes; with a limit there is a lock as well
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        jax.config.update("jax_compilation_cache_dir", programs.name)
+        jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
 
 # Different primes, so that no swapped axis goes unnoticed.
 ITEMS, CATALOGUE, TEXT_WIDTH = 31, 29, 5

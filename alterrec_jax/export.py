@@ -16,6 +16,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import used_weights
 from alterrec_jax.models.network import PackedRows
 from alterrec_jax.products import scores_of
+from alterrec_jax.top_k import top_k
 from alterrec_jax.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -97,8 +98,7 @@ def top_items(
         if exclude_session_items:
             row = jax.lax.broadcasted_iota(jnp.int32, sessions.shape, 0)
             scores = scores.at[row, jnp.where(held, sessions, items)].set(-jnp.inf, mode="drop")
-        found, numbers = jax.lax.top_k(scores, k)
-        return found, numbers
+        return top_k(scores, k)
 
     return top
 

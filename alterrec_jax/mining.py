@@ -10,7 +10,6 @@ the best are the best of the devices' best.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 
 from alterrec_jax import mesh
 from alterrec_jax.products import scores_of, scores_of_table
+from alterrec_jax.top_k import top_k
 
 SELECTIONS = ("search", "top_k", "approx")
 """How the k-th best score is found: by counting ("search"), by `lax.top_k`, or by `lax.approx_max_k`, which is fast
@@ -89,26 +89,16 @@ def best_items(
       k: at most as many as there are scores.
       held: how many items each device holds; by default as many as there are scores.
       start: the first of them that has a score here.
-      approximately: whether to select by `lax.approx_max_k`.
+      approximately: as of `top_k`.
     """
     items = scores.shape[1]
-    select = jax.lax.approx_max_k if approximately else jax.lax.top_k
-    values, numbers = kept_apart(select(scores, min(k, items)))
+    values, numbers = top_k(scores, min(k, items), approximately)
     numbers = numbers + start + mesh.first_of(items if held is None else held, mesh.MODEL)
     if mesh.size(mesh.MODEL) == 1:
         return values, numbers
     numbers = mesh.gathered(numbers, mesh.MODEL, 1)
-    values, place = kept_apart(jax.lax.top_k(mesh.gathered(values, mesh.MODEL, 1), k))
+    values, place = top_k(mesh.gathered(values, mesh.MODEL, 1), k)
     return values, jnp.take_along_axis(numbers, place, axis=1)
-
-
-def kept_apart(selected: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-    """What `lax.top_k` returns, behind barriers: without them XLA may push what follows into the selection, and fall
-    back to sorting whole rows.
-
-    They have a barrier each: over one for both, XLA for several devices of a CPU may abort (jax 0.10.2).
-    """
-    return tuple(jax.lax.optimization_barrier(part) for part in selected)
 
 
 def peer_window(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
+from alterrec_jax.data.batches import rows_of_batch
 from alterrec_jax.data.dataset import Sessions
 
 TEXT_WIDTH = 384
@@ -14,7 +15,7 @@ TEXT_WIDTH = 384
 
 def sessions(items: int, positions: int, length: int) -> Sessions:
     """Random training sessions that fill as many rows of `length` positions as come nearest to `positions`."""
-    random, rows = np.random.default_rng(0), max(round(positions / length), 1)
+    random, rows = np.random.default_rng(0), rows_of_batch(positions, length)
     return Sessions(
         items=random.integers(0, items, rows * (length + 1)).astype(np.int32),
         offsets=np.arange(rows + 1, dtype=np.int64) * (length + 1),

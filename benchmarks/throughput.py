@@ -18,7 +18,7 @@ from absl import flags
 from alterrec_jax import cli, files, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
-from alterrec_jax.data.batches import BatchGroup, TrainBatches
+from alterrec_jax.data.batches import BatchGroup, TrainBatches, rows_of_batch
 from alterrec_jax.data.dataset import Sessions, load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import build_networks
@@ -119,7 +119,7 @@ def _data(config: AlterRecConfig) -> tuple[Sessions, jax.Array]:
     """Training sessions, and the text vectors of their catalogue in the precision of products."""
     folder, items = _DATA_DIR.value, _ITEMS.value
     if folder is None and items is not None:
-        of_batch = max(round(config.batch_prefixes / config.max_length), 1) * config.max_length
+        of_batch = rows_of_batch(config.batch_prefixes, config.max_length) * config.max_length
         return made.sessions(items, 4 * of_batch, config.max_length), made.text_vectors(items, config.precision)
     if folder is None or items is not None:
         raise UserError("give either --data_dir, a dataset folder, or --items, for random sessions of so many items")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from alterrec_jax import mesh, mining, steps
 from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.data.batches import rows_of_batch
 from alterrec_jax.mesh import AXES, DATA, MODEL
 from alterrec_jax.models import item_tables
 from alterrec_jax.models.alterrec import build_networks
@@ -88,25 +89,20 @@ def compiled_step(turn: Turn, config: AlterRecConfig, items: int) -> jax.stages.
     optimizer = steps.make_optimizer(config.id if turn.network == "id" else config.text, 1)
     window = (config.mining.k1, min(config.mining.k2, items))
     step = steps.make_step(turn, networks, optimizer, config.mining, window)
-
-    def state(key: jax.Array, features: Any) -> steps.NetworkState:
-        params = networks[turn.network].init(key, features)
-        return steps.NetworkState(params, optimizer.init(params), steps.Totals.zero())
-
     key, features = _shape((), jax.random.key(0).dtype, mesh.EVERYWHERE), _features(items)
     peer = None
     if turn.peer:
         network = networks[turn.peer]
-        params = _placed(jax.eval_shape(network.init, key, features[turn.peer]))
+        params = item_tables.placed_shapes(jax.eval_shape(network.init, key, features[turn.peer]))
         made = jax.eval_shape(network.item_embeddings, params, features[turn.peer])
         table: Any = _shape(made.shape, made.dtype, mesh.BY_ITEM)
         peer = steps.FrozenPeer(params, table)
     batch = (_rows(config), config.max_length)
     rows = PackedRows(*(_shape(batch, dtype, mesh.BY_ROW) for dtype in (*4 * (jnp.int32,), jnp.bool_)))
     of_network = features[turn.network]
-    arguments = (_placed(jax.eval_shape(state, key, of_network)), peer, of_network, rows, key)
-    placed = steps.shardings(jax.eval_shape(step, *arguments))
-    return jax.jit(step, donate_argnames="state", out_shardings=placed).lower(*arguments).compile()
+    state = steps.state_shapes(networks[turn.network], optimizer, of_network)
+    jitted = jax.jit(step, donate_argnames="state", out_shardings=item_tables.shardings(state))
+    return jitted.lower(state, peer, of_network, rows, key).compile()
 
 
 def sizes_of(turn: Turn, config: AlterRecConfig, items: int) -> Sizes:
@@ -291,7 +287,7 @@ def operations(turn: Turn, sizes: Sizes, config: AlterRecConfig) -> int:
 
 def _rows(config: AlterRecConfig) -> int:
     """Rows of a batch, as many as the devices of `data` share alike."""
-    return mesh.padded(max(round(config.batch_prefixes / config.max_length), 1), DATA)
+    return mesh.padded(rows_of_batch(config.batch_prefixes, config.max_length), DATA)
 
 
 def _features(items: int) -> dict[str, Any]:
@@ -308,10 +304,3 @@ def _counted(network: Network, features: Any) -> dict[str, int]:
 
 def _shape(shape: tuple[int, ...], dtype: Any, spec: jax.sharding.PartitionSpec) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.sharding(spec))
-
-
-def _placed(tree: Any) -> Any:
-    """A tree of shapes, with where `steps.shardings` puts them."""
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree, steps.shardings(tree)
-    )

@@ -15,6 +15,11 @@ from alterrec_jax.models.network import PackedRows
 _GROUP_BYTES = 2**26  # of batches that are put on a device together
 
 
+def rows_of_batch(batch_prefixes: int, max_length: int) -> int:
+    """How many rows of `max_length` positions hold about so many prefixes; at least one."""
+    return max(round(batch_prefixes / max_length), 1)
+
+
 class BatchGroup(NamedTuple):
     """Consecutive batches of an epoch, to be put on a device together.
 
@@ -46,7 +51,7 @@ class TrainBatches:
         )
         self._lengths = self._windows.stop - self._windows.start
         self._plan = plan_rows(self._lengths, max_length)
-        self.rows = max(round(batch_prefixes / max_length), 1)
+        self.rows = rows_of_batch(batch_prefixes, max_length)
         self.steps_per_epoch = -(-self._plan.rows // self.rows)
         self.prefixes = int(np.sum(self._windows.stop - self._windows.scored))
         self.fill = float(self._lengths.sum() / max(self.steps_per_epoch * self.rows * max_length, 1))

@@ -13,16 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax import mesh
-from alterrec_jax.columns import Columns, padded_table
+from alterrec_jax.columns import LANE, Columns, padded_table
 from alterrec_jax.encode import Prefixes
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.counting import BLOCK
 from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
 from alterrec_jax.lookup import lookup
-from alterrec_jax.top_items import NOTHING, Best, Sought, block_of, new_item_scores, whole, with_block, without
+from alterrec_jax.products import scores_of
+from alterrec_jax.top_items import NOTHING, Best, Sought, block_of, whole, with_block, without
 from alterrec_jax.trained import Trained
 
 _SESSIONS_AT_ONCE = 64
+
+# Compiled apart: together with what cuts off columns, fewer might be multiplied.
+_new_item_scores = jax.jit(scores_of)
 
 
 class Recommendation(NamedTuple):
@@ -71,7 +75,8 @@ class Recommender:
         of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
         if len(self.new_vectors):
             new = np.arange(self._catalogue, self._catalogue + len(self.new_vectors))
-            self._new_table = lookup(of_catalogue["text"], mesh.put(new), mesh.EVERYWHERE)
+            padded = np.pad(new, (0, -len(new) % LANE))  # the padding's scores are cut off
+            self._new_table = lookup(of_catalogue["text"], mesh.put(padded), mesh.EVERYWHERE)
             if mesh.size(mesh.MODEL) == 1:
                 of_catalogue["text"] = of_catalogue["text"][: self._catalogue]
             else:  # with new ones behind them, other items lie on a device than those of the ID table
@@ -141,7 +146,7 @@ class Recommender:
         new = len(self.new_vectors)
         if not new:
             return mesh.put(np.zeros((len(seen), 0), np.float32), mesh.BY_ROW)
-        scores = new_item_scores(queries["text"], self._new_table)
+        scores = _new_item_scores(queries["text"], self._new_table)[:, :new]
         beyond = jnp.where((seen >= self._catalogue) & (seen < NOTHING), seen - self._catalogue, NOTHING)
         return jnp.where(known, without(scores, beyond), -jnp.inf)
 

@@ -11,7 +11,6 @@ from alterrec_jax import mesh
 from alterrec_jax.blocks import stretch
 from alterrec_jax.columns import Columns
 from alterrec_jax.mining import best_items
-from alterrec_jax.products import scores_of
 
 NOTHING = np.iinfo(np.int32).max  # no item has this number
 
@@ -126,12 +125,6 @@ def _stretch(table: jax.Array, start: jax.Array | int, *, size: int) -> jax.Arra
     of_device = mesh.sharded(functools.partial(stretch, size=size), (mesh.BY_ITEM, mesh.EVERYWHERE), mesh.BY_ITEM)
     block: jax.Array = of_device(table, start)
     return block
-
-
-@jax.jit
-def new_item_scores(queries: jax.Array, table: jax.Array) -> jax.Array:
-    """float32 [session, new item], the dot products with a table that every device holds."""
-    return scores_of(queries, table.astype(jnp.float32))
 
 
 @jax.jit

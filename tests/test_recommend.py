@@ -137,6 +137,20 @@ def test_items_are_ranked_as_they_are_evaluated(trained: Trained, alpha: float) 
         assert ranks.equal[row * CATALOGUE + 3] == 1 + CATALOGUE - 20
 
 
+@pytest.mark.parametrize("new", [5, 61, 131, 4097, 4099])
+@pytest.mark.parametrize("dim", [61, 121])
+def test_new_items_that_are_alike_tie(dataset: Dataset, dim: int, new: int) -> None:
+    """In every bit, wherever they stand: in an odd number of columns the last ones may be added up otherwise."""
+    one = random_model(dataclasses.replace(CONFIG, text=dataclasses.replace(CONFIG.text, dim=dim)), dataset)
+    vectors = np.random.default_rng(new).normal(size=(new, TEXT_WIDTH)).astype(np.float32)
+    vectors[::2] = vectors[0]
+    recommender = Recommender(one, vectors, False)
+    for session, found in zip(SESSIONS, recommender(SESSIONS, CATALOGUE + new), strict=True):
+        scores = {one.item - CATALOGUE: one.score for one in found if one.item >= CATALOGUE}
+        assert len(scores) == (new if session else 0)
+        assert len({scores[item] for item in range(0, new, 2) if session}) <= 1
+
+
 def test_no_sessions_give_no_recommendations(trained: Trained) -> None:
     assert list(Recommender(trained, new_vectors(), False)([], 5)) == []
 

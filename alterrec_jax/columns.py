@@ -28,10 +28,10 @@ class Columns(NamedTuple):
     width: int
 
     @classmethod
-    def of(cls, catalogue: int, multiple: int = 0) -> "Columns":
-        """For so many items, each device's columns a multiple of some number (of 128 by default)."""
+    def of(cls, catalogue: int, multiple: int = LANE) -> "Columns":
+        """For so many items, each device's columns a multiple of some number."""
         held = mesh.padded(catalogue, mesh.MODEL) // mesh.size(mesh.MODEL)
-        return cls(held, held + -held % (multiple or LANE))
+        return cls(held, held + -held % multiple)
 
     @property
     def total(self) -> int:

@@ -70,7 +70,7 @@ class Recommender:
             for name in wanted
         }
         in_blocks = Columns.of(self._catalogue).held > IN_BLOCKS
-        self._columns = Columns.of(self._catalogue, *([BLOCK] if in_blocks else []))
+        self._columns = Columns.of(self._catalogue, BLOCK if in_blocks else LANE)
         self._block = BLOCK if in_blocks else self._columns.width
         of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
         if len(self.new_vectors):
@@ -120,11 +120,16 @@ class Recommender:
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
         shape = mesh.padded(shape, mesh.DATA)
         padding = ((0, shape - len(sessions)), (0, 0))
-        queries = mesh.put({name: np.pad(query, padding) for name, query in encoded.items()}, mesh.BY_ROW)
-        seen = mesh.put(np.pad(self._seen(sessions), padding, constant_values=NOTHING), mesh.BY_ROW)
-        lengths_known = mesh.put(np.pad((lengths > 0)[:, None], padding), mesh.BY_ROW)
-        new_scores = self._new_scores(queries, seen, lengths_known)
-        known_to_main = mesh.put(np.pad((known > 0)[:, None], padding), mesh.BY_ROW)
+        queries, seen, known_to_text, known_to_main = mesh.put(
+            (
+                {name: np.pad(query, padding) for name, query in encoded.items()},
+                np.pad(self._seen(sessions), padding, constant_values=NOTHING),
+                np.pad(lengths[:, None] > 0, padding),
+                np.pad(known[:, None] > 0, padding),
+            ),
+            mesh.BY_ROW,
+        )
+        new_scores = self._new_scores(queries, seen, known_to_text)
         sought = Sought(seen, known_to_main, self._counts, new_scores)
         best = Best.nothing(shape, min(k, self._catalogue), len(self.new_vectors))
         for start in range(0, self._columns.width, self._block):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax import columns, mesh, recommend
+from alterrec_jax import mesh, recommend
 from alterrec_jax.columns import Columns
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.evaluation import counting, ranking
@@ -37,8 +37,7 @@ def scored_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.setattr(module, "IN_BLOCKS", 2)
         for module in (ranking, counting, recommend):
             monkeypatch.setattr(module, "BLOCK", 4)
-        for module in (columns, counting):
-            monkeypatch.setattr(module, "LANE", 4)
+        monkeypatch.setattr(counting, "LANE", 4)
 
 
 def assert_equal(found: dict[str, Ranks], wanted: dict[str, Ranks]) -> None:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from alterrec_jax import columns
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import counting, ranking
 from alterrec_jax.evaluation.counting import MISS, twins
@@ -56,8 +55,7 @@ def counted_in(request, monkeypatch):
         monkeypatch.setattr(ranking, "IN_BLOCKS", 4)
         for module in (ranking, counting):
             monkeypatch.setattr(module, "BLOCK", 8)
-        for module in (columns, counting):
-            monkeypatch.setattr(module, "LANE", 4)
+        monkeypatch.setattr(counting, "LANE", 4)
 
 
 @pytest.mark.usefixtures("counted_in")

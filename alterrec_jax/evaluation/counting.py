@@ -9,7 +9,7 @@ On a mesh every device counts among its own items, and the counts are added up.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,12 +121,11 @@ def count_in_blocks(
     of = {name: queries[name] for name in tables}
     weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
     sought = _sought(of, tables, weights, same, columns.column(jnp.where(item < catalogue, item, 0)))
+    batch = _Batch(of, tables, weights, same, sought, excluded, where)
     nothing: Counts = mesh.put((*np.zeros((2, len(item)), np.int32), np.bool_(True)))
     total = dict.fromkeys(views, nothing)
     for start in range(0, columns.width, BLOCK):
-        total = _with_block(
-            total, of, tables, weights, same, sought, excluded, where, start, block=BLOCK, catalogue=catalogue
-        )
+        total = _with_block(total, batch, start, block=BLOCK, catalogue=catalogue)
     return _rid_of_misses(total, item, excluded, where, catalogue=catalogue)
 
 
@@ -141,6 +140,30 @@ def twins(tables: Sequence[Any]) -> np.ndarray:
 
 
 Weights = dict[str, dict[str, float]]
+
+
+class _Batch(NamedTuple):
+    """What the items are counted for, block by block.
+
+    Attributes:
+      queries, tables, same, excluded, where: as of `count_in_blocks`.
+      weights: of each view, those of its components.
+      sought: of each view, the scores of the targets, float32 [batch], and their twins, int32 [batch].
+    """
+
+    queries: Mapping[str, jax.Array]
+    tables: Mapping[str, jax.Array]
+    weights: Weights
+    same: Mapping[str, jax.Array]
+    sought: Mapping[str, tuple[jax.Array, jax.Array]]
+    excluded: jax.Array
+    where: jax.Array
+
+    @property
+    def specs(self) -> "_Batch":
+        """Where its arrays lie on the mesh."""
+        by_row, by_item = mesh.BY_ROW, mesh.BY_ITEM
+        return _Batch._make((by_row, by_item, mesh.EVERYWHERE, by_item, by_row, by_row, by_row))
 
 
 @jax.jit
@@ -175,53 +198,31 @@ def _rid_of_misses(
 
 @functools.partial(jax.jit, static_argnames=("block", "catalogue"))
 def _with_block(
-    total: dict[str, Counts],
-    queries: dict[str, jax.Array],
-    tables: dict[str, jax.Array],
-    weights: Weights,
-    same: Mapping[str, jax.Array],
-    sought: dict[str, tuple[jax.Array, jax.Array]],
-    excluded: jax.Array,
-    where: jax.Array,
-    start: jax.Array | int,
-    *,
-    block: int,
-    catalogue: int,
+    total: dict[str, Counts], batch: _Batch, start: jax.Array | int, *, block: int, catalogue: int
 ) -> dict[str, Counts]:
     """The counts so far, and those among the items in every device's columns from `start` on."""
     columns = Columns.of(catalogue, block)
 
-    def of_device(
-        queries: dict[str, jax.Array],
-        tables: dict[str, jax.Array],
-        weights: Weights,
-        same: Mapping[str, jax.Array],
-        sought: dict[str, tuple[jax.Array, jax.Array]],
-        excluded: jax.Array,
-        where: jax.Array,
-        start: jax.Array | int,
-    ) -> dict[str, Counts]:
+    def of_device(batch: _Batch, start: jax.Array | int) -> dict[str, Counts]:
         # The barrier: each product is made once and not again for every use.
         components = jax.lax.optimization_barrier(
-            {name: scores_of(query, stretch(tables[name], start, block)) for name, query in queries.items()}
+            {name: scores_of(query, stretch(batch.tables[name], start, block)) for name, query in batch.queries.items()}
         )
-        here, column = columns.here(excluded)
-        here &= where & (excluded < catalogue) & (column >= start) & (column < start + block)
+        here, column = columns.here(batch.excluded)
+        here &= batch.where & (batch.excluded < catalogue) & (column >= start) & (column < start + block)
         found = {}
-        for view, of_view in weights.items():
+        for view, weights in batch.weights.items():
             # And each sum once: what a column is counted as, it is taken away as.
-            scores = jax.lax.optimization_barrier(weighed(components, of_view))
-            target, twin = sought[view]
-            alike = stretch(same[view], start, block)[None, :] == twin[:, None]
+            scores = jax.lax.optimization_barrier(weighed(components, weights))
+            target, twin = batch.sought[view]
+            alike = stretch(batch.same[view], start, block)[None, :] == twin[:, None]
             higher, level = scores > target[:, None], scores == target[:, None]
             counted = columns.counted(start, block, catalogue)
             counts = _tally(scores, higher & ~alike, level | alike, counted, column - start, here)
             found[view] = _of_whole_batch(*counts)
         return found
 
-    by_row, by_item, everywhere = mesh.BY_ROW, mesh.BY_ITEM, mesh.EVERYWHERE
-    specs = (by_row, by_item, everywhere, by_item, by_row, by_row, by_row, everywhere)
-    found = mesh.sharded(of_device, specs, everywhere)(queries, tables, weights, same, sought, excluded, where, start)
+    found = mesh.sharded(of_device, (batch.specs, mesh.EVERYWHERE), mesh.EVERYWHERE)(batch, start)
     return {
         view: (above + found[view][0], equal + found[view][1], finite & found[view][2])
         for view, (above, equal, finite) in total.items()

@@ -53,14 +53,7 @@ class WindowNegatives(NamedTuple):
     @property
     def specs(self) -> "WindowNegatives":
         """As `Negatives.specs`."""
-        return WindowNegatives._make(
-            (
-                mesh.BY_ROW,
-                mesh.BY_ITEM,
-                mesh.BY_ROW,
-                mesh.BY_ROW,
-            )
-        )
+        return WindowNegatives._make((mesh.BY_ROW, mesh.BY_ITEM, mesh.BY_ROW, mesh.BY_ROW))
 
 
 class EveryOther(NamedTuple):
@@ -79,7 +72,7 @@ class EveryOther(NamedTuple):
     @property
     def specs(self) -> "EveryOther":
         """As `Negatives.specs`."""
-        return EveryOther._make([mesh.BY_ROW])
+        return EveryOther._make((mesh.BY_ROW,))
 
 
 class CountedNegatives(NamedTuple):
@@ -101,12 +94,7 @@ class CountedNegatives(NamedTuple):
     @property
     def specs(self) -> "CountedNegatives":
         """As `Negatives.specs`."""
-        return CountedNegatives._make(
-            (
-                mesh.BY_ROW_AND_ITEM,
-                mesh.BY_ROW,
-            )
-        )
+        return CountedNegatives._make((mesh.BY_ROW_AND_ITEM, mesh.BY_ROW))
 
 
 class SharedNegatives(NamedTuple):
@@ -139,13 +127,7 @@ class SharedNegatives(NamedTuple):
     @property
     def specs(self) -> "SharedNegatives":
         """As `Negatives.specs`."""
-        return SharedNegatives._make(
-            (
-                mesh.EVERYWHERE,
-                mesh.BY_ROW,
-                mesh.BY_ROW,
-            )
-        )
+        return SharedNegatives._make((mesh.EVERYWHERE, mesh.BY_ROW, mesh.BY_ROW))
 
 
 def _others(start: jax.Array | int, size: int, targets: jax.Array) -> jax.Array:

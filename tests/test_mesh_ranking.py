@@ -1,7 +1,7 @@
 """Ranks, cross-entropies and recommendations on meshes of eight virtual devices: those of one, exactly."""
 
 import dataclasses
-import re
+import itertools
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from alterrec_jax.models.item_tables import has_row_per_item
 from alterrec_jax.recommend import Recommendation, Recommender
 from alterrec_jax.systems import build_system
 from alterrec_jax.trained import Trained
+from benchmarks import collectives
 from tests.conftest import CATALOGUE
 from tests.evaluation.examples import random_sessions
 from tests.evaluation.test_ranking import batches
@@ -136,9 +137,6 @@ def test_no_device_gets_a_whole_row_of_scores() -> None:
         gone = jax.ShapeDtypeStruct((batch, 3), np.int32, sharding=mesh.sharding(mesh.BY_ROW))
         where = jax.ShapeDtypeStruct((batch, 3), np.bool_, sharding=mesh.sharding(mesh.BY_ROW))
         text = counting.count_ranks.lower(scores, item, gone, where, catalogue=items).compile().as_text()
-    shapes = re.findall(r"= (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\(", text)
+    shapes = [shape for one in collectives.read(text or "") for shape in one.shapes]
     assert shapes
-    sizes = [
-        int(number) for shape in shapes for number in re.findall(r"\d+", re.sub(r"\{[^}]*\}|[a-z]+\d+\[", "", shape))
-    ]
-    assert max(sizes, default=0) <= batch
+    assert max(itertools.chain(*shapes), default=0) <= batch

@@ -32,8 +32,6 @@ _EXCLUDE = flags.DEFINE_bool(
     "exclude_session_items", None, "Whether items of the session are no candidates; the run's own choice by default."
 )
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples of the sessions for the 95% intervals.")
-
-
 devices.define()
 
 

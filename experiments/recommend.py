@@ -45,8 +45,6 @@ _CACHE_DIR = flags.DEFINE_string("cache_dir", DEFAULT_CACHE_DIR, CACHE_DIR_HELP)
 _EXCLUDE = flags.DEFINE_bool(
     "exclude_session_items", None, "Whether to leave out what the session holds; the run's own choice by default."
 )
-
-
 devices.define()
 
 

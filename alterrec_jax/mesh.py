@@ -39,7 +39,7 @@ def make_mesh(words: str = "", devices: Sequence[jax.Device] | None = None) -> M
       UserError: the words name no mesh, or one of more or fewer devices than there are.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = dict.fromkeys(AXES, 1) | (_sizes(words) if words else {DATA: len(devices)})
+    sizes = dict.fromkeys(AXES, 1) | (named_sizes(words) if words else {DATA: len(devices)})
     if math.prod(sizes.values()) != len(devices):
         raise UserError(
             f"--mesh={words} takes {math.prod(sizes.values())} devices, but there are {len(devices)}; change it, or "
@@ -48,7 +48,12 @@ def make_mesh(words: str = "", devices: Sequence[jax.Device] | None = None) -> M
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
-def _sizes(words: str) -> dict[str, int]:
+def named_sizes(words: str) -> dict[str, int]:
+    """How many devices some words want along each axis that they name; "data:4,model:2" wants 4 and 2.
+
+    Raises:
+      UserError: the words name no mesh.
+    """
     sizes: dict[str, int] = {}
     for word in words.split(","):
         axis, _, size = word.strip().partition(":")

@@ -7,7 +7,6 @@ Times are predictions from the rates that the flags state. They know collectives
 
 import dataclasses
 import math
-import re
 from typing import Any
 
 import jax
@@ -51,7 +50,7 @@ def main() -> int:
     if unknown:
         raise UserError(f"--phases: there is no {unknown[0]}; there are {', '.join(TURNS)}")
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", math.prod(map(int, re.findall(r":(\d+)", _MESH.value))) or 1)
+    jax.config.update("jax_num_cpu_devices", math.prod(mesh.named_sizes(_MESH.value).values()))
     shared: dict[str, Any] = {"dim": _DIM.value, "layers": _LAYERS.value, "heads": 1}
     config = AlterRecConfig(
         batch_prefixes=_BATCH.value,

@@ -43,7 +43,7 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
       found: whether these are to be found in the environment of a cluster's job (Slurm, Open MPI, Kubernetes, TPU).
 
     Raises:
-      UserError: the arguments do not belong together, or the others are not there.
+      UserError: the arguments do not belong together, there is no such job, or the others are not there.
     """
     given = (coordinator, processes, number)
     if not found and given == (None, None, None):
@@ -51,6 +51,8 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
         return
     if not found and None in given:
         raise UserError("--coordinator, --processes and --process belong together; --cluster finds all three")
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
+        raise UserError(f"--coordinator={coordinator} names no port; write HOST:PORT")
     # It would swallow SIGTERM, of which `signals` and the system make more.
     jax.config.update("jax_enable_preemption_service", False)
     if number == 0:
@@ -64,7 +66,13 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
             initialization_timeout=_FINDING_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the processes of this run do not find each other: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        if found and isinstance(error, ValueError):  # something is missing, or does not belong together
+            raise UserError(
+                f"--cluster finds no job of Slurm, Open MPI, Kubernetes or Cloud TPU here ({reason.rstrip('.')}); "
+                "start the command within one, or name the processes by --coordinator, --processes and --process"
+            ) from None
+        raise UserError(f"the processes of this run do not find each other: {reason}") from None
     if not is_first():
         progress.be_silent()
     # Where another process dies, JAX ends this one with a message: a list of what its threads did would hide that.

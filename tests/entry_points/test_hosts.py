@@ -128,10 +128,13 @@ def test_flags_that_do_not_belong_together_are_refused(
     flags = (*RUN, f"--data_dir={dataset}", f"--workdir={tmp_path / 'run'}")
     for wrong, said in (
         (("--processes=2",), "belong together"),
+        (("--cluster",), "within one, or name the processes by --coordinator"),
+        (("--coordinator=localhost", "--processes=1", "--process=0"), "--coordinator=localhost names no port"),
         (("--mesh=data:3",), "--mesh=data:3 takes 3 devices, but there are 1"),
         (("--mesh=rows:1",), "--mesh=rows:1 is no mesh"),
         (("--mesh=data:1,data:1",), "is no mesh"),
     ):
         done = command("experiments.train", *flags, *wrong)
         assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert done.stderr.count("error: ") == 1, done.stderr
         assert not (tmp_path / "run").exists()

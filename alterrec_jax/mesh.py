@@ -78,6 +78,12 @@ def devices() -> int:
     return math.prod(size(axis) for axis in AXES)
 
 
+def platform() -> str:
+    """The kind of the mesh's devices, or without a mesh of JAX's own: "cpu", "gpu" or "tpu"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else str(device.platform)
+
+
 def padded(count: int, axis: str) -> int:
     """The next multiple of an axis' devices: so many rows or items all of them can share alike."""
     return count + -count % size(axis)

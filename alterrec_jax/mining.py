@@ -24,7 +24,7 @@ SELECTIONS = ("search", "top_k", "approx")
 on TPU and misses some of the best."""
 
 HELD = 2**26  # scores of a batch that may be held at once: 256 MiB in float32, and about three times that in a step
-_PIECE = 2**23  # scores of the prefixes that are mined together where all are too many
+_PIECE = 2**23  # scores of the prefixes that a CPU mines together where all are too many
 _FEW = 64  # rows of which no part is worth going on alone
 _WRITTEN_OUT = 3  # rounds before the loop; five and more took longer
 _SAMPLED, _RUN, _RUNS = 16, 64, 4  # of so many runs of so many items one is looked at first, of as many runs or more
@@ -151,9 +151,10 @@ def prefixes_at_once(items: int, devices: int) -> int:
     """How many prefixes are mined together where all of them have too many scores for a device's so many items.
 
     A few, whose scores stay in a processor's cache. But devices that share the items search together, and every piece
-    costs them rounds of their own: there, as many as can be held.
+    costs them rounds of their own; and accelerators read the whole table for every piece: there, as many as can be
+    held.
     """
-    return max((_PIECE if devices == 1 else HELD) // items, 1)
+    return max((_PIECE if devices == 1 and mesh.platform() == "cpu" else HELD) // items, 1)
 
 
 def _halfway(scores: jax.Array, border: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax import mesh
 from alterrec_jax.blocks import block_at, stretch
 
 PRECISIONS = ("float32", "bfloat16")
@@ -29,9 +30,9 @@ def scores_of(queries: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def scores_of_table(queries: jax.Array, table: jax.Array) -> jax.Array:
-    """`scores_of` a table of any length, made from one block of its rows after another."""
+    """`scores_of` a table of any length, on a CPU made from one block of its rows after another."""
     block = min(_ITEMS_AT_ONCE, len(table))
-    if block == len(table):
+    if block == len(table) or mesh.platform() != "cpu":
         return scores_of(queries, table)
 
     def write(number: jax.Array, scores: jax.Array) -> jax.Array:

@@ -104,8 +104,8 @@ def init_state(
 
 def state_shapes(network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None) -> NetworkState:
     """The shapes of a network's arrays, and where they lie."""
-    begin = functools.partial(_begin, network, optimizer)
-    shapes: NetworkState = placed_shapes(jax.eval_shape(begin, jax.random.key(0), features))
+    key = jax.eval_shape(jax.random.key, 0)
+    shapes: NetworkState = placed_shapes(jax.eval_shape(functools.partial(_begin, network, optimizer), key, features))
     return shapes
 
 

@@ -13,25 +13,21 @@ import jax
 from absl import flags
 
 from alterrec_jax import cli, files, mesh
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError
 from alterrec_jax.mesh import AXES
 from alterrec_jax.progress import progress
 from alterrec_jax.schedule import Turn
 from alterrec_jax.text_table import aligned
-from benchmarks import collectives
-from benchmarks.traffic import TURNS, Traffic, compiled_step, formula, operations, sizes_of, traffic_of
+from benchmarks import collectives, settings
+from benchmarks.programs import TURNS, compiled_step
+from benchmarks.traffic import Traffic, formula, operations, sizes_of, traffic_of
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the tables are printed.")
 _MESH = flags.DEFINE_string("mesh", "data:4,model:2", "Devices along each axis.")
 _ITEMS = flags.DEFINE_integer("items", 100_000, "Items of the catalogue.", lower_bound=100)
 _PHASES = flags.DEFINE_list("phases", list(TURNS), "Which steps, separated by commas.")
-_BATCH = flags.DEFINE_integer("batch_prefixes", 512, "Prefixes a step, of all devices.", lower_bound=1)
-_LENGTH = flags.DEFINE_integer("max_length", 50, "Items of a session that an encoder sees.", lower_bound=1)
-_DIM = flags.DEFINE_integer("dim", 64, "Width of both networks.", lower_bound=1)
-_LAYERS = flags.DEFINE_integer("layers", 1, "Transformer layers of both networks.", lower_bound=1)
-_K1 = flags.DEFINE_integer("k1", 20, "First rank of the window.", lower_bound=0)
-_K2 = flags.DEFINE_integer("k2", 20_000, "One past its last rank.", lower_bound=1)
+settings.define(dim=64, layers=1, batch_prefixes=512, k2=20_000)
 _ROUNDS = flags.DEFINE_integer(
     "rounds",
     20,
@@ -51,14 +47,7 @@ def main() -> int:
         raise UserError(f"--phases: there is no {unknown[0]}; there are {', '.join(TURNS)}")
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", math.prod(mesh.named_sizes(_MESH.value).values()))
-    shared: dict[str, Any] = {"dim": _DIM.value, "layers": _LAYERS.value, "heads": 1}
-    config = AlterRecConfig(
-        batch_prefixes=_BATCH.value,
-        max_length=_LENGTH.value,
-        id=NetworkConfig(**shared),
-        text=TextNetworkConfig(**shared),
-        mining=MiningConfig(k1=_K1.value, k2=min(_K2.value, _ITEMS.value), p=min(5, _K1.value)),
-    ).check()
+    config = settings.config(_ITEMS.value, heads=1)
     over = mesh.make_mesh(_MESH.value)
     if over.size == 1:
         raise UserError(f"--mesh={_MESH.value} has a single device, which sends nothing; name more")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from alterrec_jax import cli, files, steps
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
 from alterrec_jax.data.batches import BatchGroup, TrainBatches, rows_of_batch
 from alterrec_jax.data.dataset import Sessions, load_dataset
@@ -27,18 +27,13 @@ from alterrec_jax.progress import say
 from alterrec_jax.schedule import RANDOM, WINDOW, Turn
 from alterrec_jax.text_table import aligned
 from alterrec_jax.trainer import clip_window
-from benchmarks import made
+from benchmarks import made, settings
 from benchmarks.timing import seconds
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.")
 _ITEMS = flags.DEFINE_integer("items", None, "Without --data_dir: random sessions of so many items.", lower_bound=100)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
-_DIM = flags.DEFINE_integer("dim", 300, "Width of both networks.", lower_bound=1)
-_LAYERS = flags.DEFINE_integer("layers", 2, "Transformer layers of both networks.", lower_bound=1)
-_LENGTH = flags.DEFINE_integer("max_length", 50, "Items of a session that an encoder sees.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch_prefixes", 512, "Prefixes a step.", lower_bound=1)
-_K1 = flags.DEFINE_integer("k1", 20, "First rank of the window.", lower_bound=0)
-_K2 = flags.DEFINE_integer("k2", 6000, "One past its last rank.", lower_bound=1)
+settings.define(dim=300, layers=2, batch_prefixes=512, k2=6000)
 _PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of matrix products, the floor's among them.")
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 5, "The floor and every phase are timed in turn so often; ratios are medians.", lower_bound=1
@@ -52,15 +47,7 @@ Product = tuple[tuple[int, ...], tuple[int, ...]]
 def main() -> int:
     """Times, prints the table and writes the JSON."""
     keep_freed_memory()
-    shared: dict[str, Any] = {"dim": _DIM.value, "layers": _LAYERS.value, "dropout": 0.1}
-    config = AlterRecConfig(
-        batch_prefixes=_BATCH.value,
-        max_length=_LENGTH.value,
-        precision=_PRECISION.value,
-        id=NetworkConfig(**shared),
-        text=TextNetworkConfig(**shared, mlp_hidden=(_DIM.value,)),
-        mining=MiningConfig(k1=_K1.value, k2=_K2.value, p=min(5, _K1.value)),
-    ).check()
+    config = settings.config(precision=_PRECISION.value)
     sessions, vectors = _data(config)
     batches = TrainBatches(sessions, config.batch_prefixes, config.max_length)
     phases = make_phases(config, vectors, batches)
@@ -104,9 +91,10 @@ def main() -> int:
     print(aligned([["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor", "of the rate"], *rows]))
     device = jax.devices()[0]
     print(
-        f"{len(vectors):,} items, dim {_DIM.value}, {batches.rows} x {_LENGTH.value} positions a step "
-        f"({batches.fill:.1%} filled), ranks {_K1.value} to {_K2.value}, {device.platform} ({device.device_kind}), "
-        f"whose rate is that of a large {_PRECISION.value} product: {statistics.median(rates) / 1e12:.3g} TFLOP/s"
+        f"{len(vectors):,} items, dim {config.id.dim}, {batches.rows} x {config.max_length} positions a step "
+        f"({batches.fill:.1%} filled), ranks {config.mining.k1} to {config.mining.k2}, {device.platform} "
+        f"({device.device_kind}), whose rate is that of a large {_PRECISION.value} product: "
+        f"{statistics.median(rates) / 1e12:.3g} TFLOP/s"
     )
     if _OUTPUT.value:
         files.write_json(

@@ -1,37 +1,20 @@
-"""What a train step sends between the devices of a mesh: read from its compiled program, and by a formula.
-
-Nothing runs, and no array is made: catalogues and meshes of any size can be compiled for virtual CPU devices.
-"""
+"""What a train step sends between the devices of a mesh: read from its compiled program, and by a formula."""
 
 import itertools
 import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from alterrec_jax import mesh, mining, steps
+from alterrec_jax import mesh, mining
 from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.data.batches import rows_of_batch
 from alterrec_jax.mesh import AXES, DATA, MODEL
 from alterrec_jax.models import item_tables
 from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.models.network import Network, PackedRows
-from alterrec_jax.schedule import FULL, RANDOM, WINDOW, Turn
-from benchmarks import collectives
+from alterrec_jax.models.network import Network
+from alterrec_jax.schedule import RANDOM, WINDOW, Turn
+from benchmarks import collectives, programs
 from benchmarks.made import TEXT_WIDTH
-
-TURNS = {
-    str(turn): turn
-    for turn in (
-        Turn("id", RANDOM),
-        Turn("id", WINDOW, "text"),
-        Turn("text", RANDOM),
-        Turn("text", WINDOW, "id"),
-        Turn("id", FULL),
-    )
-}
-"""Every step of the alternation, and that of a network alone, by their names."""
 
 
 class Sizes(NamedTuple):
@@ -83,36 +66,14 @@ class Traffic(NamedTuple):
         return collectives.sent("all-reduce", reduced, devices) + collectives.sent("all-gather", gathered, devices)
 
 
-def compiled_step(turn: Turn, config: AlterRecConfig, items: int) -> jax.stages.Compiled:
-    """The program of a turn's step on the mesh in use."""
-    networks = build_networks(config, items)
-    optimizer = steps.make_optimizer(config.id if turn.network == "id" else config.text, 1)
-    window = (config.mining.k1, min(config.mining.k2, items))
-    step = steps.make_step(turn, networks, optimizer, config.mining, window)
-    key, features = _shape((), jax.random.key(0).dtype, mesh.EVERYWHERE), _features(items)
-    peer = None
-    if turn.peer:
-        network = networks[turn.peer]
-        params = item_tables.placed_shapes(jax.eval_shape(network.init, key, features[turn.peer]))
-        made = jax.eval_shape(network.item_embeddings, params, features[turn.peer])
-        table: Any = _shape(made.shape, made.dtype, mesh.BY_ITEM)
-        peer = steps.FrozenPeer(params, table)
-    batch = (_rows(config), config.max_length)
-    rows = PackedRows(*(_shape(batch, dtype, mesh.BY_ROW) for dtype in (*4 * (jnp.int32,), jnp.bool_)))
-    of_network = features[turn.network]
-    state = steps.state_shapes(networks[turn.network], optimizer, of_network)
-    jitted = jax.jit(step, donate_argnames="state", out_shardings=item_tables.shardings(state))
-    return jitted.lower(state, peer, of_network, rows, key).compile()
-
-
 def sizes_of(turn: Turn, config: AlterRecConfig, items: int) -> Sizes:
     """The sizes of a turn's step on the mesh in use."""
     networks, of, mined = build_networks(config, items), {"id": config.id, "text": config.text}, config.mining
-    own = _counted(networks[turn.network], _features(items)[turn.network])
+    own = _counted(networks[turn.network], programs.features_of(config, items)[turn.network])
     return Sizes(
         data=mesh.size(DATA),
         model=mesh.size(MODEL),
-        prefixes=_rows(config) * config.max_length,
+        prefixes=programs.rows_of_step(config) * config.max_length,
         items=items,
         dim=of[turn.network].dim,
         peer_dim=of[turn.peer].dim if turn.peer else 0,
@@ -285,22 +246,7 @@ def operations(turn: Turn, sizes: Sizes, config: AlterRecConfig) -> int:
     return 2 * count
 
 
-def _rows(config: AlterRecConfig) -> int:
-    """Rows of a batch, as many as the devices of `data` share alike."""
-    return mesh.padded(rows_of_batch(config.batch_prefixes, config.max_length), DATA)
-
-
-def _features(items: int) -> dict[str, Any]:
-    """What each network knows of the items, in shape."""
-    vectors = _shape((mesh.padded(items, MODEL), TEXT_WIDTH), jnp.float32, mesh.BY_ITEM)
-    return {"id": None, "text": vectors}
-
-
 def _counted(network: Network, features: Any) -> dict[str, int]:
     """How many parameters the parts of a network have."""
     params = jax.eval_shape(network.init, jax.random.key(0), features)
     return {part: sum(leaf.size for leaf in jax.tree.leaves(of_part)) for part, of_part in params.items()}
-
-
-def _shape(shape: tuple[int, ...], dtype: Any, spec: jax.sharding.PartitionSpec) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.sharding(spec))

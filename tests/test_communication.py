@@ -15,7 +15,8 @@ from alterrec_jax.mesh import AXES, DATA, MODEL
 from alterrec_jax.schedule import RANDOM
 from benchmarks import collectives
 from benchmarks.collectives import Collective
-from benchmarks.traffic import TURNS, Sizes, Traffic, compiled_step, formula, sizes_of, traffic_of
+from benchmarks.programs import TURNS, compiled_step
+from benchmarks.traffic import Sizes, Traffic, formula, sizes_of, traffic_of
 
 LENGTH = 7
 # Every axis of every array but those of items is shorter than what one of eight devices holds of 6,007 items: 751.

@@ -1,13 +1,18 @@
 """The benchmarks at a small size: that they run, and what they write."""
 
+import importlib.util
 import json
 import pathlib
+from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alterrec_jax.data.batches import TrainBatches
 from benchmarks import made
+from benchmarks.programs import row_sorts
 from tests.entry_points.conftest import Command
 
 PHASES = {f"{name}_{phase}" for name in ("id", "text") for phase in ("random", "window", "window_augmented")}
@@ -103,6 +108,35 @@ def test_communication(command: Command, tmp_path: pathlib.Path) -> None:
 def test_communication_wants_phases_and_devices(command: Command, flag: str, message: str) -> None:
     refused = command("benchmarks.communication", flag)
     assert refused.returncode == 1 and message in refused.stderr
+
+
+def test_steps_are_compiled_ahead(command: Command, tmp_path: pathlib.Path) -> None:
+    output, folder = tmp_path / "result.json", tmp_path / "programs"
+    sizes = ("--mesh=model:2", "--items=300", "--dim=8", "--layers=1", "--max_length=10", "--batch_prefixes=40")
+    done = command("benchmarks.ahead", *sizes, "--phases=id:window(text)", f"--output={output}", f"--programs={folder}")
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(output.read_text())["phases"].values()
+    # A device's half of X with its two moments and of the peer's table, and 300 text vectors at most besides.
+    assert 4 * 150 * 8 * 4 < result["arguments_bytes"] < 4 * 150 * 8 * 4 + 300 * 384 * 4
+    assert result["temporary_bytes"] > 0 and result["row_sorts"] == 0
+    assert "all-reduce" in (folder / "id_window_text.hlo").read_text()
+
+
+_has_cuda = pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is not None, reason="its compiler is here")
+
+
+@pytest.mark.parametrize("chip", [pytest.param("h200", marks=_has_cuda), "v9:2x2"])
+def test_a_chip_without_its_compiler_is_named_with_the_remedy(command: Command, chip: str) -> None:
+    refused = command("benchmarks.ahead", f"--chip={chip}")
+    assert refused.returncode == 1 and f"--chip={chip}" in refused.stderr and "pip install" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "sorts"),
+    [(lambda x: jnp.sort(x, axis=1), 1), (lambda x: jax.lax.top_k(x, 5), 0), (lambda x: jnp.sort(x[:, :9], axis=1), 0)],
+)
+def test_sorts_of_rows_are_counted(function: Callable[[jax.Array], object], sorts: int) -> None:
+    assert row_sorts(jax.jit(function).lower(jnp.zeros((8, 1000))).compile().as_text() or "") == sorts
 
 
 def test_saving(command: Command, tmp_path: pathlib.Path) -> None:

@@ -89,6 +89,9 @@ class MiningConfig:
     p: int = 5  # how many of them
     beta: float = 0.5  # weight of each
     selection: str = "search"  # how ranks are found: "search", "top_k" (reference), "approx" (fast on TPU, not exact)
+    gpu_kernels: bool = (
+        False  # where too many scores for memory come in blocks: by kernels for NVIDIA GPUs, in bfloat16
+    )
     hard_fraction: float = (
         1.0  # share of the window that is drawn; uniform negatives fill up the rest (released code: 0.5)
     )
@@ -168,6 +171,16 @@ class AlterRecConfig:
         _require(0 <= mining.beta < math.inf, "mining.beta", mining.beta, "at least 0 and finite")
         _choose(mining.selection, "mining.selection", *SELECTIONS)
         _require(0 < mining.hard_fraction <= 1, "mining.hard_fraction", mining.hard_fraction, "in (0, 1]")
+        if mining.gpu_kernels:
+            _require(
+                self.precision == "bfloat16",
+                "mining.gpu_kernels",
+                True,
+                "False, or precision 'bfloat16': in float32 a tile of scores does not fit a GPU's registers",
+            )
+            _require(
+                mining.hard_fraction == 1, "mining.gpu_kernels", True, "False where mining.hard_fraction is below 1"
+            )
         _require(schedule.m_random >= 0, "schedule.m_random", schedule.m_random, "at least 0")
         _require(schedule.m_gap >= 1, "schedule.m_gap", schedule.m_gap, "at least 1")
         _require(schedule.m_max >= 1, "schedule.m_max", schedule.m_max, "at least 1")

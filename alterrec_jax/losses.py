@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax import mesh
+from alterrec_jax import kernels, mesh
 from alterrec_jax.blocks import block_at, stretch
 from alterrec_jax.mining import HELD
-from alterrec_jax.negatives import Negatives
+from alterrec_jax.negatives import Negatives, WindowNegatives
 from alterrec_jax.products import product, scores_of
 
 _BLOCK = 2**22  # scores of a block, of which about four matrices are held at once
@@ -57,7 +57,12 @@ def _softplus_where(where: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def log_sum_exp(
-    queries: jax.Array, table: jax.Array, negatives: Negatives, candidates: int | None = None, block: int | None = None
+    queries: jax.Array,
+    table: jax.Array,
+    negatives: Negatives,
+    candidates: int | None = None,
+    block: int | None = None,
+    gpu_kernels: bool = False,
 ) -> jax.Array:
     """float32 [prefix]: the logarithm of the sum of exp(score) over each prefix's negatives.
 
@@ -68,6 +73,8 @@ def log_sum_exp(
       candidates: rows of the table; those behind them are padding, and never count. None: all.
       block: candidates that a device takes at a time; None chooses by the size of the batch and of the table. Values
         and gradients depend on it in the last bits only.
+      gpu_kernels: whether blocks are left to `kernels`, for negatives that are a window and a device's part of the table
+        of less than 2^31 numbers.
 
     Returns:
       minus infinity where a prefix has no negative; its gradient then is 0.
@@ -76,15 +83,19 @@ def log_sum_exp(
     if block is None:
         prefixes = len(queries) // mesh.size(mesh.DATA)
         block = held if prefixes * held <= HELD else max(_BLOCK // prefixes, 1)
-    way = _Way(min(block, held), None if candidates is None or candidates == len(table) else candidates)
+    padded = candidates is not None and candidates != len(table)
+    kernels_fit = held * queries.shape[1] < 2**31  # they count entries in int32
+    way = _Way(min(block, held), candidates if padded else None, gpu_kernels and kernels_fit)
     return _log_sum_exp(way, queries, table, negatives)
 
 
 class _Way(NamedTuple):
-    """How the sum is made: candidates at a time, and how many there are in all if some rows are padding."""
+    """How the sum is made: candidates at a time, how many there are in all if some rows are padding, and whether blocks
+    of a window are left to `kernels`."""
 
     block: int
     candidates: int | None
+    kernels: bool
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -150,8 +161,11 @@ def _sum_in_blocks(way: _Way, queries: jax.Array, table: jax.Array, negatives: N
         new = jnp.maximum(largest, _largest(scores, counts))
         return new, total * jnp.exp(largest - new) + jnp.sum(_weights(scores, counts, new), axis=1)
 
-    lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
-    largest, total = jax.lax.fori_loop(0, -(-len(table) // way.block), add, (lowest, jnp.zeros_like(lowest)))
+    if way.kernels and isinstance(negatives, WindowNegatives):
+        largest, total = kernels.window_sums(queries, table, negatives, way.candidates)
+    else:
+        lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
+        largest, total = jax.lax.fori_loop(0, -(-len(table) // way.block), add, (lowest, jnp.zeros_like(lowest)))
     of_all = mesh.largest(largest, mesh.MODEL)
     return jnp.log(mesh.total(total * jnp.exp(largest - of_all), mesh.MODEL)) + of_all
 
@@ -179,8 +193,12 @@ def _gradients_in_blocks(
         )
         return of_queries + product(weights, rows, queries.dtype), of_table
 
-    nothing = (jnp.zeros(queries.shape), jnp.zeros_like(table))
-    of_queries, of_table = jax.lax.fori_loop(0, -(-len(table) // way.block), add, nothing)
+    if way.kernels and isinstance(negatives, WindowNegatives):
+        found = kernels.window_gradients(queries, table, negatives, way.candidates, log_sum, cotangent)
+    else:
+        nothing = (jnp.zeros(queries.shape), jnp.zeros_like(table))
+        found = jax.lax.fori_loop(0, -(-len(table) // way.block), add, nothing)
+    of_queries, of_table = found
     return mesh.total(of_queries, mesh.MODEL).astype(queries.dtype), mesh.total(of_table, mesh.DATA)
 
 

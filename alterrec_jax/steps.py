@@ -199,6 +199,8 @@ def make_window_step(
     k1, k2 = window
     if config.hard_fraction < 1 and mesh.size(mesh.MODEL) > 1:
         raise UserError("mining.hard_fraction below 1 ranks the whole catalogue in one place; use --mesh with model:1")
+    if config.gpu_kernels and mesh.platform() != "gpu":
+        raise UserError(f"mining.gpu_kernels are for GPUs, not for {mesh.platform()}; leave them off")
 
     def mine(peer: FrozenPeer, rows: PackedRows, key: jax.Array) -> tuple[Negatives, jax.Array]:
         targets = rows.targets.reshape(-1)
@@ -221,7 +223,7 @@ def make_window_step(
         targets = rows.targets.reshape(-1)
         losses = sampled_softmax_loss(
             target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, targets)),
-            log_sum=log_sum_exp(queries, table, negatives, network.items),
+            log_sum=log_sum_exp(queries, table, negatives, network.items, gpu_kernels=config.gpu_kernels),
             positive_scores=jnp.einsum("pd,pad->pa", queries, lookup(table, positives)) if config.augment else None,
             positive_where=positives != targets[:, None] if config.augment else None,
             beta=config.beta,

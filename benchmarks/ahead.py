@@ -41,6 +41,7 @@ _MESH = flags.DEFINE_string("mesh", "data:1", "Devices along each axis.")
 _ITEMS = flags.DEFINE_integer("items", 40_000, "Items of the catalogue.", lower_bound=100)
 _PHASES = flags.DEFINE_list("phases", list(TURNS), "Which steps, separated by commas.")
 _PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of matrix products and text vectors.")
+_KERNELS = flags.DEFINE_bool("gpu_kernels", False, "Whether blocks of items are left to our kernels for NVIDIA GPUs.")
 settings.define(dim=300, layers=2, batch_prefixes=1024, k2=6000)
 
 
@@ -49,7 +50,7 @@ def main() -> int:
     unknown = sorted(set(_PHASES.value) - set(TURNS))
     if unknown:
         raise UserError(f"--phases: there is no {unknown[0]}; there are {', '.join(TURNS)}")
-    config = settings.config(_ITEMS.value, _PRECISION.value)
+    config = settings.config(_ITEMS.value, _PRECISION.value, _KERNELS.value)
     wanted = math.prod(mesh.named_sizes(_MESH.value).values())
     if _CHIP.value == "cpu":
         jax.config.update("jax_num_cpu_devices", wanted)

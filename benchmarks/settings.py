@@ -19,12 +19,15 @@ def define(*, dim: int, layers: int, batch_prefixes: int, k2: int) -> None:
     flags.DEFINE_integer("k2", k2, "One past its last rank; at most the number of items.", lower_bound=1)
 
 
-def config(items: int | None = None, precision: str = "float32", **of_networks: Any) -> AlterRecConfig:
+def config(
+    items: int | None = None, precision: str = "float32", gpu_kernels: bool = False, **of_networks: Any
+) -> AlterRecConfig:
     """What the flags say.
 
     Args:
       items: of the catalogue, where its size is known already.
       precision: of products.
+      gpu_kernels: as of `MiningConfig`.
       of_networks: more fields of both `NetworkConfig`s.
 
     Raises:
@@ -38,5 +41,10 @@ def config(items: int | None = None, precision: str = "float32", **of_networks: 
         precision=precision,
         id=NetworkConfig(**shared),
         text=TextNetworkConfig(**shared, mlp_hidden=(given.dim,)),
-        mining=MiningConfig(k1=given.k1, k2=given.k2 if items is None else min(given.k2, items), p=min(5, given.k1)),
+        mining=MiningConfig(
+            k1=given.k1,
+            k2=given.k2 if items is None else min(given.k2, items),
+            p=min(5, given.k1),
+            gpu_kernels=gpu_kernels,
+        ),
     ).check()

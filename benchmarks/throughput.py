@@ -35,6 +35,7 @@ _ITEMS = flags.DEFINE_integer("items", None, "Without --data_dir: random session
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 settings.define(dim=300, layers=2, batch_prefixes=512, k2=6000)
 _PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of matrix products, the floor's among them.")
+_KERNELS = flags.DEFINE_bool("gpu_kernels", False, "Whether blocks of items are left to our kernels for NVIDIA GPUs.")
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 5, "The floor and every phase are timed in turn so often; ratios are medians.", lower_bound=1
 )
@@ -47,7 +48,7 @@ Product = tuple[tuple[int, ...], tuple[int, ...]]
 def main() -> int:
     """Times, prints the table and writes the JSON."""
     keep_freed_memory()
-    config = settings.config(precision=_PRECISION.value)
+    config = settings.config(precision=_PRECISION.value, gpu_kernels=_KERNELS.value)
     sessions, vectors = _data(config)
     batches = TrainBatches(sessions, config.batch_prefixes, config.max_length)
     phases = make_phases(config, vectors, batches)

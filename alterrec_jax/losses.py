@@ -73,8 +73,8 @@ def log_sum_exp(
       candidates: rows of the table; those behind them are padding, and never count. None: all.
       block: candidates that a device takes at a time; None chooses by the size of the batch and of the table. Values
         and gradients depend on it in the last bits only.
-      gpu_kernels: whether blocks are left to `kernels`, for negatives that are a window and a device's part of the table
-        of less than 2^31 numbers.
+      gpu_kernels: whether blocks are left to `kernels`, for negatives that are a window, and tables of which a device
+        holds less than 2^31 numbers.
 
     Returns:
       minus infinity where a prefix has no negative; its gradient then is 0.
@@ -84,8 +84,9 @@ def log_sum_exp(
         prefixes = len(queries) // mesh.size(mesh.DATA)
         block = held if prefixes * held <= HELD else max(_BLOCK // prefixes, 1)
     padded = candidates is not None and candidates != len(table)
-    kernels_fit = held * queries.shape[1] < 2**31  # they count entries in int32
-    way = _Way(min(block, held), candidates if padded else None, gpu_kernels and kernels_fit)
+    if gpu_kernels and isinstance(negatives, WindowNegatives):  # which count a table's entries in int32
+        gpu_kernels = held * max(table.shape[1], negatives.table.shape[1]) < 2**31
+    way = _Way(min(block, held), candidates if padded else None, gpu_kernels)
     return _log_sum_exp(way, queries, table, negatives)
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import math
 import statistics
+import unittest.mock
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from alterrec_jax import cli, files, steps
+from alterrec_jax import cli, files, mining, steps
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
 from alterrec_jax.data.batches import BatchGroup, TrainBatches, rows_of_batch
@@ -36,6 +37,11 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without
 settings.define(dim=300, layers=2, batch_prefixes=512, k2=6000)
 _PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of matrix products, the floor's among them.")
 _KERNELS = flags.DEFINE_bool("gpu_kernels", False, "Whether blocks of items are left to our kernels for NVIDIA GPUs.")
+_GIVEN = flags.DEFINE_bool(
+    "borders_given",
+    False,
+    "Time window steps that are given some borders as well: what keeping borders for a turn could save at most.",
+)
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 5, "The floor and every phase are timed in turn so often; ratios are medians.", lower_bound=1
 )
@@ -132,16 +138,34 @@ def make_phases(config: AlterRecConfig, vectors: jax.Array, batches: TrainBatche
             ("window", Turn(name, WINDOW, peer), False),
             ("window_augmented", Turn(name, WINDOW, peer), True),
         ):
-            mining = dataclasses.replace(config.mining, augment=augment)
-            step = steps.make_step(turn, networks, optimizer, mining, window)
-            phases[f"{name}_{phase}"] = _Phase(
-                steps.compiled(steps.in_groups(step)),
-                steps.init_state(networks[name], optimizer, features[name], jax.random.key(0)),
-                frozen if turn.phase == WINDOW else None,
-                features[name],
-                batches,
-            )
+            mined = dataclasses.replace(config.mining, augment=augment)
+            step = steps.make_step(turn, networks, optimizer, mined, window)
+            variants = {phase: step}
+            if _GIVEN.value and phase == "window":
+                variants["window_given"] = _without_search(step)
+            for variant, varied in variants.items():
+                phases[f"{name}_{variant}"] = _Phase(
+                    steps.compiled(steps.in_groups(varied)),
+                    steps.init_state(networks[name], optimizer, features[name], jax.random.key(0)),
+                    frozen if turn.phase == WINDOW else None,
+                    features[name],
+                    batches,
+                )
     return phases
+
+
+def _without_search(step: steps.TrainStep) -> steps.TrainStep:
+    """A window step that takes the same two borders for every prefix."""
+
+    def given(queries: jax.Array, *_: Any) -> mining.RankWindow:
+        zeros = jnp.zeros(len(queries))
+        return mining.RankWindow(zeros + 1, zeros - 1, jnp.zeros((len(queries), 0), jnp.int32))
+
+    def step_without_search(*arguments: Any) -> steps.NetworkState:
+        with unittest.mock.patch.object(mining, "peer_window", given):
+            return step(*arguments)
+
+    return step_without_search
 
 
 class _Phase:

@@ -20,16 +20,15 @@ jax.config.update("jax_num_cpu_devices", 8)  # of which all but the tests of mes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests compile the same programs again and again, in processes of their own too: here the others find them."""
-    if not hasattr(config, "workerinput"):  # workers, and the commands that tests start, inherit the environment
-        programs = tempfile.TemporaryDirectory(prefix="programs-")
-        config.add_cleanup(programs.cleanup)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
-        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)  # bytes; with a limit there is a lock as well
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        jax.config.update("jax_compilation_cache_dir", programs.name)
-        jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    """Tests, and the commands that they start, compile the same programs again and again: here they find them.
+
+    Each worker has its own, for nothing locks them.
+    """
+    programs = tempfile.TemporaryDirectory(prefix="programs-")
+    config.add_cleanup(programs.cleanup)
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": programs.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    jax.config.update("jax_compilation_cache_dir", programs.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 # Different primes, so that no swapped axis goes unnoticed.

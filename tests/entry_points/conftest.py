@@ -38,15 +38,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of every command: compiled programs and encoded texts are kept from one to the next."""
-    cache = tmp_path_factory.mktemp("cache")
-    return {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "HOME": str(cache),
-        "PYTHONWARNINGS": "default",
-    }
+    """The environment of every command: encoded texts are kept from one to the next, as compiled programs are."""
+    return {**os.environ, "HOME": str(tmp_path_factory.mktemp("cache")), "PYTHONWARNINGS": "default"}
 
 
 @pytest.fixture(scope="session")

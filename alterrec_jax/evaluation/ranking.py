@@ -20,6 +20,7 @@ import numpy as np
 from alterrec_jax import mesh
 from alterrec_jax.columns import Columns, padded_table
 from alterrec_jax.data.dataset import Sessions
+from alterrec_jax.digests import row_digests
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
 from alterrec_jax.evaluation.counting import (
@@ -145,10 +146,11 @@ def _in_blocks(
     """The same in blocks of items."""
     columns = Columns.of(catalogue, BLOCK)
     padded = {name: padded_table(table, columns) for name, table in tables.items()}
+    digests = {name: row_digests(table) for name, table in tables.items()}
     same = {}
     for view, weights in used.items():
         in_columns = np.full(columns.total, -1, np.int32)
-        in_columns[columns.column(np.arange(catalogue))] = twins([tables[name] for name in weights])[:catalogue]
+        in_columns[columns.column(np.arange(catalogue))] = twins([digests[name] for name in weights])[:catalogue]
         same[view] = mesh.put(in_columns, mesh.BY_ITEM)
 
     def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:

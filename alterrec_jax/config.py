@@ -89,9 +89,7 @@ class MiningConfig:
     p: int = 5  # how many of them
     beta: float = 0.5  # weight of each
     selection: str = "search"  # how ranks are found: "search", "top_k" (reference), "approx" (fast on TPU, not exact)
-    gpu_kernels: bool = (
-        False  # where too many scores for memory come in blocks: by kernels for NVIDIA GPUs, in bfloat16
-    )
+    gpu_kernels: bool = False  # sum windows of more scores than are held by kernels for NVIDIA GPUs, in bfloat16
     hard_fraction: float = (
         1.0  # share of the window that is drawn; uniform negatives fill up the rest (released code: 0.5)
     )

@@ -63,7 +63,7 @@ def window_sums(
             largest, total = sums
             scores, counted = _tile_of_window(_Arguments(*given), some, (part * blocks + number) * _ITEMS)
             new = jnp.maximum(largest, jnp.max(jnp.where(counted, scores, _LEAST), axis=1))
-            weights = jnp.where(counted, jnp.exp(jnp.where(counted, scores - new[:, None], 0)), 0)
+            weights = _weights(scores, counted, new)
             return new, total * jnp.exp(largest - new) + jnp.sum(weights, axis=1)
 
         nothing = jnp.full(_PREFIXES, _LEAST), jnp.zeros(_PREFIXES)
@@ -104,8 +104,7 @@ def window_gradients(
     def weights_of(refs: Sequence[Any], some: jax.Array, start: jax.Array) -> jax.Array:
         *window, shift, cotangent = refs
         scores, counted = _tile_of_window(_Arguments(*window), some, start)
-        scores = scores - _some(shift, some, 0.0)[:, None]
-        weights = jnp.where(counted, jnp.exp(jnp.where(counted, scores, 0)), 0)
+        weights = _weights(scores, counted, _some(shift, some, 0.0))
         return (weights * _some(cotangent, some, 0.0)[:, None]).astype(queries.dtype)
 
     def of_queries(*refs: Any) -> None:
@@ -175,6 +174,11 @@ def _tile_of_window(given: _Arguments, some: jax.Array, start: jax.Array) -> tup
     there = (here < given.table.shape[0]) & (first + here < padding)
     counted = (peer < below) & (peer >= least) & there[None] & ((first + here)[None] != targets)
     return _scores(given.queries, given.table, some, start), counted
+
+
+def _weights(scores: jax.Array, counted: jax.Array, shift: jax.Array) -> jax.Array:
+    """exp(score - shift) of a tile, 0 for what is no negative."""
+    return jnp.where(counted, jnp.exp(jnp.where(counted, scores - shift[:, None], 0)), 0)
 
 
 def _scores(queries: Any, table: Any, some: jax.Array, start: jax.Array) -> jax.Array:

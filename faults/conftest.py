@@ -7,6 +7,7 @@ import collections
 
 import pytest
 
+from tests.conftest import pytest_configure  # noqa: F401  # a hook: commands keep what they compile
 from tests.entry_points.conftest import command, dataset, environment, logs, trained  # noqa: F401  # fixtures
 
 COUNTS: collections.Counter[str] = collections.Counter()

@@ -83,7 +83,8 @@ class Encoder:
     def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, np.ndarray]:
         """float32 [prefix, dim] by network: the `wanted` prefixes, which belong to sessions first .. last-1."""
         session, length = prefixes.session[wanted] - first, prefixes.length[wanted]
-        offsets = prefixes.offsets[first : last + 1]
+        begin = prefixes.offsets[first]
+        items, offsets = prefixes.items[begin:], prefixes.offsets[first : last + 1] - begin
         shortest = np.full(last - first, np.iinfo(np.int64).max)
         longest = np.zeros(last - first, np.int64)
         np.minimum.at(shortest, session, np.maximum(length, 1))
@@ -91,17 +92,19 @@ class Encoder:
         windows = cut_windows(shortest - 1, longest, self._max_length, stride=1)
         plan = plan_rows(windows.stop - windows.start, self._max_length)
         # One embedding for each item of the sessions, that of the prefix which ends there; the last one stays zero.
-        count = int(offsets[-1] - offsets[0])
+        count = int(offsets[-1])
         out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
         rows_at_once = min(_ROWS_AT_ONCE, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
         for part, place in row_groups(windows, plan, rows_at_once):
-            rows, source = fill_rows(prefixes.items, offsets, part, place, self._max_length)
+            rows = fill_rows(items, offsets, part, place, self._max_length)
+            source, where = rows.source, rows.where
+            on_device = mesh.put(rows._replace(source=None), mesh.BY_ROW)
             for name, encode in self._encode.items():
-                embeddings = np.asarray(encode(self._params[name], self.tables[name], mesh.put(rows, mesh.BY_ROW)))
-                out[name][source[rows.where] - offsets[0]] = embeddings[rows.where]
-        pick = np.where(length > 0, offsets[session] - offsets[0] + length - 1, count)
+                embeddings = np.asarray(encode(self._params[name], self.tables[name], on_device))
+                out[name][source[where]] = embeddings[where]
+        pick = np.where(length > 0, offsets[session] + length - 1, count)
         return {name: embeddings[pick] for name, embeddings in out.items()}
 
 

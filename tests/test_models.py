@@ -58,8 +58,8 @@ def away_from_start(params: Any, seed: int) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32) * 0.5 + 0.1, params)
 
 
-def packed(lists: list[list[int]], rows: int | None = None) -> tuple[PackedRows, np.ndarray]:
-    """The sessions in rows, and where each position is from (as `fill_rows`)."""
+def packed(lists: list[list[int]], rows: int | None = None) -> PackedRows:
+    """The sessions in rows."""
     sessions = make_sessions(lists)
     windows = cut_windows(np.zeros(len(lists), int), sessions.lengths, LENGTH, 1)
     plan = plan_rows(sessions.lengths, LENGTH)
@@ -88,34 +88,34 @@ def built(request: pytest.FixtureRequest) -> Iterator[Built]:
 
 
 def test_embeddings_are_those_of_the_oracle(built: Built) -> None:
-    rows, source = packed(LISTS)
+    rows = packed(LISTS)
     found = np.asarray(built.embed(built.params, built.table, rows))
     assert found.shape == (*rows.items.shape, DIM[built.name]) and found.dtype == np.float32
     of_prefix = getattr(oracle, built.encoder)
     table = np.asarray(built.table)
-    for row, position in zip(*np.nonzero(source >= 0), strict=True):
+    for row, position in zip(*np.nonzero(rows.source >= 0), strict=True):
         prefix = rows.items[row, position - rows.positions[row, position] : position + 1]
         expected = of_prefix(built.params["encoder"], table[prefix]) / 0.5
         np.testing.assert_allclose(found[row, position], expected, rtol=1e-4, atol=2e-5)
 
 
 def test_packed_sessions_do_not_see_each_other(built: Built) -> None:
-    rows, source = packed(LISTS)
+    rows = packed(LISTS)
     together = np.asarray(built.embed(built.params, built.table, rows))
     flat = np.concatenate(LISTS)
     begin = 0
     for items in LISTS:
-        alone, _ = packed([items], rows=len(rows.items))
+        alone = packed([items], rows=len(rows.items))
         found = np.asarray(built.embed(built.params, built.table, alone))[0, : len(items)]
-        chosen = (source >= begin) & (source < begin + len(items))
-        assert flat[source[chosen]].tolist() == items
+        chosen = (rows.source >= begin) & (rows.source < begin + len(items))
+        assert flat[rows.source[chosen]].tolist() == items
         np.testing.assert_allclose(together[chosen], found, rtol=1e-5, atol=1e-6)
         begin += len(items)
 
 
 def test_later_items_and_padding_leave_earlier_outputs_alone(built: Built) -> None:
-    rows, source = packed(LISTS)
-    empty = source < 0
+    rows = packed(LISTS)
+    empty = rows.source < 0
     before = np.asarray(built.embed(built.params, built.table, rows))
     for cut in range(1, LENGTH):
         later = np.broadcast_to(np.arange(LENGTH) >= cut, empty.shape)
@@ -134,13 +134,13 @@ def test_later_items_and_padding_leave_earlier_outputs_alone(built: Built) -> No
 
 def test_a_session_embedding_knows_the_order_only_in_a_transformer(built: Built) -> None:
     orders = [[4, 9, 2], [9, 4, 2]]
-    forth, back = (np.asarray(built.embed(built.params, built.table, packed([o], rows=3)[0]))[0, 2] for o in orders)
+    forth, back = (np.asarray(built.embed(built.params, built.table, packed([o], rows=3)))[0, 2] for o in orders)
     assert np.allclose(forth, back, rtol=1e-5) == (built.encoder == "mean")
 
 
 def test_dropout_acts_only_with_a_key_and_follows_it(built: Built) -> None:
-    rows, source = packed(LISTS)
-    there = source >= 0
+    rows = packed(LISTS)
+    there = rows.source >= 0
 
     def embed(seed: int | None) -> np.ndarray:
         key = None if seed is None else jax.random.key(seed)
@@ -153,7 +153,7 @@ def test_dropout_acts_only_with_a_key_and_follows_it(built: Built) -> None:
 
 
 def test_segments_and_causality_by_hand() -> None:
-    rows, _ = packed([[4, 5], [6]], rows=1)
+    rows = packed([[4, 5], [6]], rows=1)
     seen = np.asarray(same_segment(PackedRows(*(jnp.asarray(part)[:, :4] for part in rows))))[0]
     np.testing.assert_array_equal(seen, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
 
@@ -198,19 +198,19 @@ def test_item_dropout_is_one_mask_for_inputs_and_candidates() -> None:
     assert 0.3 < kept.mean() < 0.7
     np.testing.assert_allclose(table[kept], 2 * still[kept], rtol=1e-6)
     # Inputs are rows of that very table: a session of one item, under a mean, is that item's row.
-    rows, _ = packed([[item] for item in range(ITEMS)])
+    rows = packed([[item] for item in range(ITEMS)])
     found = np.asarray(network.session_embeddings(params, jnp.asarray(table), rows))
     np.testing.assert_allclose(found[rows.where], table[rows.items[rows.where]] / 0.5, rtol=1e-6)
 
 
 def test_temperature_divides() -> None:
-    rows, source = packed(LISTS)
-    found = []
+    rows = packed(LISTS)
+    there, found = rows.source >= 0, []
     for temperature in (1.0, 0.07):
         network = build_networks(config_of("mean", temperature=temperature), ITEMS)["id"]
         params = away_from_start(shapes(network, "id"), seed=2)
         found.append(np.asarray(network.session_embeddings(params, network.item_embeddings(params, None), rows)))
-    np.testing.assert_allclose(found[0][source >= 0] / 0.07, found[1][source >= 0], rtol=1e-5)
+    np.testing.assert_allclose(found[0][there] / 0.07, found[1][there], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "encoder"), [("id", "transformer"), ("text", "mean")])

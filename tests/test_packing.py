@@ -136,8 +136,9 @@ def test_filled_rows_show_the_sessions_and_where_they_come_from() -> None:
     lists = [rng.integers(1, 97, n).tolist() for n in (3, 1, 7, 19, 2, 0, 8, 5)]
     sessions = make_sessions(lists)
     windows, plan = packed(lists, max_length, stride=3)
-    rows, source = fill_rows(sessions.items, sessions.offsets, windows, plan, max_length)
-    assert [part.dtype for part in rows] == [np.int32] * 4 + [bool]
+    rows = fill_rows(sessions.items, sessions.offsets, windows, plan, max_length)
+    assert [part.dtype for part in rows] == [np.int32] * 4 + [bool, np.int32]
+    source = rows.source
     there = source >= 0
     assert there.sum() == (windows.stop - windows.start).sum()
     np.testing.assert_array_equal(rows.segments >= 0, there)
@@ -162,11 +163,11 @@ def test_groups_of_rows_are_slices_of_all_rows(start: int) -> None:
     lists = [np.arange(1, n + 1).tolist() for n in (3, 1, 7, 19, 2, 8, 5, 6, 4)]
     sessions = make_sessions(lists)
     windows, plan = packed(lists, max_length, stride=1)
-    whole, _ = fill_rows(sessions.items, sessions.offsets, windows, plan, max_length)
+    whole = fill_rows(sessions.items, sessions.offsets, windows, plan, max_length)
     groups = list(row_groups(windows, plan, 3, start))
     assert len(groups) == -(-plan.rows // 3) - start
     for number, (part, place) in enumerate(groups, start):
-        rows, _ = fill_rows(sessions.items, sessions.offsets, part, place, max_length)
+        rows = fill_rows(sessions.items, sessions.offsets, part, place, max_length)
         first = number * 3
         there = min(3, plan.rows - first)
         for got, wanted in zip(rows, whole, strict=True):

@@ -10,9 +10,11 @@ import numpy as np
 from alterrec_jax import mesh
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
+from alterrec_jax.errors import UserError
 from alterrec_jax.models.network import PackedRows
 
 _GROUP_BYTES = 2**26  # of batches that are put on a device together
+_BYTES = 21  # of a position: five numbers of 32 bits and a bool
 
 
 def rows_of_batch(batch_prefixes: int, max_length: int) -> int:
@@ -42,9 +44,14 @@ class TrainBatches:
       steps_per_epoch: batches of an epoch; the last one is filled up with empty rows.
       prefixes: prefixes of an epoch.
       fill: the share of an epoch's positions that hold an item.
+
+    Raises:
+      UserError: the sessions have 2^31 interactions or more.
     """
 
     def __init__(self, sessions: Sessions, batch_prefixes: int, max_length: int):
+        if len(sessions.items) > np.iinfo(np.int32).max:  # numbers on devices have 32 bits
+            raise UserError(f"{len(sessions.items):,} training interactions are too many; train on the latest 2^31 - 1")
         self._sessions, self._max_length = sessions, max_length
         self._windows = cut_windows(
             sessions.first_target - 1, sessions.lengths - 1, max_length, stride=max(max_length // 2, 1)
@@ -68,14 +75,14 @@ class TrainBatches:
             here = (of_batch.row >= part.start) & (of_batch.row < part.stop)
             windows = Windows(*(column[here] for column in windows))
             of_part = Plan(of_batch.row[here] - part.start, of_batch.offset[here], len(part))
-            yield fill_rows(self._sessions.items, self._sessions.offsets, windows, of_part, self._max_length)[0]
+            yield fill_rows(self._sessions.items, self._sessions.offsets, windows, of_part, self._max_length)
 
     def groups(self, key: jax.Array, start: int = 0) -> Iterator[tuple[int, BatchGroup]]:
         """Yields the batches of `epoch` in groups on the devices, with the number of batches that each holds.
 
         Rows lie over the mesh's axis `data`, and a process makes those of its own devices only.
         """
-        of_batch = self.rows * self._max_length * 17  # four numbers of 32 bits and a bool for each position
+        of_batch = self.rows * self._max_length * _BYTES
         size = max(min(self.steps_per_epoch, _GROUP_BYTES // of_batch), 1)
         rows = mesh.padded(self.rows, mesh.DATA)
         part = mesh.part_here(rows, mesh.DATA)

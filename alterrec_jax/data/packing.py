@@ -89,20 +89,17 @@ def shuffle_plan(plan: Plan, lengths: np.ndarray, random: np.random.Generator) -
     return Plan(row, offset, plan.rows)
 
 
-def fill_rows(
-    items: np.ndarray, offsets: np.ndarray, windows: Windows, plan: Plan, row_length: int
-) -> tuple[PackedRows, np.ndarray]:
+def fill_rows(items: np.ndarray, offsets: np.ndarray, windows: Windows, plan: Plan, row_length: int) -> PackedRows:
     """Writes windows into the rows of a plan.
 
     Args:
-      items: int32 [interactions], the sessions' items one after another.
+      items: int32 [interactions], the sessions' items one after another, fewer than 2^31.
       offsets: int64 [session + 1], where each session begins.
       windows, plan: what to write, and where.
       row_length: positions of a row.
 
     Returns:
-      PackedRows of NumPy arrays (a session's last item, which nothing follows, has target 0), and int64
-      [row, position], where in `items` each position was taken from; -1 where there is none.
+      PackedRows of NumPy arrays; a session's last item, which nothing follows, has target 0.
     """
     shape = (plan.rows, row_length)
     lengths = windows.stop - windows.start
@@ -111,21 +108,22 @@ def fill_rows(
     at = plan.row[window] * row_length + plan.offset[window] + place
     taken = offsets[windows.session][window] + windows.start[window] + place
     follows = taken + 1 < offsets[windows.session + 1][window]
+    source = np.full(shape, -1, np.int32)
+    source.flat[at] = taken
     rows = PackedRows(
         items=np.zeros(shape, np.int32),
         targets=np.zeros(shape, np.int32),
         positions=np.zeros(shape, np.int32),
         segments=np.full(shape, -1, np.int32),
         where=np.zeros(shape, bool),
+        source=source,
     )
-    source = np.full(shape, -1, np.int64)
-    source.flat[at] = taken
     rows.items.flat[at] = items[taken]
     rows.targets.flat[at[follows]] = items[taken[follows] + 1]
     rows.positions.flat[at] = place
     rows.segments.flat[at] = _segment_numbers(plan)[window]
     rows.where.flat[at] = windows.start[window] + place >= windows.scored[window]
-    return rows, source
+    return rows
 
 
 def row_groups(windows: Windows, plan: Plan, rows: int, start: int = 0) -> Iterator[tuple[Windows, Plan]]:

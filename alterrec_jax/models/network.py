@@ -22,6 +22,8 @@ class PackedRows(NamedTuple):
       positions: int32 [row, position], the place of an item in its session, from 0.
       segments: int32 [row, position], numbers the sessions of a row from 0; -1 where there is no item.
       where: bool [row, position], which positions are prefixes to learn from (or to score).
+      source: int32 [row, position], the place of an item among those of all sessions; -1 where there is none. It
+        tells prefixes apart, however they are packed. None where nobody asks.
     """
 
     items: RowArray
@@ -29,6 +31,7 @@ class PackedRows(NamedTuple):
     positions: RowArray
     segments: RowArray
     where: RowArray
+    source: RowArray = None
 
 
 class InitFn(Protocol):

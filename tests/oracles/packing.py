@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 def scored(rows: PackedRows) -> Iterator[Seen]:
     """Reads rows back, position by position, and asserts that each segment is one unbroken piece."""
-    items, targets, positions, segments, where = (np.asarray(part).tolist() for part in rows)
+    items, targets, positions, segments, where = (np.asarray(part).tolist() for part in rows[:5])
     for row in range(len(items)):
         for position in range(len(items[row])):
             if not where[row][position]:

@@ -26,7 +26,7 @@ from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
 from alterrec_jax.progress import say
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 FOLDER = "checkpoints"
 EPOCHS = "epochs"

@@ -94,6 +94,11 @@ class MiningConfig:
         1.0  # share of the window that is drawn; uniform negatives fill up the rest (released code: 0.5)
     )
 
+    @property
+    def lasts_a_turn(self) -> bool:
+        """Whether a prefix has the same window as long as a turn lasts: it is the peer's, and nothing is drawn."""
+        return self.negatives == "peer" and self.hard_fraction == 1
+
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
@@ -134,6 +139,11 @@ class AlterRecConfig:
     mining: MiningConfig = dataclasses.field(default_factory=MiningConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     protocol: ProtocolConfig = dataclasses.field(default_factory=ProtocolConfig)
+
+    @property
+    def keeps_windows(self) -> bool:
+        """Whether the windows that a turn's first epoch mines are kept for its other ones."""
+        return self.mining.lasts_a_turn and self.schedule.m_gap > 1
 
     def check(self) -> "AlterRecConfig":
         """Returns itself if every field makes sense.

@@ -109,16 +109,18 @@ def peer_window(
     p: int = 0,
     selection: str = "search",
     items: int | None = None,
+    kept: bool = False,
 ) -> RankWindow:
     """`rank_window` of the scores of some queries, a few prefixes at a time where all scores are too many to hold.
 
-    The scores will then be made again, in blocks of items, and rounded otherwise. So that they fall on the same sides
-    of the borders, these lie halfway between two scores.
+    The scores will then be made again, in blocks of items, and rounded otherwise; so they will be where the window is
+    kept. So that they fall on the same sides of the borders, these then lie halfway between two scores.
 
     Args:
       queries: float [prefix, dim].
       table: float32 [item, dim]; rows from `items` on are padding.
       k1, k2, p, selection, items: as of `rank_window`.
+      kept: whether the window will be compared with the scores of another step.
     """
     items = len(table) if items is None else items
     padding = items < len(table)
@@ -126,21 +128,22 @@ def peer_window(
     def of_device(queries: jax.Array, table: jax.Array) -> RankWindow:
         real = mesh.first_of(len(table), mesh.MODEL) + jnp.arange(len(table)) < items
 
-        def window(scores: jax.Array) -> tuple[jax.Array, RankWindow]:
+        def window(scores: jax.Array, again: bool = True) -> RankWindow:
             scores = jnp.where(real[None], scores, -jnp.inf) if padding else scores
-            return scores, rank_window(scores, k1, k2, p, selection, items)
-
-        def some(part: jax.Array) -> RankWindow:
-            scores, found = window(scores_of_table(part, table))
-            return found._replace(below=_halfway(scores, found.below), least=_halfway(scores, found.least))
+            found = rank_window(scores, k1, k2, p, selection, items)
+            if again and k1 > 0:
+                found = found._replace(below=_halfway(scores, found.below))
+            if again and k2 < items:
+                found = found._replace(least=_halfway(scores, found.least))
+            return found
 
         prefixes = len(queries)
         if prefixes * len(table) <= HELD:
-            return window(scores_of(queries, table))[1]
+            return window(scores_of(queries, table), again=kept)
         at_once = prefixes_at_once(len(table), mesh.size(mesh.MODEL))
         pieces = -(-prefixes // at_once)
         padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
-        found = jax.lax.map(some, padded.reshape(pieces, at_once, -1))
+        found = jax.lax.map(lambda some: window(scores_of_table(some, table)), padded.reshape(pieces, at_once, -1))
         return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
 
     window: RankWindow = mesh.sharded(of_device, (mesh.BY_ROW, mesh.BY_ITEM), mesh.BY_ROW)(queries, table)

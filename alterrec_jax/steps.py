@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alterrec_jax import mesh, mining
+from alterrec_jax import kept_windows, mesh, mining
 from alterrec_jax.config import MiningConfig, NetworkConfig
 from alterrec_jax.cpu import give_back_freed_memory
 from alterrec_jax.data.batches import BatchGroup
 from alterrec_jax.errors import UserError
+from alterrec_jax.kept_windows import KeptWindows
 from alterrec_jax.lookup import lookup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
+from alterrec_jax.mining import RankWindow
 from alterrec_jax.models.item_tables import placed_shapes, shardings
 from alterrec_jax.models.network import Network, PackedRows, Params, item_table
 from alterrec_jax.negatives import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
@@ -55,11 +57,13 @@ class NetworkState(NamedTuple):
       params: its parameters.
       opt_state: its optimizer's state.
       totals: the sums of the epoch it is in.
+      windows: its peer's, found in its present turn so far; None where none is needed twice.
     """
 
     params: Params
     opt_state: optax.OptState
     totals: Totals
+    windows: KeptWindows | None = None
 
 
 class FrozenPeer(NamedTuple):
@@ -94,26 +98,41 @@ def learning_rate_schedule(config: NetworkConfig, steps_per_epoch: int) -> optax
 
 
 def init_state(
-    network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None, key: jax.Array
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    features: jax.Array | None,
+    key: jax.Array,
+    windows: KeptWindows | None = None,
 ) -> NetworkState:
-    """A fresh network."""
+    """A fresh network; `windows` are the shapes of those to be kept."""
     # In one program, so that no device ever holds more than its part of a table.
-    placed = shardings(state_shapes(network, optimizer, features))
-    return jax.jit(functools.partial(_begin, network, optimizer), out_shardings=placed)(key, features)
+    begin = functools.partial(_begin, network, optimizer, windows)
+    placed = shardings(state_shapes(network, optimizer, features, windows))
+    return jax.jit(begin, out_shardings=placed)(key, features)
 
 
-def state_shapes(network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None) -> NetworkState:
-    """The shapes of a network's arrays, and where they lie."""
-    key = jax.eval_shape(jax.random.key, 0)
-    shapes: NetworkState = placed_shapes(jax.eval_shape(functools.partial(_begin, network, optimizer), key, features))
+def state_shapes(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    features: jax.Array | None,
+    windows: KeptWindows | None = None,
+) -> NetworkState:
+    """The shapes of a network's arrays, and where they lie. Arguments as of `init_state`."""
+    begin, key = functools.partial(_begin, network, optimizer, windows), jax.eval_shape(jax.random.key, 0)
+    shapes: NetworkState = placed_shapes(jax.eval_shape(begin, key, features))
     return shapes
 
 
 def _begin(
-    network: Network, optimizer: optax.GradientTransformation, key: jax.Array, features: jax.Array | None
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    windows: KeptWindows | None,
+    key: jax.Array,
+    features: jax.Array | None,
 ) -> NetworkState:
     params = network.init(key, features)
-    return NetworkState(params, optimizer.init(params), Totals.zero())
+    nothing = jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype), windows)
+    return NetworkState(params, optimizer.init(params), Totals.zero(), nothing)
 
 
 def start_epoch(state: NetworkState) -> NetworkState:
@@ -136,7 +155,7 @@ def make_step(
         return make_full_step(network, optimizer)
     if turn.peer is None:
         return make_self_window_step(network, optimizer, config, window)
-    return make_window_step(network, networks[turn.peer], optimizer, config, window)
+    return make_window_step(network, networks[turn.peer], optimizer, config, window, turn.again)
 
 
 def make_random_step(network: Network, optimizer: optax.GradientTransformation, window: tuple[int, int]) -> TrainStep:
@@ -194,32 +213,41 @@ def make_window_step(
     optimizer: optax.GradientTransformation,
     config: MiningConfig,
     window: tuple[int, int],
+    again: bool = False,
 ) -> TrainStep:
-    """The step of the alternation: hard negatives, and augmented positives, from the frozen peer's ranking."""
+    """The step of the alternation: hard negatives, and augmented positives, from the frozen peer's ranking.
+
+    Where the state has room for windows, those that are found are kept there; `again` takes those that have been.
+    """
     k1, k2 = window
     if config.hard_fraction < 1 and mesh.size(mesh.MODEL) > 1:
         raise UserError("mining.hard_fraction below 1 ranks the whole catalogue in one place; use --mesh with model:1")
     if config.gpu_kernels and mesh.platform() != "gpu":
         raise UserError(f"mining.gpu_kernels are for GPUs, not for {mesh.platform()}; leave them off")
 
-    def mine(peer: FrozenPeer, rows: PackedRows, key: jax.Array) -> tuple[Negatives, jax.Array]:
-        targets = rows.targets.reshape(-1)
-        queries = peer_network.session_embeddings(peer.params, peer.table, rows).reshape(len(targets), -1)
+    def window_of(kept: KeptWindows | None, queries: jax.Array, table: jax.Array, rows: PackedRows) -> RankWindow:
+        if again:
+            assert kept is not None, "no window has been kept"
+            return kept_windows.of_batch(kept, rows)
         p = config.p if config.augment else 0
-        found = mining.peer_window(queries, peer.table, k1, k2, p, config.selection, peer_network.items)
-        if config.hard_fraction < 1:
-            draw = mesh.sharded(
-                lambda key, scores: mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction),
-                (mesh.EVERYWHERE, mesh.BY_ROW),
-                mesh.BY_ROW,
-            )
-            return CountedNegatives(draw(key, scores_of(queries, peer.table)), targets), found.top
-        return WindowNegatives(queries, peer.table, found, targets), found.top
+        return mining.peer_window(queries, table, k1, k2, p, config.selection, peer_network.items, kept is not None)
 
-    def loss_fn(params: Params, peer: FrozenPeer, features: Any, rows: PackedRows, key: jax.Array) -> jax.Array:
-        sample_key, dropout_key = jax.random.split(key)
-        negatives, positives = mine(peer, rows, sample_key)
-        table, queries = _embed(network, params, features, rows, dropout_key)
+    def negatives_of(
+        found: RankWindow, queries: jax.Array, table: jax.Array, targets: jax.Array, key: jax.Array
+    ) -> Negatives:
+        if config.hard_fraction == 1:
+            return WindowNegatives(queries, table, found, targets)
+        draw = mesh.sharded(
+            lambda key, scores: mining.drawn_from_window(key, scores, k1, k2, config.hard_fraction),
+            (mesh.EVERYWHERE, mesh.BY_ROW),
+            mesh.BY_ROW,
+        )
+        return CountedNegatives(draw(key, scores_of(queries, table)), targets)
+
+    def loss_fn(
+        params: Params, features: Any, rows: PackedRows, negatives: Negatives, positives: jax.Array, key: jax.Array
+    ) -> jax.Array:
+        table, queries = _embed(network, params, features, rows, key)
         targets = rows.targets.reshape(-1)
         losses = sampled_softmax_loss(
             target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, targets)),
@@ -234,7 +262,16 @@ def make_window_step(
         state: NetworkState, peer: FrozenPeer | None, features: Any, rows: PackedRows, key: jax.Array
     ) -> NetworkState:
         assert peer is not None, "a window step needs the frozen peer"
-        return _update(state, optimizer, rows, lambda params: loss_fn(params, peer, features, rows, key))
+        sample_key, dropout_key = jax.random.split(key)
+        targets = rows.targets.reshape(-1)
+        queries = peer_network.session_embeddings(peer.params, peer.table, rows).reshape(len(targets), -1)
+        found = window_of(state.windows, queries, peer.table, rows)
+        negatives = negatives_of(found, queries, peer.table, targets, sample_key)
+        if state.windows is not None and not again:
+            state = state._replace(windows=kept_windows.keep(state.windows, rows, found))
+        return _update(
+            state, optimizer, rows, lambda params: loss_fn(params, features, rows, negatives, found.top, dropout_key)
+        )
 
     return window_step
 
@@ -312,7 +349,7 @@ def _update(
     mean_loss, gradients = jax.value_and_grad(lambda params: loss_fn(params) / count)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     measured = Totals(mean_loss * count, prefixes, _norm(gradients), jnp.ones(()))
-    return NetworkState(
+    return state._replace(
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
         totals=jax.tree.map(jnp.add, state.totals, measured),

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax import hosts, mesh, steps
+from alterrec_jax import hosts, kept_windows, mesh, steps
 from alterrec_jax.catalogue import write_catalogue
 from alterrec_jax.checkpoint import EPOCHS, Checkpoint, CheckpointStore
 from alterrec_jax.config import AlterRecConfig, MiningConfig
@@ -83,6 +83,7 @@ class Trainer:
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
         spe = self._batches.steps_per_epoch
+        self._windows = kept_windows.shapes_for(config, len(dataset.splits["train"].items))
         self._optimizers = {name: steps.make_optimizer(part, spe) for name, part in self._system.configs.items()}
         self._step_fns: dict[Turn, steps.GroupStep] = {}
         self._base = jax.random.key(config.seed)
@@ -137,14 +138,18 @@ class Trainer:
         # By their shapes: fresh arrays beside those that are read would take the memory of a second run.
         networks = self._system.networks
         shapes = {
-            name: steps.state_shapes(network, self._optimizers[name], self._features[name])
+            name: steps.state_shapes(network, self._optimizers[name], self._features[name], self._windows)
             for name, network in networks.items()
         }
         found = self._store.restore_newest(shapes, {name: state.params for name, state in shapes.items()})
         if found is None:
             self._states = {
                 name: steps.init_state(
-                    network, self._optimizers[name], self._features[name], self._key(_INIT, _INIT_COUNT[name])
+                    network,
+                    self._optimizers[name],
+                    self._features[name],
+                    self._key(_INIT, _INIT_COUNT[name]),
+                    self._windows,
                 )
                 for name, network in networks.items()
             }
@@ -185,9 +190,7 @@ class Trainer:
     def _epoch(self) -> None:
         """One epoch, or what is left of it: train, validate, record, save."""
         place = self._place
-        turn = turn_of_epoch(
-            place.epoch, self._config.schedule, tuple(self._system.networks), self._config.mining.negatives
-        )
+        turn = turn_of_epoch(place.epoch, self._config.schedule, tuple(self._system.networks), self._config.mining)
         if place.step == 0:
             self._states[turn.network] = steps.start_epoch(self._states[turn.network])
         self._train(turn)

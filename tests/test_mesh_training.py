@@ -25,7 +25,7 @@ CONFIG = dataclasses.replace(
     id=NetworkConfig(encoder="mean", dim=3, dropout=0.2),
     text=TextNetworkConfig(encoder="transformer", dim=4, layers=1, heads=2, mlp_hidden=(), item_dropout=0.2),
     mining=MiningConfig(k1=2, k2=19, p=2),
-    schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=4),
+    schedule=ScheduleConfig(m_random=1, m_gap=2, m_max=4),
     checkpoint_steps=2,
 )
 

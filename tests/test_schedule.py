@@ -2,17 +2,19 @@
 
 import pytest
 
-from alterrec_jax.config import ScheduleConfig
+from alterrec_jax.config import MiningConfig, ScheduleConfig
 from alterrec_jax.schedule import Turn, turn_of_epoch
 
 BOTH = ("id", "text")
 ID, TEXT = "id:random", "text:random"
 ID_WINDOW, TEXT_WINDOW = "id:window(text)", "text:window(id)"
+ID_AGAIN, TEXT_AGAIN = f"{ID_WINDOW} again", f"{TEXT_WINDOW} again"
 
 
 def tape(schedule: ScheduleConfig, networks: tuple[str, ...] = BOTH, negatives: str = "peer") -> list[Turn]:
     """The turns of all m_max epochs, in order."""
-    return [turn_of_epoch(epoch, schedule, networks, negatives) for epoch in range(schedule.m_max)]
+    mining = MiningConfig(negatives=negatives)
+    return [turn_of_epoch(epoch, schedule, networks, mining) for epoch in range(schedule.m_max)]
 
 
 def told(schedule: ScheduleConfig, networks: tuple[str, ...] = BOTH, negatives: str = "peer") -> list[str]:
@@ -23,8 +25,8 @@ def told(schedule: ScheduleConfig, networks: tuple[str, ...] = BOTH, negatives: 
 def test_tape_of_the_paper() -> None:
     assert " ".join(told(ScheduleConfig(m_random=2, m_gap=2, m_max=13))) == (
         "id:random id:random text:random text:random "
-        "id:window(text) id:window(text) text:window(id) text:window(id) "
-        "id:window(text) id:window(text) text:window(id) text:window(id) "
+        "id:window(text) id:window(text) again text:window(id) text:window(id) again "
+        "id:window(text) id:window(text) again text:window(id) text:window(id) again "
         "id:window(text)"
     )
 
@@ -33,8 +35,8 @@ def test_tape_of_the_paper() -> None:
     ("m_random", "m_gap", "m_max", "expected"),
     [
         (0, 1, 4, [ID_WINDOW, TEXT_WINDOW, ID_WINDOW, TEXT_WINDOW]),
-        (0, 3, 5, [ID_WINDOW, ID_WINDOW, ID_WINDOW, TEXT_WINDOW, TEXT_WINDOW]),
-        (1, 3, 6, [ID, TEXT, ID_WINDOW, ID_WINDOW, ID_WINDOW, TEXT_WINDOW]),
+        (0, 3, 5, [ID_WINDOW, ID_AGAIN, ID_AGAIN, TEXT_WINDOW, TEXT_AGAIN]),
+        (1, 3, 6, [ID, TEXT, ID_WINDOW, ID_AGAIN, ID_AGAIN, TEXT_WINDOW]),
         (3, 1, 8, [ID, ID, ID, TEXT, TEXT, TEXT, ID_WINDOW, TEXT_WINDOW]),
         (3, 2, 4, [ID, ID, ID, TEXT]),
         (5, 2, 1, [ID]),
@@ -65,7 +67,12 @@ def test_the_peer_is_who_is_mined_and_does_not_train() -> None:
     assert Turn("text", "random").peer is None
 
 
+def test_windows_that_are_drawn_are_drawn_in_every_epoch() -> None:
+    schedule, drawn = ScheduleConfig(m_random=0, m_gap=2), MiningConfig(hard_fraction=0.5)
+    assert [turn_of_epoch(epoch, schedule, BOTH, drawn).again for epoch in range(4)] == [False] * 4
+
+
 def test_turn_does_not_depend_on_how_long_the_run_is() -> None:
     long = ScheduleConfig(m_max=17)
     assert tape(ScheduleConfig(m_max=9)) == tape(long)[:9]
-    assert turn_of_epoch(11, ScheduleConfig(m_max=1), BOTH, "peer") == tape(long)[11]
+    assert turn_of_epoch(11, ScheduleConfig(m_max=1), BOTH, MiningConfig()) == tape(long)[11]

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import orbax.checkpoint as ocp
@@ -34,6 +34,13 @@ CONFIG = AlterRecConfig(
     schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=2),
 )
 
+IN_TURNS = dataclasses.replace(
+    CONFIG,
+    id=NetworkConfig(encoder="mean", dim=3, learning_rate=0.03),
+    mining=MiningConfig(k1=2, k2=19, p=2),
+    schedule=ScheduleConfig(m_random=0, m_gap=3, m_max=4),
+)
+
 
 def saved(workdir: pathlib.Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The digests of the newest checkpoint's arrays, and its history without the clocks."""
@@ -49,6 +56,14 @@ def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib
     return workdir
 
 
+@pytest.fixture(scope="module")
+def in_turns(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The workdir of a run whose turns last several epochs, which nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "in_turns"
+    Trainer(IN_TURNS, dataset, workdir).run()
+    return workdir
+
+
 @pytest.fixture
 def last_step(dataset: Dataset) -> int:
     """How many steps an epoch has."""
@@ -59,7 +74,44 @@ def test_no_step_is_compiled_twice(dataset: Dataset, tmp_path: pathlib.Path, mon
     compiled = []  # what compiling leaves behind is given back after each time
     monkeypatch.setattr(steps, "give_back_freed_memory", lambda: compiled.append(1))
     Trainer(dataclasses.replace(CONFIG, schedule=ScheduleConfig(m_random=2, m_gap=2, m_max=8)), dataset, tmp_path).run()
-    assert len(compiled) == 4, "two networks in two phases"
+    assert len(compiled) == 6, "two networks on random negatives, on windows, and on the same windows again"
+
+
+def test_windows_that_are_kept_for_a_turn_are_those_that_every_epoch_would_mine(
+    dataset: Dataset, in_turns: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MiningConfig, "lasts_a_turn", False)
+    Trainer(IN_TURNS, dataset, tmp_path).run()
+    for kept, mined in zip(saved(in_turns)[1], saved(tmp_path)[1], strict=True):
+        numbers = [name for name, value in mined.items() if isinstance(value, float)]
+        assert [kept[name] for name in numbers] == pytest.approx([mined[name] for name in numbers], rel=1e-4)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2], ids=["mining", "again", "again at last"])
+def test_a_run_that_is_stopped_within_a_turn_keeps_its_windows(
+    epoch: int,
+    dataset: Dataset,
+    last_step: int,
+    in_turns: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps_done, progress = itertools.count(), trainer.progress
+
+    def stopped(items: Iterable[Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+        for item in progress(items, *args, **kwargs):
+            if next(steps_done) == epoch * last_step + last_step // 2:
+                signal.raise_signal(signal.SIGTERM)
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "progress", stopped)
+        with pytest.raises(Interrupted):
+            Trainer(IN_TURNS, dataset, tmp_path).run()
+    place = read_newest(tmp_path).meta["place"]
+    assert place["epoch"] == epoch and 0 < place["step"] < last_step
+    Trainer(IN_TURNS, dataset, tmp_path).run()
+    assert saved(tmp_path) == saved(in_turns)
 
 
 def test_a_stop_after_the_last_epoch_is_no_interruption(

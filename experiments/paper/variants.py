@@ -86,7 +86,7 @@ def nfrec(base: AlterRecConfig, operation: str) -> AlterRecConfig:
 
 def own_epochs(base: AlterRecConfig, network: str) -> int:
     """How many of the m_max epochs of AlterRec belong to a network; one at least."""
-    turns = (turn_of_epoch(epoch, base.schedule, ("id", "text"), "peer") for epoch in range(base.schedule.m_max))
+    turns = (turn_of_epoch(epoch, base.schedule, ("id", "text"), base.mining) for epoch in range(base.schedule.m_max))
     return max(1, sum(turn.network == network for turn in turns))
 
 

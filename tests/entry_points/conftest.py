@@ -28,7 +28,7 @@ SMALL = (
     "--config.max_length=10",
     "--config.batch_prefixes=20",
     "--config.schedule.m_random=1",
-    "--config.schedule.m_gap=1",
+    "--config.schedule.m_gap=2",
     "--config.schedule.m_max=5",
     "--config.checkpoint_seconds=1",
 )

@@ -14,6 +14,7 @@ from alterrec_jax import cli, files, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.kept_windows import shapes_for
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import say
 from alterrec_jax.schedule import WINDOW, Turn
@@ -39,14 +40,15 @@ def main() -> int:
         text=TextNetworkConfig(dim=_DIM.value, layers=1),
         mining=MiningConfig(k1=20, k2=min(_K2.value, items)),
     ).check()
-    batches = TrainBatches(made.sessions(items, _BATCH.value, _LENGTH), config.batch_prefixes, _LENGTH)
+    sessions = made.sessions(items, _BATCH.value, _LENGTH)
+    batches, windows = TrainBatches(sessions, config.batch_prefixes, _LENGTH), shapes_for(config, len(sessions.items))
     ((_, group),) = batches.groups(jax.random.key(0))
     networks = build_networks(config, items)
     vectors = made.text_vectors(items)
     features = {"id": None, "text": vectors}
     optimizers = {name: steps.make_optimizer(part, 1) for name, part in (("id", config.id), ("text", config.text))}
     states = {
-        name: steps.init_state(network, optimizers[name], features[name], jax.random.key(number))
+        name: steps.init_state(network, optimizers[name], features[name], jax.random.key(number), windows)
         for number, (name, network) in enumerate(networks.items())
     }
     kept = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in states.items()}

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from alterrec_jax import mesh, steps
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data.batches import rows_of_batch
+from alterrec_jax.kept_windows import shapes_for
 from alterrec_jax.mesh import DATA, MODEL
 from alterrec_jax.models import item_tables
 from alterrec_jax.models.alterrec import build_networks
@@ -24,12 +25,18 @@ TURNS = {
     for turn in (
         Turn("id", RANDOM),
         Turn("id", WINDOW, "text"),
+        Turn("id", WINDOW, "text", again=True),
         Turn("text", RANDOM),
         Turn("text", WINDOW, "id"),
+        Turn("text", WINDOW, "id", again=True),
         Turn("id", FULL),
     )
 }
 """Every step of the alternation, and that of a network alone, by their names."""
+
+
+CLICKS = 10
+"""Of each item, as many are taken to be in the training sessions."""
 
 
 def compiled_step(turn: Turn, config: AlterRecConfig, items: int) -> jax.stages.Compiled:
@@ -47,9 +54,9 @@ def compiled_step(turn: Turn, config: AlterRecConfig, items: int) -> jax.stages.
         table: Any = _shape(made.shape, made.dtype, mesh.BY_ITEM)
         peer = steps.FrozenPeer(params, table)
     batch = (rows_of_step(config), config.max_length)
-    rows = PackedRows(*(_shape(batch, dtype, mesh.BY_ROW) for dtype in (*4 * (jnp.int32,), jnp.bool_)))
-    of_network = features[turn.network]
-    state = steps.state_shapes(networks[turn.network], optimizer, of_network)
+    rows = PackedRows(*(_shape(batch, dtype, mesh.BY_ROW) for dtype in (*4 * (jnp.int32,), jnp.bool_, jnp.int32)))
+    of_network, windows = features[turn.network], shapes_for(config, CLICKS * items)
+    state = steps.state_shapes(networks[turn.network], optimizer, of_network, windows)
     jitted = jax.jit(step, donate_argnames="state", out_shardings=item_tables.shardings(state))
     return jitted.lower(state, peer, of_network, rows, key).compile()
 

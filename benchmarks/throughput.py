@@ -4,22 +4,22 @@ python -m benchmarks.throughput --data_dir=DIR --output=FILE.json
 python -m benchmarks.throughput --items=1400000 --precision=bfloat16
 """
 
+import collections
 import dataclasses
+import functools
 import itertools
 import math
 import statistics
-import unittest.mock
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from absl import flags
 
-from alterrec_jax import cli, files, mining, steps
+from alterrec_jax import cli, files, kept_windows, steps
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
-from alterrec_jax.data.batches import BatchGroup, TrainBatches, rows_of_batch
+from alterrec_jax.data.batches import TrainBatches, rows_of_batch
 from alterrec_jax.data.dataset import Sessions, load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import build_networks
@@ -37,15 +37,15 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without
 settings.define(dim=300, layers=2, batch_prefixes=512, k2=6000)
 _PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of matrix products, the floor's among them.")
 _KERNELS = flags.DEFINE_bool("gpu_kernels", False, "Whether blocks of items are left to our kernels for NVIDIA GPUs.")
-_GIVEN = flags.DEFINE_bool(
-    "borders_given",
-    False,
-    "Time window steps that are given some borders as well: what keeping borders for a turn could save at most.",
+_M_GAP = flags.DEFINE_integer(
+    "m_gap", 2, "Epochs of a turn, of which the first mines and the others use its windows again.", lower_bound=1
 )
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 5, "The floor and every phase are timed in turn so often; ratios are medians.", lower_bound=1
 )
 _STEPS = flags.DEFINE_integer("steps", 8, "Steps of each phase in a round.", lower_bound=1)
+
+FIRST, AGAIN = "_first", "_again"  # epochs of a turn
 
 Product = tuple[tuple[int, ...], tuple[int, ...]]
 """The shapes of the two sides of a (batched) matrix product."""
@@ -55,21 +55,23 @@ def main() -> int:
     """Times, prints the table and writes the JSON."""
     keep_freed_memory()
     config = settings.config(precision=_PRECISION.value, gpu_kernels=_KERNELS.value)
+    config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, m_gap=_M_GAP.value))
     sessions, vectors = _data(config)
     batches = TrainBatches(sessions, config.batch_prefixes, config.max_length)
-    phases = make_phases(config, vectors, batches)
+    phases = make_phases(config, vectors, batches, len(sessions.items))
     floors = {name: floor_of(config, vectors.shape, batches.rows, name) for name in phases}
     rates: list[float] = []
-    times: dict[str, list[float]] = {name: [] for name in phases}
-    floor_times: dict[str, list[float]] = {name: [] for name in phases}
+    times: dict[str, list[float]] = collections.defaultdict(list)
+    floor_times: dict[str, list[float]] = collections.defaultdict(list)
     for number in range(_ROUNDS.value + 1):
         rates.append(operations(_large_product()) / seconds_of_product(*_large_product()))
         of_product = {shape: seconds_of_product(*shape) for shape in set(itertools.chain(*floors.values()))}
-        for name, run in phases.items():
+        for phase, run in phases.items():
             spent = run(_STEPS.value)
             if number:  # the first round compiles
-                times[name].append(spent)
-                floor_times[name].append(sum(of_product[shape] for shape in floors[name]))
+                for name, of_epoch in spent.items():
+                    times[phase + name].append(of_epoch)
+                    floor_times[phase + name].append(sum(of_product[shape] for shape in floors[phase]))
         say(f"round {number} of {_ROUNDS.value}" + (" (compiled)" if not number else ""))
     prefixes = batches.prefixes / batches.steps_per_epoch
     result = {
@@ -78,11 +80,13 @@ def main() -> int:
             "step_ms": 1e3 * statistics.median(times[name]),
             "floor_ms": 1e3 * statistics.median(floor_times[name]),
             "floor_ratio": statistics.median(t / f for t, f in zip(times[name], floor_times[name], strict=True)),
-            "rate_share": sum(map(operations, floors[name]))
+            "rate_share": sum(map(operations, floors[phase]))
             / statistics.median(times[name])
             / statistics.median(rates),
         }
-        for name in phases
+        for phase in phases
+        for name in times
+        if name.removesuffix(FIRST).removesuffix(AGAIN) == phase
     }
     rows = [
         [
@@ -123,11 +127,13 @@ def _data(config: AlterRecConfig) -> tuple[Sessions, jax.Array]:
     return dataset.splits["train"], vectors
 
 
-def make_phases(config: AlterRecConfig, vectors: jax.Array, batches: TrainBatches) -> dict[str, Callable[[int], float]]:
-    """Of each phase, a function that makes some steps and tells the seconds of one."""
+def make_phases(
+    config: AlterRecConfig, vectors: jax.Array, batches: TrainBatches, interactions: int
+) -> dict[str, "_Phase"]:
+    """All phases of both networks, for batches of so many interactions."""
     window = clip_window(config.mining, len(vectors))
     networks, features = build_networks(config, len(vectors)), {"id": None, "text": vectors}
-    phases: dict[str, Callable[[int], float]] = {}
+    phases: dict[str, _Phase] = {}
     for name, peer in (("id", "text"), ("text", "id")):
         frozen = steps.FrozenPeer.of(
             networks[peer], networks[peer].init(jax.random.key(1), features[peer]), features[peer]
@@ -139,57 +145,53 @@ def make_phases(config: AlterRecConfig, vectors: jax.Array, batches: TrainBatche
             ("window_augmented", Turn(name, WINDOW, peer), True),
         ):
             mined = dataclasses.replace(config.mining, augment=augment)
-            step = steps.make_step(turn, networks, optimizer, mined, window)
-            variants = {phase: step}
-            if _GIVEN.value and phase == "window":
-                variants["window_given"] = _without_search(step)
-            for variant, varied in variants.items():
-                phases[f"{name}_{variant}"] = _Phase(
-                    steps.compiled(steps.in_groups(varied)),
-                    steps.init_state(networks[name], optimizer, features[name], jax.random.key(0)),
-                    frozen if turn.phase == WINDOW else None,
-                    features[name],
-                    batches,
-                )
+            windows = kept_windows.shapes_for(dataclasses.replace(config, mining=mined), interactions)
+            state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0), windows)
+            turns = [turn, turn._replace(again=True)] if turn.phase == WINDOW and windows is not None else [turn]
+            phases[f"{name}_{phase}"] = _Phase(
+                [
+                    steps.compiled(steps.in_groups(steps.make_step(one, networks, optimizer, mined, window)))
+                    for one in turns
+                ],
+                state,
+                frozen if turn.phase == WINDOW else None,
+                features[name],
+                batches,
+            )
     return phases
 
 
-def _without_search(step: steps.TrainStep) -> steps.TrainStep:
-    """A window step that takes the same two borders for every prefix."""
-
-    def given(queries: jax.Array, *_: Any) -> mining.RankWindow:
-        zeros = jnp.zeros(len(queries))
-        return mining.RankWindow(zeros + 1, zeros - 1, jnp.zeros((len(queries), 0), jnp.int32))
-
-    def step_without_search(*arguments: Any) -> steps.NetworkState:
-        with unittest.mock.patch.object(mining, "peer_window", given):
-            return step(*arguments)
-
-    return step_without_search
-
-
 class _Phase:
-    """Makes steps on one batch after another, as training does."""
+    """Makes steps as training does: of an epoch that mines, then on the same batches of those that use it again."""
 
-    def __init__(self, step: steps.GroupStep, state: Any, peer: Any, features: Any, batches: TrainBatches):
-        self._step, self._state, self._peer, self._features = step, state, peer, features
-        self._key, self._groups = jax.random.key(0), self._endless(batches)
+    def __init__(self, of_epochs: list[steps.GroupStep], state: Any, peer: Any, features: Any, batches: TrainBatches):
+        self._of_epochs, self._state, self._peer, self._features = of_epochs, state, peer, features
+        self._key, (self._held, self._group) = jax.random.key(0), next(batches.groups(jax.random.key(0)))
+        self._group = jax.device_put(self._group)
+        self._first = 0
 
-    def __call__(self, count: int) -> float:
-        return seconds(lambda: self._steps(count)) / count
+    def __call__(self, count: int) -> dict[str, float]:
+        """Makes so many steps of each epoch.
 
-    def _steps(self, count: int) -> Any:
-        for number, group in enumerate(itertools.islice(self._groups, count)):
-            self._state = self._step(self._state, self._peer, self._features, group, self._key)
+        Returns:
+          the seconds of a step, in the mean of a turn (""), and of its first and its other epochs if they differ.
+        """
+        count = min(count, self._held)
+        self._first = self._first if self._first + count <= self._held else 0
+        spent = [seconds(functools.partial(self._steps, step, count)) / count for step in self._of_epochs]
+        self._first += count
+        if len(spent) == 1:
+            return {"": spent[0]}
+        first, again = spent
+        return {"": (first + (_M_GAP.value - 1) * again) / _M_GAP.value, FIRST: first, AGAIN: again}
+
+    def _steps(self, step: steps.GroupStep, count: int) -> Any:
+        self._state = self._state._replace(totals=steps.Totals(*jnp.float32([0, 0, 0, self._first])))
+        for number in range(count):
+            self._state = step(self._state, self._peer, self._features, self._group, self._key)
             if number % steps_in_flight() == 0:
                 jax.block_until_ready(self._state.totals)
         return self._state
-
-    def _endless(self, batches: TrainBatches) -> Iterator[BatchGroup]:
-        for epoch in itertools.count():
-            self._state = steps.start_epoch(self._state)
-            for held, group in batches.groups(jax.random.key(epoch)):
-                yield from itertools.repeat(jax.device_put(group), held)
 
 
 def floor_of(config: AlterRecConfig, text: tuple[int, ...], rows: int, phase: str) -> list[Product]:

@@ -26,6 +26,7 @@ class Sizes(NamedTuple):
       items: of the catalogue.
       dim, peer_dim: widths of the network that trains and of its peer.
       k1, k2, p: the window, and augmented positives of each prefix.
+      kept: whether the windows that are found are kept.
       encoder, mlp: parameters of the session encoder that trains, and of its MLP over texts (0 for an ID network).
     """
 
@@ -38,6 +39,7 @@ class Sizes(NamedTuple):
     k1: int
     k2: int
     p: int
+    kept: bool
     encoder: int
     mlp: int
 
@@ -80,6 +82,7 @@ def sizes_of(turn: Turn, config: AlterRecConfig, items: int) -> Sizes:
         k1=mined.k1,
         k2=min(mined.k2, items),
         p=mined.p if mined.augment else 0,
+        kept=config.keeps_windows,
         encoder=own["encoder"],
         mlp=own["items"] if turn.network == "text" else 0,
     )
@@ -116,18 +119,19 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
       - the gradient of the MLP (text); the square of the gradient's norm (ID), one number;
       - random: the rows of the n = k2 - k1 + 1 items that are drawn, n d, whose gradients are all-gathered, n d;
       - window: what `_mining` says, and all-gathered 2 b M min(k, h): each device's best k, scores and numbers, where k
-        is k1 if that is found so (up to 64), or else p.
+        is k1 if that is found so (up to 64), or else p. A window that an epoch before has found takes nothing of this.
 
     Along `data`, because each device knows its own prefixes only:
       - all-reduced: the gradient of the rows that are candidates, h d (random: n d / M), that of the encoder, and two
         numbers, the batch's loss and count of prefixes; for each round of a search, if M > 1, whether others search;
       - all-gathered: for each lookup whose gradient is wanted, items and gradients of all B prefixes: B (d + 1) for
-        inputs, as much for targets, p times that for positives.
+        inputs, as much for targets, p times that for positives; and if windows are kept, which every device does for
+        all, the prefixes' numbers and borders, 3 B (their best items are gathered already).
 
     So what goes over `model` does not grow with V, and over `data` only h d does. A loop's condition, which is asked
     once more than its body runs, is counted as often as that.
     """
-    s, window = sizes, turn.phase == WINDOW
+    s, window, kept = sizes, turn.phase == WINDOW, 0
     ours = s.prefixes // s.data
     over_model, gathered = 3 * ours * s.dim + 2 * ours, 0
     over_model += s.mlp if turn.network == "text" else 1
@@ -142,12 +146,15 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
     else:
         over_data += s.held * s.dim
     if window:
-        of_search, of_best = _mining(s)
-        over_model += ours * s.peer_dim + ours * s.p * s.dim + of_search.once
-        gathered += of_best
+        over_model += ours * s.peer_dim + ours * s.p * s.dim
         lookups += s.p
+    if window and not turn.again:
+        of_search, of_best = _mining(s)
+        over_model += of_search.once
+        gathered += of_best
+        kept = 3 * s.prefixes * s.kept
     found = {
-        DATA: Traffic(over_data, lookups * s.prefixes * (s.dim + 1), of_search.loops * (s.model > 1)),
+        DATA: Traffic(over_data, lookups * s.prefixes * (s.dim + 1) + kept, of_search.loops * (s.model > 1)),
         MODEL: Traffic(over_model, gathered, of_search.a_round),
     }
     return {
@@ -173,8 +180,8 @@ class _Search(NamedTuple):
 def _mining(sizes: Sizes) -> tuple[_Search, int]:
     """Numbers that are all-reduced over `model` to find the window, and those that are all-gathered.
 
-    Where scores are too many, the window is found for one piece of the prefixes after another, and 4 b more numbers are
-    for moving both borders between two scores.
+    Where scores are too many, the window is found for one piece of the prefixes after another. There, and where windows
+    are kept, 2 b more numbers are for moving each border between two scores.
     """
     s = sizes
     prefixes, pieces = s.prefixes // s.data, 1
@@ -184,7 +191,8 @@ def _mining(sizes: Sizes) -> tuple[_Search, int]:
     best = s.k1 if s.k1 <= mining._SMALL else s.p
     gathered = 2 * min(best, s.held) * s.model * prefixes
     found = _searches(prefixes, [k for k in (s.k1, s.k2) if mining._SMALL < k < s.items], s)
-    once = found.once + 4 * prefixes * (pieces > 1)
+    borders = (s.k1 > 0) + (s.k2 < s.items)
+    once = found.once + 2 * borders * prefixes * (s.kept or pieces > 1)
     return _Search(pieces * once, pieces * found.a_round, pieces * found.loops), pieces * gathered
 
 

@@ -27,6 +27,7 @@ CASES = [
     ("id:window(text)", "model:8", 600_000, 80 * LENGTH, "mean", (5, 3000)),  # samples in samples
     # The same where more scores are wanted than are held at once, and with texts in blocks.
     ("text:window(id)", "data:2,model:4", 1_000_003, 80 * LENGTH, "mean", (5, 700)),
+    ("text:window(id) again", "data:2,model:4", 1_000_003, 80 * LENGTH, "mean", (5, 700)),
 ]
 
 

@@ -22,10 +22,14 @@ def test_throughput(command: Command, dataset: pathlib.Path, tmp_path: pathlib.P
     sizes = ("--dim=8", "--layers=1", "--max_length=10", "--batch_prefixes=50", "--k1=5", "--k2=31")
     output = tmp_path / "speed.json"
     few = ("--rounds=1", "--steps=2", f"--data_dir={dataset}", f"--output={output}")
-    done = command("benchmarks.throughput", "--borders_given", *sizes, *few)
+    done = command("benchmarks.throughput", "--m_gap=3", *sizes, *few)
     assert done.returncode == 0, done.stderr
     phases = json.loads(output.read_text())["phases"]
-    assert set(phases) == PHASES | {"id_window_given", "text_window_given"}
+    mined = {name for name in PHASES if "window" in name}
+    assert set(phases) == PHASES | {f"{name}_{epoch}" for name in mined for epoch in ("first", "again")}
+    for name in mined:  # a turn of three epochs
+        whole, first, again = (phases[name + epoch]["step_ms"] for epoch in ("", "_first", "_again"))
+        assert whole == pytest.approx((first + 2 * again) / 3, rel=1e-6)
     for phase in phases.values():
         assert phase["prefixes_per_s"] > 0 and phase["floor_ratio"] > 0
         assert phase["floor_ratio"] == pytest.approx(phase["step_ms"] / phase["floor_ms"], rel=1e-6)

@@ -11,20 +11,20 @@ import jax.numpy as jnp
 
 from alterrec_jax import mesh
 from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.lookup import held_here, lookup
 from alterrec_jax.mining import RankWindow
 from alterrec_jax.models.network import PackedRows
 
 
 class KeptWindows(NamedTuple):
-    """A `RankWindow` for every training interaction: of the prefix that ends there. Every device holds all of them.
+    """A `RankWindow` for every training interaction: of the prefix that ends there. The devices of `model` share them.
 
     Attributes:
-      below, least: float32 [interaction].
+      borders: float32 [interaction, 2], `below` and `least`.
       top: int32 [interaction, p]; None where p is 0, for no checkpoint holds an empty array.
     """
 
-    below: jax.Array
-    least: jax.Array
+    borders: jax.Array
     top: jax.Array | None
 
 
@@ -33,10 +33,10 @@ def shapes_for(config: AlterRecConfig, interactions: int) -> KeptWindows | None:
     if not config.keeps_windows:
         return None
     p = config.mining.p if config.mining.augment else 0
+    rows = mesh.padded(interactions, mesh.MODEL)
 
     def empty() -> KeptWindows:
-        border = jnp.zeros(interactions)
-        return KeptWindows(border, border, jnp.zeros((interactions, p), jnp.int32) if p else None)
+        return KeptWindows(jnp.zeros((rows, 2)), jnp.zeros((rows, p), jnp.int32) if p else None)
 
     shapes: KeptWindows = jax.eval_shape(empty)
     return shapes
@@ -44,28 +44,22 @@ def shapes_for(config: AlterRecConfig, interactions: int) -> KeptWindows | None:
 
 def keep(kept: KeptWindows, rows: PackedRows, found: RankWindow) -> KeptWindows:
     """The same with the windows of a batch: `found` of its row * position prefixes."""
-    mined = KeptWindows(found.below, found.least, found.top if kept.top is not None else None)
+    mined = KeptWindows(jnp.stack([found.below, found.least], axis=1), None if kept.top is None else found.top)
 
-    def of_device(kept: KeptWindows, place: jax.Array, mined: KeptWindows) -> KeptWindows:
-        place, mined = jax.tree.map(lambda array: mesh.gathered(array, mesh.DATA), (place, mined))
-        return jax.tree.map(lambda all_, some: all_.at[place].set(some, mode="drop", unique_indices=True), kept, mined)
+    def of_device(kept: KeptWindows, source: jax.Array, mined: KeptWindows) -> KeptWindows:
+        source, mined = jax.tree.map(lambda array: mesh.gathered(array, mesh.DATA), (source, mined))
+        here, place = held_here(source, len(kept.borders))
+        place = jnp.where(here, place, len(kept.borders))
+        return jax.tree.map(lambda every, some: every.at[place].set(some, mode="drop"), kept, mined)
 
-    where, source = rows.where.reshape(-1), rows.source.reshape(-1)
-    # Behind the last one, and each elsewhere: what is dropped.
-    place = jnp.where(where, source, len(kept.below) + jnp.arange(len(source)))
-    specs = (mesh.EVERYWHERE, mesh.BY_ROW, mesh.BY_ROW)
-    windows: KeptWindows = mesh.sharded(of_device, specs, mesh.EVERYWHERE)(kept, place, mined)
+    program = mesh.sharded(of_device, (mesh.BY_ITEM, mesh.BY_ROW, mesh.BY_ROW), mesh.BY_ITEM)
+    windows: KeptWindows = program(kept, jnp.where(rows.where, rows.source, -1).reshape(-1), mined)
     return windows
 
 
 def of_batch(kept: KeptWindows, rows: PackedRows) -> RankWindow:
     """The windows of a batch's row * position prefixes; anything where there is no prefix to learn from."""
-
-    def of_device(kept: KeptWindows, source: jax.Array) -> RankWindow:
-        below, least, top = jax.tree.map(lambda all_: all_[jnp.maximum(source, 0)], kept)
-        return RankWindow(below, least, jnp.zeros((len(source), 0), jnp.int32) if top is None else top)
-
-    window: RankWindow = mesh.sharded(of_device, (mesh.EVERYWHERE, mesh.BY_ROW), mesh.BY_ROW)(
-        kept, rows.source.reshape(-1)
-    )
-    return window
+    source = rows.source.reshape(-1)
+    borders = lookup(kept.borders, source)
+    top = jnp.zeros((len(source), 0), jnp.int32) if kept.top is None else lookup(kept.top, source)
+    return RankWindow(borders[:, 0], borders[:, 1], top)

@@ -1,4 +1,4 @@
-"""Rows of an item table by item number, where each device may hold a part of the table only."""
+"""Rows of a table by their numbers, where each device may hold a part of the table only."""
 
 import functools
 
@@ -10,14 +10,14 @@ from alterrec_jax import mesh
 
 
 def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BY_ROW) -> jax.Array:
-    """float32 [..., dim], `table[items]`.
+    """[..., dim], `table[items]`.
 
     Every device looks up what it holds, and the sum over `model` is complete. Backwards, the rows' gradients go to all
     devices of `data`, and each adds up those of its own items: many fewer numbers than a gradient of the table.
 
     Args:
-      table: float32 [item, dim].
-      items: int32 [...], numbers below the table's length.
+      table: float32 or int32 [item, dim].
+      items: int32 [...], numbers below the table's length; for negative ones it returns some row, or zeros.
       spec: how `items` lie: by `BY_ROW` over the axis `data`, or by `EVERYWHERE`.
     """
     return table[items] if mesh.devices() == 1 else _lookup(spec, len(table), table, items)
@@ -26,7 +26,7 @@ def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BY_ROW
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _lookup(spec: PartitionSpec, length: int, table: jax.Array, items: jax.Array) -> jax.Array:
     def local(table: jax.Array, items: jax.Array) -> jax.Array:
-        here, place = _here(items, len(table))
+        here, place = held_here(items, len(table))
         return mesh.total(jnp.where(here[..., None], table[place], 0), mesh.MODEL)
 
     return mesh.sharded(local, (mesh.BY_ITEM, spec), spec)(table, items)
@@ -41,7 +41,7 @@ def _backward(spec: PartitionSpec, length: int, items: jax.Array, cotangent: jax
         if spec == mesh.BY_ROW:
             items, cotangent = (mesh.gathered(array, mesh.DATA) for array in (items, cotangent))
         rows = length // mesh.size(mesh.MODEL)
-        here, place = _here(items, rows)
+        here, place = held_here(items, rows)
         nothing = jnp.zeros((rows, cotangent.shape[-1]), cotangent.dtype)
         return nothing.at[jnp.where(here, place, rows)].add(cotangent, mode="drop")
 
@@ -51,8 +51,8 @@ def _backward(spec: PartitionSpec, length: int, items: jax.Array, cotangent: jax
 _lookup.defvjp(_forward, _backward)
 
 
-def _here(items: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
-    """Which items this device holds, of `rows` that each one has, and their places (0 for the others)."""
+def held_here(items: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+    """Which rows this device holds, of so many that each one has along `model`, and their places (0 for the others)."""
     place = items - mesh.first_of(rows, mesh.MODEL)
     here = (place >= 0) & (place < rows)
     return here, jnp.where(here, place, 0)

@@ -119,14 +119,15 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
       - the gradient of the MLP (text); the square of the gradient's norm (ID), one number;
       - random: the rows of the n = k2 - k1 + 1 items that are drawn, n d, whose gradients are all-gathered, n d;
       - window: what `_mining` says, and all-gathered 2 b M min(k, h): each device's best k, scores and numbers, where k
-        is k1 if that is found so (up to 64), or else p. A window that an epoch before has found takes nothing of this.
+        is k1 if that is found so (up to 64), or else p. A window that an epoch before has found is looked up
+        instead, b (2 + p).
 
     Along `data`, because each device knows its own prefixes only:
       - all-reduced: the gradient of the rows that are candidates, h d (random: n d / M), that of the encoder, and two
         numbers, the batch's loss and count of prefixes; for each round of a search, if M > 1, whether others search;
       - all-gathered: for each lookup whose gradient is wanted, items and gradients of all B prefixes: B (d + 1) for
-        inputs, as much for targets, p times that for positives; and if windows are kept, which every device does for
-        all, the prefixes' numbers and borders, 3 B (their best items are gathered already).
+        inputs, as much for targets, p times that for positives; and if windows are kept, the prefixes' numbers and
+        borders, 3 B (their best items are gathered already).
 
     So what goes over `model` does not grow with V, and over `data` only h d does. A loop's condition, which is asked
     once more than its body runs, is counted as often as that.
@@ -148,7 +149,9 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
     if window:
         over_model += ours * s.peer_dim + ours * s.p * s.dim
         lookups += s.p
-    if window and not turn.again:
+    if turn.again:
+        over_model += ours * (2 + s.p)
+    elif window:
         of_search, of_best = _mining(s)
         over_model += of_search.once
         gathered += of_best

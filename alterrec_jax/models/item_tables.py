@@ -74,11 +74,13 @@ def has_row_per_item(path: tuple[Any, ...]) -> bool:
 
 
 def _sharding(path: tuple[Any, ...]) -> Any:
-    return mesh.sharding(mesh.BY_ITEM if has_row_per_item(path) else mesh.EVERYWHERE)
+    kept = any(getattr(part, "name", None) == "windows" for part in path)  # one row an interaction, and as long
+    return mesh.sharding(mesh.BY_ITEM if kept or has_row_per_item(path) else mesh.EVERYWHERE)
 
 
 def shardings(tree: Any) -> Any:
-    """Where the arrays of a tree lie on the mesh: what holds one row an item over `model`, all else everywhere."""
+    """Where the arrays of a tree lie on the mesh: what holds one row an item, and windows that are kept, over `model`,
+    all else everywhere."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _sharding(path), tree)
 
 

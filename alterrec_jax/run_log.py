@@ -5,8 +5,10 @@ neither loses an epoch nor tells one twice.
 """
 
 import dataclasses
+import math
 import pathlib
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
 CONFIG, _HISTORY, _EVENTS, _CURVES = "config.json", "history.csv", "tensorboard", "curves.png"
 WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
 _TEXT = ("network", "phase")
+_DRAW_SECONDS = 10  # between two pictures: each takes half a second, as long as an epoch of little data
 
 
 class RunLog:
@@ -27,6 +30,8 @@ class RunLog:
 
     def __init__(self, workdir: pathlib.Path, config: AlterRecConfig, history: Sequence[Mapping[str, Any]]):
         self._workdir, self._written = workdir, 0
+        self._drawn_at = -math.inf
+        self._to_draw: tuple[Mapping[str, Any], ...] = ()
         files.write_json(workdir / CONFIG, dataclasses.asdict(config))
         shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # told anew from the history
         self._writer = Writer(str(workdir / _EVENTS))
@@ -34,8 +39,9 @@ class RunLog:
             self.write(history)
 
     def close(self) -> None:
-        """Ends the event file."""
+        """Ends the event file, and draws what is not drawn yet."""
         self._writer.close()
+        self._draw()
 
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Brings the logs up to the history, one record an epoch."""
@@ -52,11 +58,18 @@ class RunLog:
         self._writer.flush()
         with files.replacing(self._workdir / _HISTORY) as partial:
             pl.DataFrame(list(history)).write_csv(partial)
-        with files.replacing(self._workdir / _CURVES) as partial:
-            _draw(history, partial)
+        self._to_draw = tuple(history)
+        if time.monotonic() - self._drawn_at >= _DRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._to_draw:
+            with files.replacing(self._workdir / _CURVES) as partial:
+                _draw_curves(self._to_draw, partial)
+        self._drawn_at, self._to_draw = time.monotonic(), ()
 
 
-def _draw(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+def _draw_curves(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
     """Losses on the left, validation on the right, turns as shades behind both."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
 
 from alterrec_jax.evaluation.bootstrap import LEVEL, Bootstrap, percentile_interval, resampled_means
 
@@ -143,4 +142,6 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     Comparing each with 0.05 keeps the chance of a single false claim in the whole family at 0.05, however the
     comparisons depend on each other.
     """
+    from statsmodels.stats.multitest import multipletests  # here, for it takes a second that few commands want to wait
+
     return np.asarray(multipletests(p_values, method="holm")[1])

@@ -1,0 +1,35 @@
+"""The picture of a run: drawn at once, then now and then, and whole in the end."""
+
+import pathlib
+import types
+
+import pytest
+
+from alterrec_jax import run_log
+from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.run_log import RunLog
+
+
+def record(epoch: int) -> dict[str, object]:
+    """Of an epoch of an ID network."""
+    values = {"loss": 1.0 / (epoch + 1), "id_hits@20": 0.1 * epoch, "finished_at": 1e9 + epoch}
+    return {"epoch": epoch, "network": "id", "phase": "random", **values}
+
+
+def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, epochs, draw = [100.0], [], run_log._draw_curves
+    monkeypatch.setattr(run_log, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(run_log, "_draw_curves", lambda drawn, path: (epochs.append(len(drawn)), draw(drawn, path)))
+    log, history = RunLog(tmp_path, AlterRecConfig(), []), []
+    assert not (tmp_path / "curves.png").exists()
+    for epoch in range(5):
+        history.append(record(epoch))
+        log.write(history)
+        now[0] += 4
+    assert epochs == [1, 4], "at once, and ten seconds later"
+    history.append(record(5))  # which nobody has saved yet
+    log.close()
+    assert epochs == [1, 4, 5]
+    RunLog(tmp_path, AlterRecConfig(), history).close()
+    assert epochs == [1, 4, 5, 6], "a run that is continued draws once"
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

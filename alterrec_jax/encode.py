@@ -83,7 +83,7 @@ class Encoder:
     def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, np.ndarray]:
         """float32 [prefix, dim] by network: the `wanted` prefixes, which belong to sessions first .. last-1."""
         session, length = prefixes.session[wanted] - first, prefixes.length[wanted]
-        begin = prefixes.offsets[first]
+        begin = prefixes.offsets[first]  # numbers in rows have 32 bits, and count from here
         items, offsets = prefixes.items[begin:], prefixes.offsets[first : last + 1] - begin
         shortest = np.full(last - first, np.iinfo(np.int64).max)
         longest = np.zeros(last - first, np.int64)

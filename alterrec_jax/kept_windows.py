@@ -4,7 +4,7 @@ The peer is frozen for a turn, so its ranking of a prefix is the same in all epo
 prefix is known by its place among the interactions (`PackedRows.source`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,17 +29,19 @@ class KeptWindows(NamedTuple):
 
 
 def shapes_for(config: AlterRecConfig, interactions: int) -> KeptWindows | None:
-    """The shapes of what each network of a run on so many training interactions keeps; None if that is nothing."""
+    """The shapes of what a run on so many training interactions keeps, and where it lies; None if that is nothing."""
     if not config.keeps_windows:
         return None
     p = config.mining.p if config.mining.augment else 0
-    rows = mesh.padded(interactions, mesh.MODEL)
+    rows, place = mesh.padded(interactions, mesh.MODEL), mesh.sharding(mesh.BY_ITEM)
+    borders: Any = jax.ShapeDtypeStruct((rows, 2), jnp.float32, sharding=place)
+    top: Any = jax.ShapeDtypeStruct((rows, p), jnp.int32, sharding=place) if p else None
+    return KeptWindows(borders, top)
 
-    def empty() -> KeptWindows:
-        return KeptWindows(jnp.zeros((rows, 2)), jnp.zeros((rows, p), jnp.int32) if p else None)
 
-    shapes: KeptWindows = jax.eval_shape(empty)
-    return shapes
+def nothing_kept(shapes: KeptWindows | None) -> KeptWindows | None:
+    """Room for windows of such shapes."""
+    return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype, device=shape.sharding), shapes)
 
 
 def keep(kept: KeptWindows, rows: PackedRows, found: RankWindow) -> KeptWindows:

@@ -94,6 +94,11 @@ def sharding(spec: PartitionSpec) -> Any:
     return None if devices() == 1 else NamedSharding(jax.sharding.get_mesh(), spec)
 
 
+def shardings(tree: Any) -> Any:
+    """Where the arrays of a tree lie, or are to lie if they are shapes."""
+    return jax.tree.map(lambda array: None if devices() == 1 else array.sharding, tree)
+
+
 def put(arrays: Any, spec: PartitionSpec = EVERYWHERE) -> Any:
     """A tree of arrays on the devices; each process of several hands over only what its own devices hold."""
     if devices() == 1:

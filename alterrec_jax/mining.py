@@ -128,18 +128,18 @@ def peer_window(
     def of_device(queries: jax.Array, table: jax.Array) -> RankWindow:
         real = mesh.first_of(len(table), mesh.MODEL) + jnp.arange(len(table)) < items
 
-        def window(scores: jax.Array, again: bool = True) -> RankWindow:
+        def window(scores: jax.Array, between: bool = True) -> RankWindow:
             scores = jnp.where(real[None], scores, -jnp.inf) if padding else scores
             found = rank_window(scores, k1, k2, p, selection, items)
-            if again and k1 > 0:
+            if between and k1 > 0:
                 found = found._replace(below=_halfway(scores, found.below))
-            if again and k2 < items:
+            if between and k2 < items:
                 found = found._replace(least=_halfway(scores, found.least))
             return found
 
         prefixes = len(queries)
         if prefixes * len(table) <= HELD:
-            return window(scores_of(queries, table), again=kept)
+            return window(scores_of(queries, table), between=kept)
         at_once = prefixes_at_once(len(table), mesh.size(mesh.MODEL))
         pieces = -(-prefixes // at_once)
         padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))

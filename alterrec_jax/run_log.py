@@ -4,6 +4,7 @@ All of it is written from the history that the checkpoint holds, and anew when a
 neither loses an epoch nor tells one twice.
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -39,9 +40,10 @@ class RunLog:
             self.write(history)
 
     def close(self) -> None:
-        """Ends the event file, and draws what is not drawn yet."""
+        """Ends the event file, and draws what is not drawn yet if it can: an error here would hide why a run ends."""
+        with contextlib.suppress(OSError):
+            self.draw()
         self._writer.close()
-        self._draw()
 
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Brings the logs up to the history, one record an epoch."""
@@ -60,9 +62,10 @@ class RunLog:
             pl.DataFrame(list(history)).write_csv(partial)
         self._to_draw = tuple(history)
         if time.monotonic() - self._drawn_at >= _DRAW_SECONDS:
-            self._draw()
+            self.draw()
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Brings the curves up to the history."""
         if self._to_draw:
             with files.replacing(self._workdir / _CURVES) as partial:
                 _draw_curves(self._to_draw, partial)

@@ -22,7 +22,7 @@ from alterrec_jax.kept_windows import KeptWindows
 from alterrec_jax.lookup import lookup
 from alterrec_jax.losses import log_sum_exp, sampled_softmax_loss
 from alterrec_jax.mining import RankWindow
-from alterrec_jax.models.item_tables import placed_shapes, shardings
+from alterrec_jax.models.item_tables import placed_shapes
 from alterrec_jax.models.network import Network, PackedRows, Params, item_table
 from alterrec_jax.negatives import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
 from alterrec_jax.products import scores_of
@@ -57,7 +57,7 @@ class NetworkState(NamedTuple):
       params: its parameters.
       opt_state: its optimizer's state.
       totals: the sums of the epoch it is in.
-      windows: its peer's, found in its present turn so far; None where none is needed twice.
+      windows: its peer's, found in this turn so far; None where none is needed twice.
     """
 
     params: Params
@@ -98,41 +98,26 @@ def learning_rate_schedule(config: NetworkConfig, steps_per_epoch: int) -> optax
 
 
 def init_state(
-    network: Network,
-    optimizer: optax.GradientTransformation,
-    features: jax.Array | None,
-    key: jax.Array,
-    windows: KeptWindows | None = None,
+    network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None, key: jax.Array
 ) -> NetworkState:
-    """A fresh network; `windows` are the shapes of those to be kept."""
+    """A fresh network."""
     # In one program, so that no device ever holds more than its part of a table.
-    begin = functools.partial(_begin, network, optimizer, windows)
-    placed = shardings(state_shapes(network, optimizer, features, windows))
-    return jax.jit(begin, out_shardings=placed)(key, features)
+    placed = mesh.shardings(state_shapes(network, optimizer, features))
+    return jax.jit(functools.partial(_begin, network, optimizer), out_shardings=placed)(key, features)
 
 
-def state_shapes(
-    network: Network,
-    optimizer: optax.GradientTransformation,
-    features: jax.Array | None,
-    windows: KeptWindows | None = None,
-) -> NetworkState:
-    """The shapes of a network's arrays, and where they lie. Arguments as of `init_state`."""
-    begin, key = functools.partial(_begin, network, optimizer, windows), jax.eval_shape(jax.random.key, 0)
-    shapes: NetworkState = placed_shapes(jax.eval_shape(begin, key, features))
+def state_shapes(network: Network, optimizer: optax.GradientTransformation, features: jax.Array | None) -> NetworkState:
+    """The shapes of a network's arrays, and where they lie."""
+    key = jax.eval_shape(jax.random.key, 0)
+    shapes: NetworkState = placed_shapes(jax.eval_shape(functools.partial(_begin, network, optimizer), key, features))
     return shapes
 
 
 def _begin(
-    network: Network,
-    optimizer: optax.GradientTransformation,
-    windows: KeptWindows | None,
-    key: jax.Array,
-    features: jax.Array | None,
+    network: Network, optimizer: optax.GradientTransformation, key: jax.Array, features: jax.Array | None
 ) -> NetworkState:
     params = network.init(key, features)
-    nothing = jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype), windows)
-    return NetworkState(params, optimizer.init(params), Totals.zero(), nothing)
+    return NetworkState(params, optimizer.init(params), Totals.zero())
 
 
 def start_epoch(state: NetworkState) -> NetworkState:
@@ -319,7 +304,7 @@ def compiled(step: Step) -> Step:
     def call(state: NetworkState, *others: Any) -> NetworkState:
         nonlocal program
         if program is None:  # what comes out lies as what goes in
-            jitted = jax.jit(step, donate_argnames="state", out_shardings=shardings(state))
+            jitted = jax.jit(step, donate_argnames="state", out_shardings=mesh.shardings(state))
             program = jitted.lower(state, *others).compile()
             give_back_freed_memory()
         return program(state, *others)

@@ -83,7 +83,7 @@ class Trainer:
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
         spe = self._batches.steps_per_epoch
-        self._windows = kept_windows.shapes_for(config, len(dataset.splits["train"].items))
+        self._kept = kept_windows.shapes_for(config, len(dataset.splits["train"].items))
         self._optimizers = {name: steps.make_optimizer(part, spe) for name, part in self._system.configs.items()}
         self._step_fns: dict[Turn, steps.GroupStep] = {}
         self._base = jax.random.key(config.seed)
@@ -126,6 +126,8 @@ class Trainer:
                     self._store.wait()
                 tell(self._place.history[-1])
             self._store.wait()
+            if self._log is not None:
+                self._log.draw()
         assert self._place.best is not None
         return self._place.best
 
@@ -138,24 +140,23 @@ class Trainer:
         # By their shapes: fresh arrays beside those that are read would take the memory of a second run.
         networks = self._system.networks
         shapes = {
-            name: steps.state_shapes(network, self._optimizers[name], self._features[name], self._windows)
+            name: steps.state_shapes(network, self._optimizers[name], self._features[name])
             for name, network in networks.items()
         }
-        found = self._store.restore_newest(shapes, {name: state.params for name, state in shapes.items()})
+        state = {"networks": shapes, "windows": self._kept}
+        found = self._store.restore_newest(state, {name: network.params for name, network in shapes.items()})
         if found is None:
             self._states = {
                 name: steps.init_state(
-                    network,
-                    self._optimizers[name],
-                    self._features[name],
-                    self._key(_INIT, _INIT_COUNT[name]),
-                    self._windows,
+                    network, self._optimizers[name], self._features[name], self._key(_INIT, _INIT_COUNT[name])
                 )
                 for name, network in networks.items()
             }
+            self._windows = kept_windows.nothing_kept(self._kept)
             self._best = {name: _copy(state.params) for name, state in self._states.items()}
         else:
-            self._states, self._best = _copy(found.state), found.best
+            state, self._best = _copy(found.state), found.best
+            self._states, self._windows = state["networks"], state["windows"]
             self._place = Place(**found.meta["place"])
             self._store.forget_after(self._number())
             say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
@@ -211,13 +212,14 @@ class Trainer:
     def _train(self, turn: Turn) -> None:
         place, total = self._place, self._batches.steps_per_epoch
         step_fn, peer = self._step_fn(turn), self._peer(turn)
-        features, state = self._features[turn.network], self._states[turn.network]
+        features, state = self._features[turn.network], self._states[turn.network]._replace(windows=self._windows)
         key, batches = self._key(_STEP, place.epoch), self._on_device(place.epoch, place.step)
         what = f"epoch {place.epoch + 1}/{self._config.schedule.m_max} {turn}"
         started = time.monotonic() - place.seconds
         for group in progress(batches, what, total=total, unit="steps", initial=place.step):
             with jax.transfer_guard("disallow"):
-                state = self._states[turn.network] = step_fn(state, peer, features, group, key)
+                state = step_fn(state, peer, features, group, key)
+            self._states[turn.network], self._windows = state._replace(windows=None), state.windows
             place.step += 1
             if place.step % steps_in_flight() == 0 or place.step == total:
                 jax.block_until_ready(state.totals)  # tells true times, and hears signals
@@ -308,7 +310,7 @@ class Trainer:
             place.best = record
             self._best = {name: _copy(state.params) for name, state in self._states.items()}
         say(
-            f"epoch {place.epoch + 1:3d} {str(turn):15s} loss {record['loss']:.4f}  validation hits@20 "
+            f"epoch {place.epoch + 1:3d} {str(turn):21s} loss {record['loss']:.4f}  validation hits@20 "
             + "  ".join(f"{view} {values['hits@20']:.4f}" for view, values in metrics.items())
             + f"  {record['prefixes_per_second']:,.0f} prefixes/s"
             + ("  *" if place.best is record else "")
@@ -324,7 +326,8 @@ class Trainer:
         """Begins to save the run's place, if it is not saved yet and no network has diverged."""
         self._check_finite()
         meta = record_of(self._place, self._finished(), self._config, self._dataset)
-        self._store.save(self._number(), Checkpoint(self._states, self._best, meta))
+        state = {"networks": self._states, "windows": self._windows}
+        self._store.save(self._number(), Checkpoint(state, self._best, meta))
         self._saved_at = time.monotonic()
 
     def _check_finite(self) -> None:

@@ -14,7 +14,7 @@ from alterrec_jax import cli, files, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.batches import TrainBatches
-from alterrec_jax.kept_windows import shapes_for
+from alterrec_jax.kept_windows import nothing_kept, shapes_for
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.progress import say
 from alterrec_jax.schedule import WINDOW, Turn
@@ -41,14 +41,15 @@ def main() -> int:
         mining=MiningConfig(k1=20, k2=min(_K2.value, items)),
     ).check()
     sessions = made.sessions(items, _BATCH.value, _LENGTH)
-    batches, windows = TrainBatches(sessions, config.batch_prefixes, _LENGTH), shapes_for(config, len(sessions.items))
+    batches = TrainBatches(sessions, config.batch_prefixes, _LENGTH)
+    windows = nothing_kept(shapes_for(config, len(sessions.items)))
     ((_, group),) = batches.groups(jax.random.key(0))
     networks = build_networks(config, items)
     vectors = made.text_vectors(items)
     features = {"id": None, "text": vectors}
     optimizers = {name: steps.make_optimizer(part, 1) for name, part in (("id", config.id), ("text", config.text))}
     states = {
-        name: steps.init_state(network, optimizers[name], features[name], jax.random.key(number), windows)
+        name: steps.init_state(network, optimizers[name], features[name], jax.random.key(number))
         for number, (name, network) in enumerate(networks.items())
     }
     kept = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in states.items()}
@@ -64,8 +65,9 @@ def main() -> int:
         step = steps.compiled(steps.in_groups(train_step))
         for _ in range(2):  # the first one compiles
             started = time.perf_counter()
-            state = steps.start_epoch(states[name])
-            states[name] = jax.block_until_ready(step(state, frozen, features[name], group, jax.random.key(0)))
+            state = steps.start_epoch(states[name])._replace(windows=windows)
+            state = jax.block_until_ready(step(state, frozen, features[name], group, jax.random.key(0)))
+            states[name], windows = state._replace(windows=None), state.windows
             spent[name] = time.perf_counter() - started
         say(f"{name}: {spent[name]:.1f} s a step, peak so far {_peak() / 1e9:.2f} GB")
         del frozen, state  # nothing of a turn outlives it

@@ -56,8 +56,8 @@ def compiled_step(turn: Turn, config: AlterRecConfig, items: int) -> jax.stages.
     batch = (rows_of_step(config), config.max_length)
     rows = PackedRows(*(_shape(batch, dtype, mesh.BY_ROW) for dtype in (*4 * (jnp.int32,), jnp.bool_, jnp.int32)))
     of_network, windows = features[turn.network], shapes_for(config, CLICKS * items)
-    state = steps.state_shapes(networks[turn.network], optimizer, of_network, windows)
-    jitted = jax.jit(step, donate_argnames="state", out_shardings=item_tables.shardings(state))
+    state = steps.state_shapes(networks[turn.network], optimizer, of_network)._replace(windows=windows)
+    jitted = jax.jit(step, donate_argnames="state", out_shardings=mesh.shardings(state))
     return jitted.lower(state, peer, of_network, rows, key).compile()
 
 

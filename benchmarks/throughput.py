@@ -43,7 +43,9 @@ _M_GAP = flags.DEFINE_integer(
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 5, "The floor and every phase are timed in turn so often; ratios are medians.", lower_bound=1
 )
-_STEPS = flags.DEFINE_integer("steps", 8, "Steps of each phase in a round.", lower_bound=1)
+_STEPS = flags.DEFINE_integer(
+    "steps", 8, "Steps of each phase in a round; at most as many as an epoch has.", lower_bound=1
+)
 
 FIRST, AGAIN = "_first", "_again"  # epochs of a turn
 
@@ -146,14 +148,14 @@ def make_phases(
         ):
             mined = dataclasses.replace(config.mining, augment=augment)
             windows = kept_windows.shapes_for(dataclasses.replace(config, mining=mined), interactions)
-            state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0), windows)
+            state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0))
             turns = [turn, turn._replace(again=True)] if turn.phase == WINDOW and windows is not None else [turn]
             phases[f"{name}_{phase}"] = _Phase(
                 [
                     steps.compiled(steps.in_groups(steps.make_step(one, networks, optimizer, mined, window)))
                     for one in turns
                 ],
-                state,
+                state._replace(windows=kept_windows.nothing_kept(windows)),
                 frozen if turn.phase == WINDOW else None,
                 features[name],
                 batches,

@@ -1,11 +1,14 @@
 """An epoch holds every prefix once, depends on its key alone, and can be continued anywhere."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from alterrec_jax.data import batches as module
 from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.errors import UserError
 from alterrec_jax.models.network import PackedRows
 from tests.evaluation.examples import make_sessions
 from tests.oracles import packing as oracle
@@ -96,6 +99,12 @@ def test_no_session_of_two_items_gives_no_prefix() -> None:
 def test_a_batch_has_at_least_one_row() -> None:
     batches = TrainBatches(make_sessions([[1, 2, 3]]), 1, 50)
     assert (batches.rows, batches.steps_per_epoch, batches.prefixes) == (1, 1, 2)
+
+
+def test_more_interactions_than_32_bits_count_are_refused() -> None:
+    sessions = dataclasses.replace(make_sessions([[1, 2, 3]]), items=np.broadcast_to(np.int32(1), 2**31))
+    with pytest.raises(UserError, match="2,147,483,648 training interactions are too many"):
+        TrainBatches(sessions, 1, 50)
 
 
 @pytest.mark.parametrize("start", [0, 2])

@@ -290,7 +290,7 @@ def test_another_format_version_is_refused(tmp_path: pathlib.Path, monkeypatch: 
     monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
     save(tmp_path, 1)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="format version 99, this program reads 2; train again in another workdir"):
+    with pytest.raises(UserError, match="format version 99, this program reads 3; train again in another workdir"):
         restore(tmp_path)
 
 

@@ -126,7 +126,7 @@ def test_a_step_with_kept_windows_is_the_step_that_mines() -> None:
     assert nothing.totals.loss == 0, "it takes what was kept, which here is no window at all"
 
 
-def test_a_step_with_kept_windows_neither_searches_nor_selects() -> None:
+def test_a_step_with_kept_windows_selects_nothing() -> None:
     both, optimizer = networks("mean"), optax.sgd(1.0)
     peer, state = frozen(both["text"], text_vectors()), fresh(both["id"], optimizer, None)._replace(windows=room(P))
     rows, texts = next(iter(batches_of().epoch(jax.random.key(0)))), []

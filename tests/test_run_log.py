@@ -1,7 +1,9 @@
 """The picture of a run: drawn at once, then now and then, and whole in the end."""
 
+import contextlib
 import pathlib
 import types
+from typing import NoReturn
 
 import pytest
 
@@ -33,3 +35,21 @@ def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path: pathlib.Path, mo
     RunLog(tmp_path, AlterRecConfig(), history).close()
     assert epochs == [1, 4, 5, 6], "a run that is continued draws once"
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_drawn_hides_no_reason_for_an_end(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    log = RunLog(tmp_path, AlterRecConfig(), [record(0)])
+    monkeypatch.setattr(run_log, "_draw_curves", full)
+    with pytest.raises(KeyError, match="the reason"), contextlib.closing(log):
+        log.write([record(0), record(1)])
+        raise KeyError("the reason")
+    log = RunLog(tmp_path, AlterRecConfig(), [])
+    with pytest.raises(OSError, match="No space left"):
+        log.write([record(0)])
+    with pytest.raises(OSError, match="No space left"):
+        log.draw()

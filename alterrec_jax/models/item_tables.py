@@ -73,22 +73,13 @@ def has_row_per_item(path: tuple[Any, ...]) -> bool:
     return bool(path) and getattr(path[-1], "key", None) == TABLE
 
 
-def _sharding(path: tuple[Any, ...]) -> Any:
-    kept = any(getattr(part, "name", None) == "windows" for part in path)  # one row an interaction, and as long
-    return mesh.sharding(mesh.BY_ITEM if kept or has_row_per_item(path) else mesh.EVERYWHERE)
-
-
-def shardings(tree: Any) -> Any:
-    """Where the arrays of a tree lie on the mesh: what holds one row an item, and windows that are kept, over `model`,
-    all else everywhere."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: _sharding(path), tree)
-
-
 def placed_shapes(shapes: Any) -> Any:
-    """A tree of shapes, to which is added where the arrays lie."""
+    """A tree of shapes, to which is added where the arrays lie: what holds one row an item over `model`, all else
+    everywhere."""
 
     def placed(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(path))
+        place = mesh.sharding(mesh.BY_ITEM if has_row_per_item(path) else mesh.EVERYWHERE)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
     return jax.tree_util.tree_map_with_path(placed, shapes)
 

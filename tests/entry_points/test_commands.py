@@ -25,7 +25,7 @@ def metrics(command: Command, trained: pathlib.Path, tmp_path_factory: pytest.Te
 def test_a_run_leaves_what_one_wants_to_read(trained: pathlib.Path) -> None:
     history = pl.read_csv(trained / "history.csv")
     turns = [f"{network}:{phase}" for network, phase in history.select("network", "phase").iter_rows()]
-    assert turns == ["id:random", "text:random", "id:window", "text:window", "id:window"]
+    assert turns == ["id:random", "text:random", "id:window", "id:window", "text:window"]
     assert {"loss", "gradient_norm", "learning_rate", "prefixes_per_second"} <= set(history.columns)
     assert {f"{view}_{metric}" for view in ("fused", "id", "text") for metric in METRICS} <= set(history.columns)
     assert json.loads((trained / "config.json").read_text())["mining"]["k2"] == 31

@@ -16,7 +16,7 @@ from alterrec_jax import steps
 from alterrec_jax.checkpoint import CheckpointStore, read_newest
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
-from alterrec_jax.kept_windows import shapes_for
+from alterrec_jax.kept_windows import nothing_kept, shapes_for
 from alterrec_jax.models.alterrec import build_networks
 from tests.conftest import CLOCKS
 from tests.entry_points.conftest import ROOT, SMALL, Command
@@ -58,12 +58,13 @@ def last_state(workdir: pathlib.Path, dataset_folder: pathlib.Path) -> dict[str,
             steps.make_optimizer(getattr(config, name), 1),
             vectors if name == "text" else None,
             jax.random.key(0),
-            shapes_for(config, len(dataset.splits["train"].items)),
         )
         for name, network in networks.items()
     }
     store = CheckpointStore(workdir)
-    found = store.restore_newest(states, {name: state.params for name, state in states.items()})
+    windows = nothing_kept(shapes_for(config, len(dataset.splits["train"].items)))
+    state = {"networks": states, "windows": windows}
+    found = store.restore_newest(state, {name: state.params for name, state in states.items()})
     store.close()
     assert found is not None
     leaves = jax.tree_util.tree_leaves_with_path({"state": found.state, "best": found.best})

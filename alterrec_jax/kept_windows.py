@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from alterrec_jax import mesh
 from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.lookup import held_here, lookup
+from alterrec_jax.lookup import held_here
 from alterrec_jax.mining import RankWindow
 from alterrec_jax.models.network import PackedRows
 
@@ -19,24 +19,26 @@ from alterrec_jax.models.network import PackedRows
 class KeptWindows(NamedTuple):
     """A `RankWindow` for every training interaction: of the prefix that ends there. The devices of `model` share them.
 
+    All are vectors, for a TPU fills up the rows of a matrix to 128 numbers.
+
     Attributes:
-      borders: float32 [interaction, 2], `below` and `least`.
-      top: int32 [interaction, p]; None where p is 0, for no checkpoint holds an empty array.
+      below, least: float32 [interaction].
+      top: p of int32 [interaction], from the best item on.
     """
 
-    borders: jax.Array
-    top: jax.Array | None
+    below: jax.Array
+    least: jax.Array
+    top: tuple[jax.Array, ...]
 
 
 def shapes_for(config: AlterRecConfig, interactions: int) -> KeptWindows | None:
     """The shapes of what a run on so many training interactions keeps, and where it lies; None if that is nothing."""
     if not config.keeps_windows:
         return None
-    p = config.mining.p if config.mining.augment else 0
-    rows, place = mesh.padded(interactions, mesh.MODEL), mesh.sharding(mesh.BY_ITEM)
-    borders: Any = jax.ShapeDtypeStruct((rows, 2), jnp.float32, sharding=place)
-    top: Any = jax.ShapeDtypeStruct((rows, p), jnp.int32, sharding=place) if p else None
-    return KeptWindows(borders, top)
+    shape, place = (mesh.padded(interactions, mesh.MODEL),), mesh.sharding(mesh.BY_ITEM)
+    border: Any = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
+    items: Any = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=place)
+    return KeptWindows(border, border, (items,) * (config.mining.p if config.mining.augment else 0))
 
 
 def nothing_kept(shapes: KeptWindows | None) -> KeptWindows | None:
@@ -46,22 +48,28 @@ def nothing_kept(shapes: KeptWindows | None) -> KeptWindows | None:
 
 def keep(kept: KeptWindows, rows: PackedRows, found: RankWindow) -> KeptWindows:
     """The same with the windows of a batch: `found` of its row * position prefixes."""
-    mined = KeptWindows(jnp.stack([found.below, found.least], axis=1), None if kept.top is None else found.top)
 
     def of_device(kept: KeptWindows, source: jax.Array, mined: KeptWindows) -> KeptWindows:
         source, mined = jax.tree.map(lambda array: mesh.gathered(array, mesh.DATA), (source, mined))
-        here, place = held_here(source, len(kept.borders))
-        place = jnp.where(here, place, len(kept.borders))
+        here, place = held_here(source, len(kept.below))
+        place = jnp.where(here, place, len(kept.below))
         return jax.tree.map(lambda every, some: every.at[place].set(some, mode="drop"), kept, mined)
 
+    mined = KeptWindows(found.below, found.least, tuple(found.top.T))
+    source = jnp.where(rows.where, rows.source, -1).reshape(-1)
     program = mesh.sharded(of_device, (mesh.BY_ITEM, mesh.BY_ROW, mesh.BY_ROW), mesh.BY_ITEM)
-    windows: KeptWindows = program(kept, jnp.where(rows.where, rows.source, -1).reshape(-1), mined)
+    windows: KeptWindows = program(kept, source, mined)
     return windows
 
 
 def of_batch(kept: KeptWindows, rows: PackedRows) -> RankWindow:
     """The windows of a batch's row * position prefixes; anything where there is no prefix to learn from."""
-    source = rows.source.reshape(-1)
-    borders = lookup(kept.borders, source)
-    top = jnp.zeros((len(source), 0), jnp.int32) if kept.top is None else lookup(kept.top, source)
-    return RankWindow(borders[:, 0], borders[:, 1], top)
+
+    def of_device(kept: KeptWindows, source: jax.Array) -> RankWindow:
+        here, place = held_here(source, len(kept.below))
+        below, least, top = jax.tree.map(lambda every: mesh.total(jnp.where(here, every[place], 0), mesh.MODEL), kept)
+        return RankWindow(below, least, jnp.stack(top, axis=1) if top else jnp.zeros((len(source), 0), jnp.int32))
+
+    program = mesh.sharded(of_device, (mesh.BY_ITEM, mesh.BY_ROW), mesh.BY_ROW)
+    window: RankWindow = program(kept, rows.source.reshape(-1))
+    return window

@@ -1,4 +1,4 @@
-"""Rows of a table by their numbers, where each device may hold a part of the table only."""
+"""Rows of an item table by item number, where each device may hold a part of the table only."""
 
 import functools
 
@@ -10,14 +10,14 @@ from alterrec_jax import mesh
 
 
 def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BY_ROW) -> jax.Array:
-    """[..., dim], `table[items]`.
+    """float32 [..., dim], `table[items]`.
 
     Every device looks up what it holds, and the sum over `model` is complete. Backwards, the rows' gradients go to all
     devices of `data`, and each adds up those of its own items: many fewer numbers than a gradient of the table.
 
     Args:
-      table: float32 or int32 [item, dim].
-      items: int32 [...], numbers below the table's length; for negative ones it returns some row, or zeros.
+      table: float32 [item, dim].
+      items: int32 [...], numbers below the table's length.
       spec: how `items` lie: by `BY_ROW` over the axis `data`, or by `EVERYWHERE`.
     """
     return table[items] if mesh.devices() == 1 else _lookup(spec, len(table), table, items)

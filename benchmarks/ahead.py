@@ -56,11 +56,17 @@ def main() -> int:
         jax.config.update("jax_num_cpu_devices", wanted)
     jax.config.update("jax_platforms", "cpu")  # what is not compiled ahead runs here
     over = mesh.make_mesh(_MESH.value, _devices(_CHIP.value, wanted))
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     with jax.set_mesh(over):  # of a single device too: programs are compiled for the mesh's devices
         for name in progress(_PHASES.value, "phases", unit="phases"):
             started = time.perf_counter()
-            program = compiled_step(TURNS[name], config, _ITEMS.value)
+            try:
+                program = compiled_step(TURNS[name], config, _ITEMS.value)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                result[name] = {"refused": str(error).splitlines()[0]}
+                continue
             result[name] = _facts(program) | {"compile_s": time.perf_counter() - started}
             if _PROGRAMS.value:
                 folder = pathlib.Path(_PROGRAMS.value)
@@ -76,8 +82,12 @@ def main() -> int:
             str(one["row_sorts"]),
         ]
         for name, one in result.items()
+        if "refused" not in one
     ]
     print(aligned([head, *rows]))
+    for name, one in result.items():
+        if "refused" in one:
+            print(f"{name} is refused: {one['refused']}")
     kind = over.devices.flat[0].device_kind
     print(f"of each device; {_ITEMS.value:,} items over {_MESH.value}, {_PRECISION.value}, for {kind}: nothing ran")
     if _OUTPUT.value:

@@ -41,8 +41,8 @@ def test_builds_and_takes_a_step_of_each_kind(name: str) -> None:
     config = dataclasses.replace(
         config,
         max_length=row_length,
-        id=dataclasses.replace(config.id, dim=6, heads=2),
-        text=dataclasses.replace(config.text, dim=6, heads=2, mlp_hidden=(5,) * len(config.text.mlp_hidden)),
+        id=dataclasses.replace(config.id, dim=6, heads=2, layers=1),
+        text=dataclasses.replace(config.text, dim=6, heads=2, layers=1, mlp_hidden=(5,) * len(config.text.mlp_hidden)),
         mining=dataclasses.replace(config.mining, k1=min(config.mining.k1, 6), k2=min(config.mining.k2, items)),
     ).check()
     draw = np.random.default_rng(0)

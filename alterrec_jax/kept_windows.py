@@ -49,16 +49,16 @@ def nothing_kept(shapes: KeptWindows | None) -> KeptWindows | None:
 def keep(kept: KeptWindows, rows: PackedRows, found: RankWindow) -> KeptWindows:
     """The same with the windows of a batch: `found` of its row * position prefixes."""
 
-    def of_device(kept: KeptWindows, source: jax.Array, mined: KeptWindows) -> KeptWindows:
-        source, mined = jax.tree.map(lambda array: mesh.gathered(array, mesh.DATA), (source, mined))
+    def of_device(kept: KeptWindows, source: jax.Array, found: RankWindow) -> KeptWindows:
+        source, found = jax.tree.map(lambda array: mesh.gathered(array, mesh.DATA), (source, found))
         here, place = held_here(source, len(kept.below))
         place = jnp.where(here, place, len(kept.below))
+        mined = KeptWindows(found.below, found.least, tuple(found.top.T))
         return jax.tree.map(lambda every, some: every.at[place].set(some, mode="drop"), kept, mined)
 
-    mined = KeptWindows(found.below, found.least, tuple(found.top.T))
     source = jnp.where(rows.where, rows.source, -1).reshape(-1)
     program = mesh.sharded(of_device, (mesh.BY_ITEM, mesh.BY_ROW, mesh.BY_ROW), mesh.BY_ITEM)
-    windows: KeptWindows = program(kept, source, mined)
+    windows: KeptWindows = program(kept, source, found)
     return windows
 
 
@@ -67,8 +67,10 @@ def of_batch(kept: KeptWindows, rows: PackedRows) -> RankWindow:
 
     def of_device(kept: KeptWindows, source: jax.Array) -> RankWindow:
         here, place = held_here(source, len(kept.below))
-        below, least, top = jax.tree.map(lambda every: mesh.total(jnp.where(here, every[place], 0), mesh.MODEL), kept)
-        return RankWindow(below, least, jnp.stack(top, axis=1) if top else jnp.zeros((len(source), 0), jnp.int32))
+        below, least, top = jax.tree.map(lambda every: jnp.where(here, every[place], 0), kept)
+        best = jnp.stack(top, axis=1) if top else jnp.zeros((len(source), 0), jnp.int32)
+        found: RankWindow = jax.tree.map(lambda array: mesh.total(array, mesh.MODEL), RankWindow(below, least, best))
+        return found
 
     program = mesh.sharded(of_device, (mesh.BY_ITEM, mesh.BY_ROW), mesh.BY_ROW)
     window: RankWindow = program(kept, rows.source.reshape(-1))

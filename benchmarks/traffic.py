@@ -126,8 +126,8 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
       - all-reduced: the gradient of the rows that are candidates, h d (random: n d / M), that of the encoder, and two
         numbers, the batch's loss and count of prefixes; for each round of a search, if M > 1, whether others search;
       - all-gathered: for each lookup whose gradient is wanted, items and gradients of all B prefixes: B (d + 1) for
-        inputs, as much for targets, p times that for positives; and if windows are kept, the prefixes' numbers,
-        borders and best items, B (3 + p).
+        inputs, as much for targets, p times that for positives; and if windows are kept, the prefixes' numbers and
+        borders, 3 B (their best items are gathered already).
 
     So what goes over `model` does not grow with V, and over `data` only h d does. A loop's condition, which is asked
     once more than its body runs, is counted as often as that.
@@ -155,7 +155,7 @@ def formula(turn: Turn, sizes: Sizes) -> dict[str, Traffic]:
         of_search, of_best = _mining(s)
         over_model += of_search.once
         gathered += of_best
-        kept = (3 + s.p) * s.prefixes * s.kept
+        kept = 3 * s.prefixes * s.kept
     found = {
         DATA: Traffic(over_data, lookups * s.prefixes * (s.dim + 1) + kept, of_search.loops * (s.model > 1)),
         MODEL: Traffic(over_model, gathered, of_search.a_round),

@@ -105,7 +105,7 @@ class ScheduleConfig:
     """Who trains when (algorithm 1), in epochs."""
 
     m_random: int = 2  # epochs with random negatives, for each network
-    m_gap: int = 2  # epochs of a turn
+    m_gap: int = 2  # epochs of a turn; its windows are mined in the first
     m_max: int = 30  # epochs in all, both networks and both phases together
     patience: int = 0  # stop after so many epochs without a better validation; 0 = never
 

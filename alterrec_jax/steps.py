@@ -57,7 +57,7 @@ class NetworkState(NamedTuple):
       params: its parameters.
       opt_state: its optimizer's state.
       totals: the sums of the epoch it is in.
-      windows: its peer's, found in this turn so far; None where none is needed twice.
+      windows: its peer's, of the prefixes that this turn has mined; None where none is needed twice.
     """
 
     params: Params

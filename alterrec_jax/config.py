@@ -95,6 +95,11 @@ class MiningConfig:
     )
 
     @property
+    def positives(self) -> int:
+        """How many augmented positives a prefix has."""
+        return self.p if self.augment else 0
+
+    @property
     def lasts_a_turn(self) -> bool:
         """Whether a prefix has the same window as long as a turn lasts: it is the peer's, and nothing is drawn."""
         return self.negatives == "peer" and self.hard_fraction == 1

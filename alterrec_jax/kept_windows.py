@@ -38,7 +38,7 @@ def shapes_for(config: AlterRecConfig, interactions: int) -> KeptWindows | None:
     shape, place = (mesh.padded(interactions, mesh.MODEL),), mesh.sharding(mesh.BY_ITEM)
     border: Any = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
     items: Any = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=place)
-    return KeptWindows(border, border, (items,) * (config.mining.p if config.mining.augment else 0))
+    return KeptWindows(border, border, (items,) * config.mining.positives)
 
 
 def nothing_kept(shapes: KeptWindows | None) -> KeptWindows | None:

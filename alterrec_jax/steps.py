@@ -214,8 +214,8 @@ def make_window_step(
         if again:
             assert kept is not None, "no window has been kept"
             return kept_windows.of_batch(kept, rows)
-        p = config.p if config.augment else 0
-        return mining.peer_window(queries, table, k1, k2, p, config.selection, peer_network.items, kept is not None)
+        p, items = config.positives, peer_network.items
+        return mining.peer_window(queries, table, k1, k2, p, config.selection, items, kept is not None)
 
     def negatives_of(
         found: RankWindow, queries: jax.Array, table: jax.Array, targets: jax.Array, key: jax.Array

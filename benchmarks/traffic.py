@@ -81,7 +81,7 @@ def sizes_of(turn: Turn, config: AlterRecConfig, items: int) -> Sizes:
         peer_dim=of[turn.peer].dim if turn.peer else 0,
         k1=mined.k1,
         k2=min(mined.k2, items),
-        p=mined.p if mined.augment else 0,
+        p=mined.positives,
         kept=config.keeps_windows,
         encoder=own["encoder"],
         mlp=own["items"] if turn.network == "text" else 0,

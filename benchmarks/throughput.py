@@ -82,13 +82,11 @@ def main() -> int:
             "step_ms": 1e3 * statistics.median(times[name]),
             "floor_ms": 1e3 * statistics.median(floor_times[name]),
             "floor_ratio": statistics.median(t / f for t, f in zip(times[name], floor_times[name], strict=True)),
-            "rate_share": sum(map(operations, floors[phase]))
+            "rate_share": sum(map(operations, floor_of(config, vectors.shape, batches.rows, name)))
             / statistics.median(times[name])
             / statistics.median(rates),
         }
-        for phase in phases
         for name in times
-        if name.removesuffix(FIRST).removesuffix(AGAIN) == phase
     }
     rows = [
         [
@@ -169,7 +167,6 @@ class _Phase:
     def __init__(self, of_epochs: list[steps.GroupStep], state: Any, peer: Any, features: Any, batches: TrainBatches):
         self._of_epochs, self._state, self._peer, self._features = of_epochs, state, peer, features
         self._key, (self._held, self._group) = jax.random.key(0), next(batches.groups(jax.random.key(0)))
-        self._group = jax.device_put(self._group)
         self._first = 0
 
     def __call__(self, count: int) -> dict[str, float]:
@@ -180,7 +177,11 @@ class _Phase:
         """
         count = min(count, self._held)
         self._first = self._first if self._first + count <= self._held else 0
-        spent = [seconds(functools.partial(self._steps, step, count)) / count for step in self._of_epochs]
+        spent = []
+        for step in self._of_epochs:
+            self._state = steps.start_epoch(self._state)
+            self._state = self._state._replace(totals=self._state.totals._replace(steps=jnp.float32(self._first)))
+            spent.append(seconds(functools.partial(self._steps, step, count)) / count)
         self._first += count
         if len(spent) == 1:
             return {"": spent[0]}
@@ -188,7 +189,6 @@ class _Phase:
         return {"": (first + (_M_GAP.value - 1) * again) / _M_GAP.value, FIRST: first, AGAIN: again}
 
     def _steps(self, step: steps.GroupStep, count: int) -> Any:
-        self._state = self._state._replace(totals=steps.Totals(*jnp.float32([0, 0, 0, self._first])))
         for number in range(count):
             self._state = step(self._state, self._peer, self._features, self._group, self._key)
             if number % steps_in_flight() == 0:

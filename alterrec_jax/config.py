@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.mining import SELECTIONS
-from alterrec_jax.products import PRECISIONS
+from alterrec_jax.hard_negatives.rank_window import SELECTIONS
+from alterrec_jax.numerics import PRECISIONS
 
 T = TypeVar("T")
 

@@ -12,13 +12,14 @@ from typing import Any
 import jax
 from absl import flags
 
-from alterrec_jax import cli, files, mesh
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError
-from alterrec_jax.mesh import AXES
-from alterrec_jax.progress import progress
-from alterrec_jax.schedule import Turn
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import progress
+from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.mesh import AXES
+from alterrec_jax.training.stages import Turn
 from benchmarks import collectives, settings
 from benchmarks.programs import TURNS, compiled_step
 from benchmarks.traffic import Traffic, formula, operations, sizes_of, traffic_of
@@ -123,4 +124,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from alterrec_jax import cli, files
-from alterrec_jax.cpu import keep_freed_memory
+from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.batching import default_batch_size
 from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import component_scores, rank_targets
-from alterrec_jax.evaluation.targets import Targets
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.runtime.text_table import aligned
 from benchmarks.timing import seconds
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
@@ -68,4 +68,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

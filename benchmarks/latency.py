@@ -11,15 +11,15 @@ import numpy as np
 import polars as pl
 from absl import flags
 
-from alterrec_jax import cli, files
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
-from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset, write_dataset
-from alterrec_jax.progress import progress
-from alterrec_jax.recommend import Recommender
-from alterrec_jax.text_table import aligned
-from alterrec_jax.trained import load_trained
-from alterrec_jax.trainer import Trainer
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import progress
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.serving.recommend import Recommender
+from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.training.trainer import Trainer
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 40_000, "Items of the catalogue.", lower_bound=100)
@@ -86,4 +86,4 @@ def _recommender(folder: pathlib.Path) -> Recommender:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -10,16 +10,17 @@ import time
 import jax
 from absl import flags
 
-from alterrec_jax import cli, files, steps
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
-from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.batches import TrainBatches
-from alterrec_jax.kept_windows import nothing_kept, shapes_for
+from alterrec_jax.hard_negatives.cache import nothing_kept, shapes_for
 from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.progress import say
-from alterrec_jax.schedule import WINDOW, Turn
-from alterrec_jax.text_table import aligned
-from benchmarks import made
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.training import steps
+from alterrec_jax.training.stages import WINDOW, Turn
+from benchmarks import synthetic
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 1_000_000, "Items of the catalogue.", lower_bound=100)
@@ -40,12 +41,12 @@ def main() -> int:
         text=TextNetworkConfig(dim=_DIM.value, layers=1),
         mining=MiningConfig(k1=20, k2=min(_K2.value, items)),
     ).check()
-    sessions = made.sessions(items, _BATCH.value, _LENGTH)
+    sessions = synthetic.sessions(items, _BATCH.value, _LENGTH)
     batches = TrainBatches(sessions, config.batch_prefixes, _LENGTH)
     windows = nothing_kept(shapes_for(config, len(sessions.items)))
     ((_, group),) = batches.groups(jax.random.key(0))
     networks = build_networks(config, items)
-    vectors = made.text_vectors(items)
+    vectors = synthetic.text_vectors(items)
     features = {"id": None, "text": vectors}
     optimizers = {name: steps.make_optimizer(part, 1) for name, part in (("id", config.id), ("text", config.text))}
     states = {
@@ -111,4 +112,4 @@ def _status(field: str) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

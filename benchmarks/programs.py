@@ -9,16 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax import mesh, steps
 from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.contract import PackedRows
 from alterrec_jax.data.batches import rows_of_batch
-from alterrec_jax.kept_windows import shapes_for
-from alterrec_jax.mesh import DATA, MODEL
-from alterrec_jax.models import item_tables
+from alterrec_jax.hard_negatives.cache import shapes_for
 from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.models.network import PackedRows
-from alterrec_jax.schedule import FULL, RANDOM, WINDOW, Turn
-from benchmarks.made import TEXT_WIDTH
+from alterrec_jax.nn import item_tables
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.mesh import DATA, MODEL
+from alterrec_jax.training import steps
+from alterrec_jax.training.stages import FULL, RANDOM, WINDOW, Turn
+from benchmarks.synthetic import TEXT_WIDTH
 
 TURNS = {
     str(turn): turn

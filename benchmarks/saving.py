@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from alterrec_jax import cli, files
-from alterrec_jax.checkpoint import Checkpoint, CheckpointStore
-from alterrec_jax.cpu import keep_freed_memory
-from alterrec_jax.progress import progress
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import progress
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
 from benchmarks.timing import seconds
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
@@ -65,4 +65,4 @@ def _network(seed: int) -> dict[str, jax.Array]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

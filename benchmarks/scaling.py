@@ -11,10 +11,10 @@ import tempfile
 
 from absl import flags
 
-from alterrec_jax import cli, files
 from alterrec_jax.errors import UserError
-from alterrec_jax.progress import progress
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import progress
+from alterrec_jax.runtime.text_table import aligned
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_list("items", ["10000", "100000", "1000000"], "Sizes of the catalogue, separated by commas.")
@@ -53,4 +53,4 @@ def _measure(items: str) -> dict:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

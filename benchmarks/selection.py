@@ -9,12 +9,12 @@ import statistics
 import jax
 from absl import flags
 
-from alterrec_jax import cli, files
-from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.errors import UserError
-from alterrec_jax.mining import SELECTIONS, rank_window
-from alterrec_jax.products import scores_of
-from alterrec_jax.text_table import aligned
+from alterrec_jax.hard_negatives.rank_window import SELECTIONS, rank_window
+from alterrec_jax.numerics import scores_of
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.runtime.text_table import aligned
 from benchmarks.timing import seconds
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
@@ -61,4 +61,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -16,19 +16,21 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from alterrec_jax import cli, files, kept_windows, steps
 from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.cpu import keep_freed_memory, steps_in_flight
 from alterrec_jax.data.batches import TrainBatches, rows_of_batch
 from alterrec_jax.data.dataset import Sessions, load_dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.hard_negatives import cache
 from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.products import PRECISIONS, product
-from alterrec_jax.progress import say
-from alterrec_jax.schedule import RANDOM, WINDOW, Turn
-from alterrec_jax.text_table import aligned
-from alterrec_jax.trainer import clip_window
-from benchmarks import made, settings
+from alterrec_jax.numerics import PRECISIONS, product
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.host_memory import keep_freed_memory, steps_in_flight
+from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.training import steps
+from alterrec_jax.training.stages import RANDOM, WINDOW, Turn
+from alterrec_jax.training.trainer import clip_window
+from benchmarks import settings, synthetic
 from benchmarks.timing import seconds
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.")
@@ -119,7 +121,9 @@ def _data(config: AlterRecConfig) -> tuple[Sessions, jax.Array]:
     folder, items = _DATA_DIR.value, _ITEMS.value
     if folder is None and items is not None:
         of_batch = rows_of_batch(config.batch_prefixes, config.max_length) * config.max_length
-        return made.sessions(items, 4 * of_batch, config.max_length), made.text_vectors(items, config.precision)
+        return synthetic.sessions(items, 4 * of_batch, config.max_length), synthetic.text_vectors(
+            items, config.precision
+        )
     if folder is None or items is not None:
         raise UserError("give either --data_dir, a dataset folder, or --items, for random sessions of so many items")
     dataset = load_dataset(folder)
@@ -145,7 +149,7 @@ def make_phases(
             ("window_augmented", Turn(name, WINDOW, peer), True),
         ):
             mined = dataclasses.replace(config.mining, augment=augment)
-            windows = kept_windows.shapes_for(dataclasses.replace(config, mining=mined), interactions)
+            windows = cache.shapes_for(dataclasses.replace(config, mining=mined), interactions)
             state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0))
             turns = [turn, turn._replace(again=True)] if turn.phase == WINDOW and windows is not None else [turn]
             phases[f"{name}_{phase}"] = _Phase(
@@ -153,7 +157,7 @@ def make_phases(
                     steps.compiled(steps.in_groups(steps.make_step(one, networks, optimizer, mined, window)))
                     for one in turns
                 ],
-                state._replace(windows=kept_windows.nothing_kept(windows)),
+                state._replace(windows=cache.nothing_kept(windows)),
                 frozen if turn.phase == WINDOW else None,
                 features[name],
                 batches,
@@ -249,4 +253,4 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 
-from alterrec_jax import mesh, mining
 from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.mesh import AXES, DATA, MODEL
-from alterrec_jax.models import item_tables
+from alterrec_jax.contract import Network
+from alterrec_jax.hard_negatives import rank_window
 from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.models.network import Network
-from alterrec_jax.schedule import RANDOM, WINDOW, Turn
+from alterrec_jax.nn import item_tables
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.mesh import AXES, DATA, MODEL
+from alterrec_jax.training.stages import RANDOM, WINDOW, Turn
 from benchmarks import collectives, programs
-from benchmarks.made import TEXT_WIDTH
+from benchmarks.synthetic import TEXT_WIDTH
 
 
 class Sizes(NamedTuple):
@@ -188,12 +189,12 @@ def _mining(sizes: Sizes) -> tuple[_Search, int]:
     """
     s = sizes
     prefixes, pieces = s.prefixes // s.data, 1
-    if prefixes * s.held > mining.HELD:
-        at_once = mining.prefixes_at_once(s.held, s.model)
+    if prefixes * s.held > rank_window.HELD:
+        at_once = rank_window.prefixes_at_once(s.held, s.model)
         prefixes, pieces = at_once, -(-prefixes // at_once)
-    best = s.k1 if s.k1 <= mining._SMALL else s.p
+    best = s.k1 if s.k1 <= rank_window._SMALL else s.p
     gathered = 2 * min(best, s.held) * s.model * prefixes
-    found = _searches(prefixes, [k for k in (s.k1, s.k2) if mining._SMALL < k < s.items], s)
+    found = _searches(prefixes, [k for k in (s.k1, s.k2) if rank_window._SMALL < k < s.items], s)
     borders = (s.k1 > 0) + (s.k2 < s.items)
     once = found.once + 2 * borders * prefixes * (s.kept or pieces > 1)
     return _Search(pieces * once, pieces * found.a_round, pieces * found.loops), pieces * gathered
@@ -207,15 +208,15 @@ def _searches(prefixes: int, ranks: list[int], sizes: Sizes) -> _Search:
     the first guess (that of all small ranks is the same: a share of the way that is clipped), or all of equal ranks.
     """
     levels = [prefixes]
-    while levels[-1] >= mining._FEW:
+    while levels[-1] >= rank_window._FEW:
         levels.append(levels[-1] // 4)
-    written_out = mining._WRITTEN_OUT if len(levels) > 1 else 0
+    written_out = rank_window._WRITTEN_OUT if len(levels) > 1 else 0
     columns, items = sizes.held, sizes.items
     once = a_round = loops = 0
     while ranks:
-        runs = columns // (mining._SAMPLED * mining._RUN)
-        columns, size = runs * mining._RUN, runs * mining._RUN * sizes.model
-        guesses = [_ranks_in_sample(k, size, items) if runs >= mining._RUNS else [] for k in ranks]
+        runs = columns // (rank_window._SAMPLED * rank_window._RUN)
+        columns, size = runs * rank_window._RUN, runs * rank_window._RUN * sizes.model
+        guesses = [_ranks_in_sample(k, size, items) if runs >= rank_window._RUNS else [] for k in ranks]
         alone = [k for k, own in zip(ranks, guesses, strict=True) if not own]
         shares = {min(max((items - k) / items, 0.02), 0.98) for k in alone}
         once += prefixes * (2 + sum(map(len, guesses)))
@@ -242,7 +243,7 @@ def operations(turn: Turn, sizes: Sizes, config: AlterRecConfig) -> int:
     """
     s, ours, window = sizes, sizes.prefixes // sizes.data, turn.phase == WINDOW
     candidates = -(-min(s.k2 - s.k1 + 1, s.items) // s.model) if turn.phase == RANDOM else s.held
-    in_blocks = ours * candidates > mining.HELD
+    in_blocks = ours * candidates > rank_window.HELD
     count = (3 + in_blocks) * ours * candidates * s.dim
     if window:
         count += (1 + 2 * in_blocks) * ours * s.held * s.peer_dim

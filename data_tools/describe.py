@@ -7,9 +7,9 @@ import pathlib
 
 from absl import flags
 
-from alterrec_jax import cli
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import command_line
 from data_tools import description, description_plot
 
 _DATA_DIR = flags.DEFINE_string(
@@ -31,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, positional="data_dir")
+    command_line.run(main, positional="data_dir")

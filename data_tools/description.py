@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from alterrec_jax.data.dataset import SPLITS, Dataset, Sessions
-from alterrec_jax.evaluation.targets import repeats
-from alterrec_jax.text_table import aligned
+from alterrec_jax.data.targets import repeats
+from alterrec_jax.runtime.text_table import aligned
 
 _QUANTILES = (("shortest", 0.0), ("median", 0.5), ("90%", 0.9), ("99%", 0.99), ("longest", 1.0))
 

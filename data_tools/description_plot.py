@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from alterrec_jax import files
 from alterrec_jax.data.dataset import SPLITS
+from alterrec_jax.runtime import files
 from data_tools.description import Facts, top_share
 
 _COLOURS = {"train": "#4477aa", "validation": "#ee9944", "test": "#228833"}

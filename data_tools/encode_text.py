@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.progress import progress
+from alterrec_jax.runtime.console import progress
 from data_tools.text_cache import TextCache
 from data_tools.text_model import PACKAGED_SHA256, SentenceModel
 

@@ -10,9 +10,9 @@ import polars as pl
 
 from alterrec_jax.data.dataset import SPLITS, is_dataset, write_dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.files import read_json
-from alterrec_jax.progress import say
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.files import read_json
+from alterrec_jax.runtime.text_table import aligned
 from data_tools import catalogue, encode_text, item_texts, splits
 from data_tools.logs import Logs, limit_lengths
 from data_tools.options import SOURCES, Options

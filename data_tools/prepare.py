@@ -12,8 +12,8 @@ from typing import Any
 
 from absl import flags
 
-from alterrec_jax import cli
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import command_line
 from data_tools.options import SOURCES, Options
 from data_tools.pipeline import prepare
 
@@ -67,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

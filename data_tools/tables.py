@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.panics import panics_as_errors
+from alterrec_jax.runtime.polars_errors import panics_as_errors
 
 ROW = "row of the file"  # the column that `with_rows` adds: no file has one of that name
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}"

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime.text_table import aligned
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from alterrec_jax import files
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import files
 
 PACKAGED_NAME = "all-MiniLM-L6-v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

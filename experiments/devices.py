@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from alterrec_jax import hosts, mesh
+from alterrec_jax.runtime import processes
+from alterrec_jax.sharding import mesh
 
 flags.disclaim_key_flags()  # flags defined here belong to the command that asks for them, and stand in its --help
 
@@ -34,6 +35,6 @@ def used() -> Iterator[None]:
     """Within it, the processes are joined, and the mesh of the flags is in use."""
     given = flags.FLAGS
     with contextlib.ExitStack() as stack:
-        stack.enter_context(hosts.joined(given.coordinator, given.processes, given.process, given.cluster))
+        stack.enter_context(processes.joined(given.coordinator, given.processes, given.process, given.cluster))
         stack.enter_context(mesh.used(mesh.make_mesh(given.mesh)))
         yield

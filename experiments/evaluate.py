@@ -5,15 +5,15 @@ python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
 
 from absl import flags
 
-from alterrec_jax import cli, files, hosts
 from alterrec_jax.config import TARGET_RULES
-from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.bootstrap import Bootstrap
+from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep
 from alterrec_jax.evaluation.report import evaluate_split, format_table
-from alterrec_jax.progress import say
-from alterrec_jax.trained import load_trained
+from alterrec_jax.runtime import command_line, files, processes
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.serving.trained_model import load_trained
 from experiments import devices
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
@@ -74,7 +74,7 @@ def _evaluate() -> None:
             "best_epoch": trained.best["epoch"] + 1,
         },
     )
-    if hosts.is_first():
+    if processes.is_first():
         print(format_table(result))
         if _OUTPUT.value:
             files.write_json(_OUTPUT.value, result)
@@ -88,4 +88,4 @@ def _alphas(words: list[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -16,14 +16,14 @@ import numpy as np
 from absl import flags
 from usearch.index import Index
 
-from alterrec_jax import cli, files
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.export import PLATFORMS, Served, exported, rows_of, served, top_items
-from alterrec_jax.products import scores_of
-from alterrec_jax.progress import progress, say
-from alterrec_jax.text_table import aligned
-from alterrec_jax.trained import load_trained
+from alterrec_jax.numerics import scores_of
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import progress, say
+from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.serving.export import PLATFORMS, Served, exported, rows_of, served, top_items
+from alterrec_jax.serving.trained_model import load_trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write; an earlier export there is replaced.", required=True)
@@ -169,4 +169,4 @@ def _print(about: dict[str, Any], out: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

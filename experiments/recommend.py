@@ -13,11 +13,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from alterrec_jax import cli, files, hosts
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.recommend import Recommender
-from alterrec_jax.trained import load_trained
+from alterrec_jax.runtime import command_line, files, processes
+from alterrec_jax.serving.recommend import Recommender
+from alterrec_jax.serving.trained_model import load_trained
 from data_tools.encode_text import encode_items, load_encoder_of
 from data_tools.item_texts import FIELD, joined, read_items, text_columns_of
 from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
@@ -71,7 +71,7 @@ def _recommend() -> None:
         best = [{"id": ids[r.item], "score": r.score, "name": names[r.item], "by": r.by} for r in found]
         lines.append(json.dumps({"session": session, "recommendations": best}, ensure_ascii=False))
     text = "".join(line + "\n" for line in lines)
-    if not hosts.is_first():
+    if not processes.is_first():
         return
     if _OUTPUT.value == "-":
         sys.stdout.write(text)
@@ -133,4 +133,4 @@ def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

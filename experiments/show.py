@@ -8,10 +8,10 @@ import textwrap
 import numpy as np
 from absl import flags
 
-from alterrec_jax import cli
 from alterrec_jax.errors import UserError
-from alterrec_jax.recommend import Recommender
-from alterrec_jax.trained import load_trained
+from alterrec_jax.runtime import command_line
+from alterrec_jax.serving.recommend import Recommender
+from alterrec_jax.serving.trained_model import load_trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
@@ -46,4 +46,4 @@ def _line(name: str, mark: str = " ") -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -17,9 +17,9 @@ import jax
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from alterrec_jax import files
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.runtime import files
 
 Space = dict[str, BaseDistribution]
 """What Optuna draws from, by fields."""

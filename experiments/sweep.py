@@ -20,14 +20,14 @@ import threading
 import optuna
 from absl import flags
 
-from alterrec_jax import cli
 from alterrec_jax.config import AlterRecConfig, ScheduleConfig, from_mapping
-from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.progress import say
-from alterrec_jax.signals import stop_signals
-from alterrec_jax.trainer import Diverged, Interrupted, Trainer
+from alterrec_jax.runtime import command_line
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.runtime.signals import stop_signals
+from alterrec_jax.training.trainer import Diverged, Interrupted, Trainer
 from experiments import config_flag, sweep_report
 from experiments.space import Space, applied, read_space
 from experiments.sweep_study import BEST, STUDY, TRIALS, SweepStudy, Turn, error_of, plain_errors
@@ -70,7 +70,7 @@ def main() -> int:
                     _train(turn, study, base, dataset, stop)
         except Interrupted:
             say("saved; the same command continues from here")
-            return cli.EXIT_RESUME
+            return command_line.EXIT_RESUME
         except KeyboardInterrupt:
             raise UserError("interrupted; the same command continues from the last checkpoint") from None
         _tell(study, space, base)
@@ -138,4 +138,4 @@ def _commands(workdir: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 from optuna.trial import FrozenTrial, TrialState
 
-from alterrec_jax import files
 from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime import files
+from alterrec_jax.runtime.text_table import aligned
 from experiments.space import applied
 from experiments.sweep_study import BEST, TABLE, error_of
 

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from alterrec_jax.config import SAVING, AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.progress import say
+from alterrec_jax.runtime.console import say
 from experiments.space import Space, chosen, combinations, flat
 
 STUDY, TRIALS, TABLE, BEST = "study.db", "trials", "trials.csv", "best.py"

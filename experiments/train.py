@@ -9,14 +9,14 @@ import pathlib
 
 from absl import flags
 
-from alterrec_jax import cli
 from alterrec_jax.config import AlterRecConfig, from_mapping
-from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.products import PRECISIONS
-from alterrec_jax.progress import say
-from alterrec_jax.trainer import Interrupted, Trainer
+from alterrec_jax.numerics import PRECISIONS
+from alterrec_jax.runtime import command_line
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.training.trainer import Interrupted, Trainer
 from experiments import config_flag, devices
 
 _CONFIG = config_flag.define(
@@ -44,7 +44,7 @@ def main() -> int:
             best = Trainer(config, dataset, pathlib.Path(_WORKDIR.value)).run()
         except Interrupted:
             say("saved; the same command continues from here")
-            return cli.EXIT_RESUME
+            return command_line.EXIT_RESUME
         except KeyboardInterrupt:
             raise UserError("interrupted; the same command continues from the last checkpoint") from None
     end = f"_{config.protocol.select_on}"
@@ -56,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from alterrec_jax.checkpoint import read_newest
 from alterrec_jax.data.dataset import load_dataset
-from alterrec_jax.digests import tree_digest
 from alterrec_jax.errors import UserError
+from alterrec_jax.sharding.digests import tree_digest
+from alterrec_jax.training.checkpoint import read_newest
 from faults.conftest import COUNTS
 from faults.test_inputs import same_data
 from tests.entry_points.conftest import ROOT, SMALL, Command

@@ -6,8 +6,8 @@ import numpy as np
 
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.systems import build_system
-from alterrec_jax.trained import Trained
+from alterrec_jax.models.registry import build_system
+from alterrec_jax.serving.trained_model import Trained
 
 
 def random_model(config: AlterRecConfig, dataset: Dataset) -> Trained:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from alterrec_jax import mesh
+from alterrec_jax.contract import PackedRows
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
 from alterrec_jax.errors import UserError
-from alterrec_jax.models.network import PackedRows
+from alterrec_jax.sharding import mesh
 
 _GROUP_BYTES = 2**26  # of batches that are put on a device together
 _BYTES = 21  # of a position: five numbers of 32 bits and a bool

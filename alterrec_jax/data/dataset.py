@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alterrec_jax import files
 from alterrec_jax.errors import UserError
-from alterrec_jax.panics import panics_as_errors
+from alterrec_jax.runtime import files
+from alterrec_jax.runtime.polars_errors import panics_as_errors
 
 FORMAT = "alterrec-dataset"
 FORMAT_VERSION = 1

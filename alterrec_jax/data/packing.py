@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alterrec_jax.models.network import PackedRows
+from alterrec_jax.contract import PackedRows
 
 
 class Windows(NamedTuple):

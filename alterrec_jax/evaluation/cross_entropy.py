@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax import mesh
-from alterrec_jax.columns import Columns
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
 from alterrec_jax.evaluation.ranking import View, component_scores, on_mesh, used_weights, view_scores
-from alterrec_jax.evaluation.targets import Targets, select_targets
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.item_shards import Columns
 
 CROSS_ENTROPY = "cross_entropy"
 """Under this name, after the view's, it stands in the history of a run."""

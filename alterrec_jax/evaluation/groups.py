@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from alterrec_jax.data.dataset import Sessions
+from alterrec_jax.data.targets import Targets, target_in_history
 from alterrec_jax.evaluation.metrics import KS, METRICS, summarise
 from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.evaluation.targets import Targets, target_in_history
 
 POPULARITY_EDGES = (0, 5, 10, 30, 100)
 SHORT = 5

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from alterrec_jax import mesh
 from alterrec_jax.data.dataset import Dataset, Sessions
+from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import KS, summarise
 from alterrec_jax.evaluation.ranking import Ranks, View, rank_targets
-from alterrec_jax.evaluation.targets import Targets, select_targets
+from alterrec_jax.sharding import mesh
 
 QueryProvider = Callable[[Sessions, Targets], Iterable[Mapping[str, Any]]]
 """Given sessions and some of their targets, in order: batches of component -> float32 [b, dim] queries, each the

@@ -17,23 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax import mesh
-from alterrec_jax.columns import Columns, padded_table
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.digests import row_digests
+from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
-from alterrec_jax.evaluation.counting import (
-    BLOCK,
-    Counts,
-    count_in_blocks,
-    count_ranks,
-    twins,
-    weighed,
-)
-from alterrec_jax.evaluation.targets import Targets, histories
-from alterrec_jax.products import scores_of_table
-from alterrec_jax.progress import progress
+from alterrec_jax.evaluation.rank_counts import BLOCK, Counts, count_in_blocks, count_ranks, twins, weighed
+from alterrec_jax.numerics import scores_of_table
+from alterrec_jax.runtime.console import progress
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.digests import row_digests
+from alterrec_jax.sharding.item_shards import Columns, padded_table
 
 View = Mapping[str, float]
 

@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.evaluation.baselines import (
+from alterrec_jax.data.targets import Targets
+from alterrec_jax.evaluation.groups import group_masks, group_metrics
+from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap, percentile_interval, resampled_means
+from alterrec_jax.evaluation.metrics import metric_values, summarise
+from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
+from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
+from alterrec_jax.evaluation.significance import holm, paired_p_value
+from alterrec_jax.models.counting import (
     cooccurrence_rows,
     count_cooccurrence,
     popularity_rows,
     session_cooccurrence_rows,
 )
-from alterrec_jax.evaluation.bootstrap import LEVEL, Bootstrap, percentile_interval, resampled_means
-from alterrec_jax.evaluation.groups import group_masks, group_metrics
-from alterrec_jax.evaluation.metrics import metric_values, summarise
-from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
-from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
-from alterrec_jax.evaluation.significance import holm, paired_p_value
-from alterrec_jax.evaluation.targets import Targets
-from alterrec_jax.progress import progress
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime.console import progress
+from alterrec_jax.runtime.text_table import aligned
 
 TIE_RULE = "expectation under a random order of tied candidates (McSherry and Najork, ECIR 2008)"
 RESERVED = ("baselines", "differences", "sweep", "groups", "protocol", "n")

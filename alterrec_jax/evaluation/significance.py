@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alterrec_jax.evaluation.bootstrap import LEVEL, Bootstrap, percentile_interval, resampled_means
+from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap, percentile_interval, resampled_means
 
 RESAMPLES = 9999
 """How often signs are drawn: a p-value is at least 1 / 10,000, and rarely off by more than a tenth near 0.05."""

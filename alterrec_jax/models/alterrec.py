@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax import mesh
 from alterrec_jax.config import AlterRecConfig, NetworkConfig
-from alterrec_jax.lookup import lookup
-from alterrec_jax.models.encoders import MeanEncoder, TransformerEncoder
-from alterrec_jax.models.item_tables import ItemEncoder, id_items, text_items, without_padding
-from alterrec_jax.models.network import Network, PackedRows, Params
+from alterrec_jax.contract import Network, PackedRows, Params
+from alterrec_jax.nn.item_tables import ItemEncoder, id_items, text_items, without_padding
+from alterrec_jax.nn.transformer import MeanEncoder, TransformerEncoder
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.lookup import lookup
 
 
 def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.contract import Network, Params
 from alterrec_jax.models.alterrec import build_network
-from alterrec_jax.models.item_tables import ItemEncoder, id_items, text_items
-from alterrec_jax.models.network import Network, Params
+from alterrec_jax.nn.item_tables import ItemEncoder, id_items, text_items
 
 PARTS = ("id", "text")
 

@@ -10,10 +10,10 @@ import pathlib
 import numpy as np
 import polars as pl
 
-from alterrec_jax import files
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.errors import UserError
-from alterrec_jax.text_table import aligned
+from alterrec_jax.runtime import files
+from alterrec_jax.runtime.text_table import aligned
 from data_tools import item_texts, splits, tables
 from data_tools.logs import Logs, number_sessions
 from data_tools.options import Options

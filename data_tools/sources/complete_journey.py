@@ -10,8 +10,8 @@ import pathlib
 
 import polars as pl
 
-from alterrec_jax import files
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import files
 from data_tools import item_texts, tables
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options

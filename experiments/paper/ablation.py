@@ -4,7 +4,7 @@ python -m experiments.paper.ablation --config=FILE --data_dir=DIR --workdir=DIR
 """
 
 from experiments.paper import command, pictures
-from experiments.paper.compared import Compared, told
+from experiments.paper.model_table import Compared, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 

@@ -5,7 +5,7 @@ python -m experiments.paper.alpha --config=FILE --data_dir=DIR --workdir=DIR
 
 from alterrec_jax.evaluation.protocol import alpha_sweep
 from experiments.paper import command, parameter
-from experiments.paper.compared import Compared, told
+from experiments.paper.model_table import Compared, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 
 from alterrec_jax.data.dataset import Dataset, Sessions
-from alterrec_jax.evaluation.baselines import (
+from alterrec_jax.data.targets import Targets
+from alterrec_jax.evaluation.protocol import Protocol
+from alterrec_jax.models.counting import (
     Rows,
     cooccurrence_rows,
     count_cooccurrence,
     popularity_rows,
     session_cooccurrence_rows,
 )
-from alterrec_jax.evaluation.protocol import Protocol
-from alterrec_jax.evaluation.session_knn import choose, session_knn_rows
-from alterrec_jax.evaluation.targets import Targets
-from alterrec_jax.progress import say
+from alterrec_jax.models.session_knn import choose, session_knn_rows
+from alterrec_jax.runtime.console import say
 
 Baseline = Callable[[Dataset, Protocol, Sessions, Targets, str], Rows]
 """Given a dataset, a protocol, sessions, some of their targets, and the metric that validation chooses by."""

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from absl import flags
 from ml_collections import config_flags
 
-from alterrec_jax import cli, files
 from alterrec_jax.config import AlterRecConfig, from_mapping
-from alterrec_jax.cpu import keep_freed_memory
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.progress import say
-from alterrec_jax.text_table import aligned
-from alterrec_jax.trainer import Interrupted
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.training.trainer import Interrupted
 from experiments import config_flag
 from experiments.paper.outcome import Outcome, write
 from experiments.paper.study import Run, Study
@@ -48,7 +48,7 @@ def run(name: str, runs: Runs, make: Make) -> None:
     """Trains the runs that a table or figure needs, makes it and writes it; ends the process."""
     for flag in (_CONFIG, _DATA_DIR, _WORKDIR, _SEEDS, _OUTPUT):
         flags.declare_key_flag(flag.name)
-    cli.run(lambda: _main(name, runs, make))
+    command_line.run(lambda: _main(name, runs, make))
 
 
 def _main(name: str, runs: Runs, make: Make) -> int:
@@ -60,7 +60,7 @@ def _main(name: str, runs: Runs, make: Make) -> int:
         study.train(needed)
     except Interrupted:
         say("saved; the same command continues from here")
-        return cli.EXIT_RESUME
+        return command_line.EXIT_RESUME
     outcome = make(study)
     print(aligned([[cell.replace("**", "*") for cell in row] for row in outcome.shown]))
     print(*(f"- {finding}" for finding in outcome.findings), sep="\n")

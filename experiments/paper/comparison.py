@@ -5,7 +5,7 @@ python -m experiments.paper.comparison --config=FILE --data_dir=DIR --workdir=DI
 
 from experiments.paper import command, pictures
 from experiments.paper.baselines import BASELINES
-from experiments.paper.compared import METRICS, NAMES, Compared, told
+from experiments.paper.model_table import METRICS, NAMES, Compared, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 from experiments.paper.variants import variant

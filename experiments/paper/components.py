@@ -5,7 +5,7 @@ python -m experiments.paper.components --config=FILE --data_dir=DIR --workdir=DI
 
 from experiments.paper import command
 from experiments.paper.by_epoch import ByEpoch
-from experiments.paper.compared import Compared, percent, told
+from experiments.paper.model_table import Compared, percent, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.paper import command
 from experiments.paper.by_epoch import PARTS, ByEpoch
-from experiments.paper.compared import percent
+from experiments.paper.model_table import percent
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 

@@ -11,12 +11,12 @@ import polars as pl
 from absl import flags
 
 from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.evaluation.bootstrap import Bootstrap
 from alterrec_jax.evaluation.groups import group_masks
+from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.significance import Comparison, Paired, compare
 from experiments.paper import command, pictures
 from experiments.paper.baselines import BASELINES
-from experiments.paper.compared import NAMES, Compared, told
+from experiments.paper.model_table import NAMES, Compared, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 from experiments.paper.variants import VARIANTS

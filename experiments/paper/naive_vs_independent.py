@@ -4,7 +4,7 @@ python -m experiments.paper.naive_vs_independent --config=FILE --data_dir=DIR --
 """
 
 from experiments.paper import command, pictures
-from experiments.paper.compared import Compared, percent, told
+from experiments.paper.model_table import Compared, percent, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from alterrec_jax import files
+from alterrec_jax.runtime import files
 
 Draw = Callable[[Any], None]
 """Draws into a matplotlib Figure of the size given."""

@@ -5,7 +5,7 @@ python -m experiments.paper.p --config=FILE --data_dir=DIR --workdir=DIR
 
 from alterrec_jax.config import AlterRecConfig
 from experiments.paper import command, parameter
-from experiments.paper.compared import Compared
+from experiments.paper.model_table import Compared
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Study
 from experiments.paper.variants import augmented, window

@@ -9,7 +9,7 @@ from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import Ranks
 from experiments.paper import pictures
-from experiments.paper.compared import Compared, percent, told
+from experiments.paper.model_table import Compared, percent, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 

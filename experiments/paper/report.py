@@ -11,8 +11,8 @@ import jinja2
 import markupsafe
 from absl import flags
 
-from alterrec_jax import cli, files
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import command_line, files
 from experiments.paper.names import NAMES
 
 _WORKDIR = flags.DEFINE_string(
@@ -70,4 +70,4 @@ def _cell(cell: str) -> markupsafe.Markup:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

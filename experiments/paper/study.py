@@ -15,21 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from alterrec_jax import files
-from alterrec_jax.checkpoint import FOLDER, read_epoch, read_newest
 from alterrec_jax.config import SAVING, AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import metric_values
 from alterrec_jax.evaluation.protocol import Protocol, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
-from alterrec_jax.evaluation.targets import Targets
-from alterrec_jax.progress import say
-from alterrec_jax.signals import stop_signals
-from alterrec_jax.systems import build_system
-from alterrec_jax.trained import load_trained
-from alterrec_jax.trainer import Diverged, Interrupted, Trainer
-from alterrec_jax.workdir import InUse, in_use
+from alterrec_jax.models.registry import build_system
+from alterrec_jax.runtime import files
+from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.signals import stop_signals
+from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.training.checkpoint import FOLDER, read_epoch, read_newest
+from alterrec_jax.training.trainer import Diverged, Interrupted, Trainer
+from alterrec_jax.training.workdir import InUse, in_use
 from experiments.paper.baselines import BASELINES
 from experiments.paper.variants import variant
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.schedule import turn_of_epoch
+from alterrec_jax.training.stages import turn_of_epoch
 
 Variant = Callable[[AlterRecConfig], AlterRecConfig]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alterrec_jax.data.batches import TrainBatches
-from benchmarks import made
+from benchmarks import synthetic
 from benchmarks.programs import row_sorts
 from tests.entry_points.conftest import Command
 
@@ -38,12 +38,12 @@ def test_throughput(command: Command, dataset: pathlib.Path, tmp_path: pathlib.P
 
 
 def test_made_sessions_fill_four_batches() -> None:
-    sessions = made.sessions(400, 4 * 50, 10)
+    sessions = synthetic.sessions(400, 4 * 50, 10)
     batches = TrainBatches(sessions, 50, 10)
     assert (batches.steps_per_epoch, batches.prefixes, batches.fill) == (4, 4 * 50, 1.0)
     assert sessions.items.min() >= 0 and sessions.items.max() < 400
-    vectors = np.asarray(made.text_vectors(400))
-    assert vectors.shape == (400, made.TEXT_WIDTH) and len(np.unique(vectors, axis=0)) == 400
+    vectors = np.asarray(synthetic.text_vectors(400))
+    assert vectors.shape == (400, synthetic.TEXT_WIDTH) and len(np.unique(vectors, axis=0)) == 400
 
 
 @pytest.mark.parametrize("flags", [(), ("--items=400", "--data_dir=somewhere")], ids=["neither", "both"])
@@ -117,7 +117,9 @@ def test_communication_wants_phases_and_devices(command: Command, flag: str, mes
 def test_steps_are_compiled_ahead(command: Command, tmp_path: pathlib.Path) -> None:
     output, folder = tmp_path / "result.json", tmp_path / "programs"
     sizes = ("--mesh=model:2", "--items=300", "--dim=8", "--layers=1", "--max_length=10", "--batch_prefixes=40")
-    done = command("benchmarks.ahead", *sizes, "--phases=id:window(text)", f"--output={output}", f"--programs={folder}")
+    done = command(
+        "benchmarks.compile_only", *sizes, "--phases=id:window(text)", f"--output={output}", f"--programs={folder}"
+    )
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(output.read_text())["phases"].values()
     # A device's half of X with its two moments and of the peer's table, and 300 text vectors at most besides.
@@ -131,7 +133,7 @@ _has_cuda = pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is 
 
 @pytest.mark.parametrize("chip", [pytest.param("h200", marks=_has_cuda), "v9:2x2"])
 def test_a_chip_without_its_compiler_is_named_with_the_remedy(command: Command, chip: str) -> None:
-    refused = command("benchmarks.ahead", f"--chip={chip}")
+    refused = command("benchmarks.compile_only", f"--chip={chip}")
     assert refused.returncode == 1 and f"--chip={chip}" in refused.stderr and "pip install" in refused.stderr
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from alterrec_jax.checkpoint import read_newest
+from alterrec_jax.training.checkpoint import read_newest
 from tests.conftest import CLOCKS
 from tests.entry_points.conftest import ROOT, SMALL, Command
 

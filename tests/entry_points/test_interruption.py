@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import polars as pl
 
-from alterrec_jax import steps
-from alterrec_jax.checkpoint import CheckpointStore, read_newest
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
-from alterrec_jax.kept_windows import nothing_kept, shapes_for
+from alterrec_jax.hard_negatives.cache import nothing_kept, shapes_for
 from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.training import steps
+from alterrec_jax.training.checkpoint import CheckpointStore, read_newest
 from tests.conftest import CLOCKS
 from tests.entry_points.conftest import ROOT, SMALL, Command
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.evaluation import batching
 from alterrec_jax.evaluation.cross_entropy import mean_cross_entropy, sample_of_training
 from alterrec_jax.evaluation.protocol import fusion_views
-from alterrec_jax.evaluation.targets import Targets, select_targets
 from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
 from tests.oracles import losses as oracle
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from alterrec_jax.data.targets import select_targets
 from alterrec_jax.evaluation.groups import group_masks, group_metrics
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.evaluation.targets import select_targets
 from tests.evaluation.examples import make_sessions, random_sessions
 
 

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from alterrec_jax.evaluation.counting import MISS
+from alterrec_jax.data.targets import select_targets
 from alterrec_jax.evaluation.metrics import metric_values, summarise
+from alterrec_jax.evaluation.rank_counts import MISS
 from alterrec_jax.evaluation.ranking import rank_rows
-from alterrec_jax.evaluation.targets import select_targets
 from tests.evaluation.examples import make_sessions
 from tests.oracles.ranking import expected_by_permutation, expected_by_place
 

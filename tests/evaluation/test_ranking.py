@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from alterrec_jax.digests import row_digests
+from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation import counting, ranking
-from alterrec_jax.evaluation.counting import MISS, twins
+from alterrec_jax.evaluation import rank_counts, ranking
 from alterrec_jax.evaluation.protocol import fusion_views
+from alterrec_jax.evaluation.rank_counts import MISS, twins
 from alterrec_jax.evaluation.ranking import rank_rows, rank_targets
-from alterrec_jax.evaluation.targets import select_targets
+from alterrec_jax.sharding.digests import row_digests
 from tests.evaluation.examples import make_sessions, random_sessions
 from tests.oracles.ranking import counts
 
@@ -54,9 +54,9 @@ def counted_in(request, monkeypatch):
     """Whether scores are counted in whole rows, or as those of a long catalogue, in blocks that leave a rest."""
     if request.param == "blocks":
         monkeypatch.setattr(ranking, "IN_BLOCKS", 4)
-        for module in (ranking, counting):
+        for module in (ranking, rank_counts):
             monkeypatch.setattr(module, "BLOCK", 8)
-        monkeypatch.setattr(counting, "LANE", 4)
+        monkeypatch.setattr(rank_counts, "LANE", 4)
 
 
 @pytest.mark.usefixtures("counted_in")
@@ -156,7 +156,7 @@ def test_a_long_catalogue_is_ranked_alike_in_rows_and_in_blocks(monkeypatch):
     queries = {name: rng.normal(size=(len(targets), dim)).astype(np.float32) for name in ("id", "text")}
     rows = rank_targets(batches(queries), tables, fusion_views(0.3), targets)
     monkeypatch.setattr(ranking, "IN_BLOCKS", 1000)
-    for module in (ranking, counting):
+    for module in (ranking, rank_counts):
         monkeypatch.setattr(module, "BLOCK", 256)
     blocks = rank_targets(batches(queries), tables, fusion_views(0.3), targets)
     assert rows["text"].equal.max() > 3

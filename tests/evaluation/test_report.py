@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.bootstrap import Bootstrap
+from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views, validate
 from alterrec_jax.evaluation.report import evaluate_split, format_table
-from alterrec_jax.evaluation.targets import select_targets
 from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
 
 ITEMS, CATALOGUE, DIM = 31, 29, 5

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from alterrec_jax.evaluation import significance
-from alterrec_jax.evaluation.bootstrap import Bootstrap, percentile_interval, resampled_means
+from alterrec_jax.evaluation.intervals import Bootstrap, percentile_interval, resampled_means
 from alterrec_jax.evaluation.significance import Comparison, Paired, compare, holm, paired_p_value
 from tests.oracles import significance as oracle
 

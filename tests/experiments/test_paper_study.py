@@ -14,7 +14,7 @@ from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.trainer import Diverged, Interrupted
+from alterrec_jax.training.trainer import Diverged, Interrupted
 from experiments.paper import study as module
 from experiments.paper.study import Run, Study
 

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.evaluation.targets import Targets
 from experiments.paper import comparison, imbalance, long_tail, parameter
-from experiments.paper.compared import METRICS, Compared
+from experiments.paper.model_table import METRICS, Compared
 from experiments.paper.outcome import Outcome, write
 
 TARGETS = 401

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alterrec_jax.models.network import PackedRows
+from alterrec_jax.contract import PackedRows
 
 
 class Example(NamedTuple):

@@ -1,0 +1,247 @@
+"""How many candidates score above a target, and how many as it does: from whole rows of scores, or block by block.
+
+Whole rows hold the target's own score, so equality is exact. A long catalogue is scored a block of items at a time,
+and two products may round the same score differently; there, items whose rows are equal are known to tie beforehand
+(`twins`), and only scores of other items are compared.
+
+On a mesh every device counts among its own items, and the counts are added up.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alterrec_jax.numerics import scores_of
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.chunked import stretch
+from alterrec_jax.sharding.item_shards import LANE, Columns
+from alterrec_jax.sharding.lookup import lookup
+
+MISS = np.iinfo(np.int32).max
+"""`above` of a target that cannot be hit: it exceeds every K, for no catalogue has that many items."""
+
+BLOCK = 2**14  # items of a long catalogue that are scored at a time
+_BITS = 10  # hold a count of so many
+
+Counts = tuple[jax.Array, jax.Array, jax.Array]
+"""above, equal: int32 [batch], as in `ranking.Ranks`; finite: bool [], whether all scores are."""
+
+
+@jax.jit(static_argnames="catalogue")
+def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array, *, catalogue: int) -> Counts:
+    """Counts the candidates above each target and equal to it.
+
+    The target's score is read out of the row that it is compared with, so that equality is exact.
+
+    Args:
+      scores: float32 [batch, column], by `Columns.of(catalogue)`.
+      item: int32 [batch], the targets.
+      excluded: int32 [batch, position], items that are no candidates, each once in a row; may be of width 0.
+      where: bool [batch, position], True where `excluded` names an item.
+      catalogue: how many items can be recommended.
+
+    Returns:
+      see `Counts`; a target that is excluded or outside the catalogue is a miss.
+    """
+    columns = Columns.of(catalogue)
+
+    def of_device(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array) -> Counts:
+        inside, column = columns.here(item)
+        target = jnp.take_along_axis(scores, column[:, None], axis=1)
+        target = mesh.total(jnp.where(inside[:, None], target, 0), mesh.MODEL)
+        where = where & (excluded < catalogue)
+        here, gone = columns.here(excluded)
+        counted = columns.counted(0, columns.width, catalogue)
+        above, equal, finite = _tally(scores, scores > target, scores == target, counted, gone, where & here)
+        return _of_whole_batch(*_missed(above, equal, item, excluded, where, catalogue), finite)
+
+    specs = (mesh.BY_ROW_AND_ITEM, *(mesh.BY_ROW,) * 3)
+    counts: Counts = mesh.sharded(of_device, specs, mesh.EVERYWHERE)(scores, item, excluded, where)
+    return counts
+
+
+def _of_whole_batch(above: jax.Array, equal: jax.Array, finite: jax.Array) -> Counts:
+    """The counts of all devices' targets, and whether all devices' scores are finite."""
+    strange = mesh.total((~finite).astype(jnp.int32), *mesh.AXES)
+    return mesh.gathered(above, mesh.DATA), mesh.gathered(equal, mesh.DATA), strange == 0
+
+
+def _tally(
+    scores: jax.Array, higher: jax.Array, alike: jax.Array, counted: jax.Array, excluded: jax.Array, where: jax.Array
+) -> Counts:
+    """Counts, of some columns of scores and those of the other devices, which are higher than the target or like it.
+
+    Args:
+      scores, higher, alike: [batch, item], of items a multiple of 128.
+      counted: bool [item], which columns are candidates.
+      excluded: int32 [batch, position], columns that are none in a row, each once; `where` says which of them are real.
+      where: bool [batch, position].
+    """
+    # Memory is read once: three counts of a few items fit into one number, which is taken apart afterwards.
+    kind = (
+        jnp.where(higher, 1, 0) + jnp.where(alike, 1 << _BITS, 0) + jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
+    )
+    kind = jnp.where(counted[None], kind, 0)
+    counts = jnp.sum(kind.reshape(len(scores), -1, LANE), axis=2, dtype=jnp.int32)
+    counts = jax.lax.optimization_barrier(counts)
+    above, equal, strange = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
+    # Counting all and taking away the few that are excluded spares a mask of the size of the scores.
+    gone = jnp.take_along_axis(kind, jnp.where(where, excluded, 0), axis=1)
+    above -= jnp.sum(where & (gone & 1 > 0), axis=1, dtype=jnp.int32)
+    equal -= jnp.sum(where & (gone >> _BITS & 1 > 0), axis=1, dtype=jnp.int32)
+    return mesh.total(above, mesh.MODEL), mesh.total(equal, mesh.MODEL), ~jnp.any(strange)
+
+
+def count_in_blocks(
+    queries: Mapping[str, Any],
+    tables: Mapping[str, jax.Array],
+    views: Mapping[str, Mapping[str, float]],
+    same: Mapping[str, jax.Array],
+    item: jax.Array,
+    excluded: jax.Array,
+    where: jax.Array,
+    *,
+    catalogue: int,
+) -> dict[str, Counts]:
+    """`count_ranks` of every view, with no more than `BLOCK` items scored at a time.
+
+    Args:
+      queries: float32 [batch, dim] of each component.
+      tables: float32 [column, dim] of each component, by `Columns.of(catalogue, BLOCK)`.
+      views: of each view, the weights of its components.
+      same: of each view, int32 [column], likewise: the `twins` of the tables that it weighs.
+      item, excluded, where, catalogue: as of `count_ranks`.
+    """
+    columns = Columns.of(catalogue, BLOCK)
+    of = {name: queries[name] for name in tables}
+    weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
+    sought = _sought(of, tables, weights, same, columns.column(jnp.where(item < catalogue, item, 0)))
+    batch = _Batch(of, tables, weights, same, sought, excluded, where)
+    nothing: Counts = mesh.put((*np.zeros((2, len(item)), np.int32), np.bool_(True)))
+    total = dict.fromkeys(views, nothing)
+    for start in range(0, columns.width, BLOCK):
+        total = _with_block(total, batch, start, block=BLOCK, catalogue=catalogue)
+    return _rid_of_misses(total, item, excluded, where, catalogue=catalogue)
+
+
+def twins(digests: Sequence[np.ndarray]) -> np.ndarray:
+    """int32 [item]: of each item the first one with the same rows in all of some tables.
+
+    Args:
+      digests: of each table, those of its rows, as by `row_digests`: no process has to see a whole table.
+    """
+    together = np.concatenate(digests, axis=1)
+    same = np.arange(len(together), dtype=np.int32)
+    # Numbers sort ten times faster than rows, and what is alone by half of a digest is alone.
+    _, group, sizes = np.unique(together[:, :2].copy().view(np.uint64)[:, 0], return_inverse=True, return_counts=True)
+    alike = np.flatnonzero(sizes[group] > 1)
+    _, first, group = np.unique(together[alike], axis=0, return_index=True, return_inverse=True)
+    same[alike] = alike[first[group]]
+    return same
+
+
+Weights = dict[str, dict[str, float]]
+
+
+class _Batch(NamedTuple):
+    """What the items are counted for, block by block.
+
+    Attributes:
+      queries, tables, same, excluded, where: as of `count_in_blocks`.
+      weights: of each view, those of its components.
+      sought: of each view, the scores of the targets, float32 [batch], and their twins, int32 [batch].
+    """
+
+    queries: Mapping[str, jax.Array]
+    tables: Mapping[str, jax.Array]
+    weights: Weights
+    same: Mapping[str, jax.Array]
+    sought: Mapping[str, tuple[jax.Array, jax.Array]]
+    excluded: jax.Array
+    where: jax.Array
+
+    @property
+    def specs(self) -> "_Batch":
+        """Where its arrays lie on the mesh."""
+        by_row, by_item = mesh.BY_ROW, mesh.BY_ITEM
+        return _Batch._make((by_row, by_item, mesh.EVERYWHERE, by_item, by_row, by_row, by_row))
+
+
+@jax.jit
+def _sought(
+    queries: dict[str, jax.Array],
+    tables: dict[str, jax.Array],
+    weights: Weights,
+    same: Mapping[str, jax.Array],
+    column: jax.Array,
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Of every view, the scores of the targets in some columns, float32 [batch], and their twins, int32 [batch]."""
+    scores = {
+        name: jnp.einsum("bd,bd->b", query, lookup(tables[name], column), precision="highest")
+        for name, query in queries.items()
+    }
+    twin = {view: lookup(same[view][:, None], column)[:, 0] for view in weights}
+    return {view: (weighed(scores, of_view), twin[view]) for view, of_view in weights.items()}
+
+
+@functools.partial(jax.jit, static_argnames="catalogue")
+def _rid_of_misses(
+    total: dict[str, Counts], item: jax.Array, excluded: jax.Array, where: jax.Array, *, catalogue: int
+) -> dict[str, Counts]:
+    """The counts, those of a miss for a target that is no candidate."""
+    item, excluded, where = (mesh.constrained(part, mesh.EVERYWHERE) for part in (item, excluded, where))
+    where &= excluded < catalogue
+    return {
+        view: (*_missed(above, equal, item, excluded, where, catalogue), finite)
+        for view, (above, equal, finite) in total.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("block", "catalogue"))
+def _with_block(
+    total: dict[str, Counts], batch: _Batch, start: jax.Array | int, *, block: int, catalogue: int
+) -> dict[str, Counts]:
+    """The counts so far, and those among the items in every device's columns from `start` on."""
+    columns = Columns.of(catalogue, block)
+
+    def of_device(batch: _Batch, start: jax.Array | int) -> dict[str, Counts]:
+        # The barrier: each product is made once and not again for every use.
+        components = jax.lax.optimization_barrier(
+            {name: scores_of(query, stretch(batch.tables[name], start, block)) for name, query in batch.queries.items()}
+        )
+        here, column = columns.here(batch.excluded)
+        here &= batch.where & (batch.excluded < catalogue) & (column >= start) & (column < start + block)
+        found = {}
+        for view, weights in batch.weights.items():
+            # And each sum once: what a column is counted as, it is taken away as.
+            scores = jax.lax.optimization_barrier(weighed(components, weights))
+            target, twin = batch.sought[view]
+            alike = stretch(batch.same[view], start, block)[None, :] == twin[:, None]
+            higher, level = scores > target[:, None], scores == target[:, None]
+            counted = columns.counted(start, block, catalogue)
+            counts = _tally(scores, higher & ~alike, level | alike, counted, column - start, here)
+            found[view] = _of_whole_batch(*counts)
+        return found
+
+    found = mesh.sharded(of_device, (batch.specs, mesh.EVERYWHERE), mesh.EVERYWHERE)(batch, start)
+    return {
+        view: (above + found[view][0], equal + found[view][1], finite & found[view][2])
+        for view, (above, equal, finite) in total.items()
+    }
+
+
+def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+    """float32, the sum of the components, arrays of one shape, times their weights."""
+    return sum((weight * components[name] for name, weight in weights.items()), jnp.zeros((), jnp.float32))
+
+
+def _missed(
+    above: jax.Array, equal: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array, catalogue: int
+) -> tuple[jax.Array, jax.Array]:
+    """The counts, those of a miss for a target that is excluded or outside the catalogue."""
+    ranked = (item < catalogue) & ~jnp.any(where & (excluded == item[:, None]), axis=1)
+    return jnp.where(ranked, above, MISS), jnp.where(ranked, equal, 1)

@@ -1,0 +1,135 @@
+"""Sets of negatives: how often each candidate is a negative of each prefix, for any stretch of the candidates.
+
+A set is a tree of arrays with one method, so that a loss can ask for it block by block, forwards and backwards. A
+prefix's own target is in none of them.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.hard_negatives.rank_window import RankWindow, in_window
+from alterrec_jax.numerics import scores_of
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.chunked import stretch
+
+
+class Negatives(Protocol):
+    """What a loss needs to know of its negatives."""
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """[prefix, size] bool or float32, how often some candidates are negatives of each prefix.
+
+        They are those that a device holds from `start`, which may be traced, to start+size-1. `first` is the number of
+        the first that it holds.
+        """
+
+    @property
+    def specs(self) -> Any:
+        """Where its arrays lie on the mesh: a tree like itself."""
+
+
+class WindowNegatives(NamedTuple):
+    """The rank window of the peer, whose scores are made anew for every stretch of the catalogue.
+
+    Attributes:
+      queries: float [prefix, dim], the peer's session embeddings.
+      table: float32 [item, dim], its item table.
+      window: the borders.
+      targets: int32 [prefix].
+    """
+
+    queries: jax.Array
+    table: jax.Array
+    window: RankWindow
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """bool [prefix, size], as `Negatives.counts`."""
+        scores = scores_of(self.queries, stretch(self.table, start, size))
+        return in_window(scores, self.window) & _others(first + start, size, self.targets)
+
+    @property
+    def specs(self) -> "WindowNegatives":
+        """As `Negatives.specs`."""
+        return WindowNegatives._make((mesh.BY_ROW, mesh.BY_ITEM, mesh.BY_ROW, mesh.BY_ROW))
+
+
+class EveryOther(NamedTuple):
+    """The whole catalogue but the target: with it, the loss is the cross-entropy of a softmax over all items.
+
+    Attributes:
+      targets: int32 [prefix].
+    """
+
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """bool [prefix, size], as `Negatives.counts`."""
+        return _others(first + start, size, self.targets)
+
+    @property
+    def specs(self) -> "EveryOther":
+        """As `Negatives.specs`."""
+        return EveryOther._make((mesh.BY_ROW,))
+
+
+class CountedNegatives(NamedTuple):
+    """Negatives that were drawn for each prefix.
+
+    Attributes:
+      of_items: float32 [prefix, item], how often each was drawn.
+      targets: int32 [prefix].
+    """
+
+    of_items: jax.Array
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """float32 [prefix, size], as `Negatives.counts`."""
+        drawn = jax.lax.dynamic_slice_in_dim(self.of_items, start, size, axis=1)
+        return jnp.where(_others(first + start, size, self.targets), drawn, 0)
+
+    @property
+    def specs(self) -> "CountedNegatives":
+        """As `Negatives.specs`."""
+        return CountedNegatives._make((mesh.BY_ROW_AND_ITEM, mesh.BY_ROW))
+
+
+class SharedNegatives(NamedTuple):
+    """Items that were drawn once for all prefixes of a batch; here these alone are the candidates.
+
+    One more is drawn than wanted. It takes the place of a prefix's own target, or else is left out.
+
+    Attributes:
+      items: int32 [wanted + 1], distinct.
+      targets: int32 [prefix].
+      met: bool [prefix], whether the target is among the wanted.
+    """
+
+    items: jax.Array
+    targets: jax.Array
+    met: jax.Array
+
+    @classmethod
+    def of(cls, items: jax.Array, targets: jax.Array) -> "SharedNegatives":
+        """Compares targets with items."""
+        return cls(items, targets, jnp.any(items[None, :-1] == targets[:, None], axis=1))
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """bool [prefix, size], as `Negatives.counts`; what lies behind the items, the loss leaves out."""
+        place = first + start + jnp.arange(size, dtype=jnp.int32)
+        drawn = jnp.take(self.items, place, mode="fill", fill_value=-1)
+        wanted = (place < len(self.items) - 1)[None, :] | self.met[:, None]
+        return wanted & (drawn[None, :] != self.targets[:, None])
+
+    @property
+    def specs(self) -> "SharedNegatives":
+        """As `Negatives.specs`."""
+        return SharedNegatives._make((mesh.EVERYWHERE, mesh.BY_ROW, mesh.BY_ROW))
+
+
+def _others(start: jax.Array | int, size: int, targets: jax.Array) -> jax.Array:
+    """bool [prefix, size]: which of the items from `start` on are not the prefix's target."""
+    return (start + jnp.arange(size, dtype=jnp.int32))[None, :] != targets[:, None]

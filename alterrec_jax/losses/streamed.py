@@ -1,0 +1,230 @@
+"""The losses of both networks (eqs. 2-5 of the AlterRec paper), with nothing of size [prefix, item] kept for long.
+
+The sum over the negatives has a gradient of its own. Where all scores of a batch fit in memory it takes one product
+of queries and table forwards and two backwards, as it must. Otherwise candidates come in blocks, and what a block
+needs is computed again backwards. On a mesh each device takes its own prefixes and candidates, and sums are added up.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.hard_negatives.rank_window import HELD
+from alterrec_jax.hard_negatives.sets import Negatives, WindowNegatives
+from alterrec_jax.losses import pallas_gpu
+from alterrec_jax.numerics import product, scores_of
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.chunked import block_at, stretch
+
+_BLOCK = 2**22  # scores of a block, of which about four matrices are held at once
+
+
+def sampled_softmax_loss(
+    target_scores: jax.Array,
+    log_sum: jax.Array,
+    positive_scores: jax.Array | None = None,
+    positive_where: jax.Array | None = None,
+    beta: float = 0.0,
+) -> jax.Array:
+    """Cross-entropy of the target, and of augmented positives, against one set of negatives.
+
+        L = -log softmax(y_t over {t} + N)  +  beta * sum over a in A of -log softmax(y_a over {a} + N)
+
+    Every positive stands alone against the same N: no other positive is in its denominator (eqs. 4, 5).
+    With y the positive's score and z = log sum over n in N of exp(y_n), each term is softplus(z - y).
+
+    Args:
+      target_scores: float [prefix], y_t.
+      log_sum: float [prefix], z, as from `log_sum_exp`; minus infinity where N is empty.
+      positive_scores: float [prefix, positive], y_a; None without augmentation.
+      positive_where: bool [prefix, positive], which of them count (an augmented positive that is t does not).
+      beta: weight of each augmented positive.
+
+    Returns:
+      float [prefix]. 0 where N is empty, with a gradient of 0.
+    """
+    some = log_sum > -jnp.inf
+    loss = _softplus_where(some, log_sum - target_scores)
+    if positive_scores is None or positive_where is None:
+        return loss
+    augmented = _softplus_where(some[:, None] & positive_where, log_sum[:, None] - positive_scores)
+    return loss + beta * jnp.sum(augmented, axis=1)
+
+
+def _softplus_where(where: jax.Array, values: jax.Array) -> jax.Array:
+    return jnp.where(where, jax.nn.softplus(jnp.where(where, values, 0.0)), 0.0)
+
+
+def log_sum_exp(
+    queries: jax.Array,
+    table: jax.Array,
+    negatives: Negatives,
+    candidates: int | None = None,
+    block: int | None = None,
+    gpu_kernels: bool = False,
+) -> jax.Array:
+    """float32 [prefix]: the logarithm of the sum of exp(score) over each prefix's negatives.
+
+    Args:
+      queries: float32 or bfloat16 [prefix, dim]; all products are as exact as they are.
+      table: float32 [candidate, dim]; a score is the dot product of a query with a row.
+      negatives: how often each candidate counts.
+      candidates: rows of the table; those behind them are padding, and never count. None: all.
+      block: candidates that a device takes at a time; None chooses by the size of the batch and of the table. Values
+        and gradients depend on it in the last bits only.
+      gpu_kernels: whether blocks are left to `kernels`, for negatives that are a window, and tables of which a device
+        holds less than 2^31 numbers.
+
+    Returns:
+      minus infinity where a prefix has no negative; its gradient then is 0.
+    """
+    held = len(table) // mesh.size(mesh.MODEL)
+    if block is None:
+        prefixes = len(queries) // mesh.size(mesh.DATA)
+        block = held if prefixes * held <= HELD else max(_BLOCK // prefixes, 1)
+    padded = candidates is not None and candidates != len(table)
+    if gpu_kernels and isinstance(negatives, WindowNegatives):  # which count a table's entries in int32
+        gpu_kernels = held * max(table.shape[1], negatives.table.shape[1]) < 2**31
+    way = _Way(min(block, held), candidates if padded else None, gpu_kernels)
+    return _log_sum_exp(way, queries, table, negatives)
+
+
+class _Way(NamedTuple):
+    """How the sum is made: candidates at a time, how many there are in all if some rows are padding, and whether blocks
+    of a window are left to `kernels`."""
+
+    block: int
+    candidates: int | None
+    kernels: bool
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _log_sum_exp(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
+    return _forward(way, queries, table, negatives)[0]
+
+
+_PREFIX, _CANDIDATE = mesh.BY_ROW, mesh.BY_ITEM
+
+
+def _forward(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> tuple[jax.Array, tuple]:
+    specs = (_PREFIX, _CANDIDATE, negatives.specs)
+    if way.block * mesh.size(mesh.MODEL) == len(table):
+        forward = mesh.sharded(functools.partial(_sum_of_all, way), specs, (mesh.BY_ROW_AND_ITEM, _PREFIX, _PREFIX))
+        weights, log_sum, total = forward(queries, table, negatives)
+        return log_sum, (queries, table, weights, total)
+    log_sum = mesh.sharded(functools.partial(_sum_in_blocks, way), specs, _PREFIX)(queries, table, negatives)
+    return log_sum, (queries, table, negatives, log_sum)
+
+
+def _backward(way: _Way, kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+    queries, table, *found = kept
+    if way.block * mesh.size(mesh.MODEL) == len(table):
+        backward, specs = _gradients_of_all, (mesh.BY_ROW_AND_ITEM, _PREFIX)
+    else:
+        backward, specs = functools.partial(_gradients_in_blocks, way), (found[0].specs, _PREFIX)
+    program = mesh.sharded(backward, (_PREFIX, _CANDIDATE, *specs, _PREFIX), (_PREFIX, _CANDIDATE))
+    return *program(queries, table, *found, cotangent), None
+
+
+_log_sum_exp.defvjp(_forward, _backward)
+
+
+def _sum_of_all(
+    way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of what a device holds: the weights [prefix, candidate], the logarithm of all devices' sum, and the sum itself,
+    both [prefix]; the latter and the weights are divided by the exp of the largest score."""
+    scores, counts = scores_of(queries, table), _counts(way, 0, len(table), negatives)
+    largest = mesh.largest(_largest(scores, counts), mesh.MODEL)
+    weights = _weights(scores, counts, largest)
+    total = mesh.total(jnp.sum(weights, axis=1), mesh.MODEL)
+    return weights, jnp.log(total) + largest, total
+
+
+def _gradients_of_all(
+    queries: jax.Array, table: jax.Array, weights: jax.Array, total: jax.Array, cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Of queries and table, from what `_sum_of_all` found."""
+    scale = jnp.where(total > 0, cotangent / jnp.where(total > 0, total, 1), 0)[:, None]
+    of_queries = mesh.total(scale * product(weights, table, queries.dtype), mesh.MODEL)
+    of_table = mesh.total(product(weights.T, scale * queries, queries.dtype), mesh.DATA)
+    return of_queries.astype(queries.dtype), of_table
+
+
+def _sum_in_blocks(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
+    """float32 [prefix]: the logarithm of all devices' sum, each taking a block of its candidates after another."""
+
+    def add(number: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        largest, total = sums
+        start, counts = _block(way, number, len(table), negatives)
+        scores = scores_of(queries, stretch(table, start, way.block))
+        new = jnp.maximum(largest, _largest(scores, counts))
+        return new, total * jnp.exp(largest - new) + jnp.sum(_weights(scores, counts, new), axis=1)
+
+    if way.kernels and isinstance(negatives, WindowNegatives):
+        largest, total = pallas_gpu.window_sums(queries, table, negatives, way.candidates)
+    else:
+        lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
+        largest, total = jax.lax.fori_loop(0, -(-len(table) // way.block), add, (lowest, jnp.zeros_like(lowest)))
+    of_all = mesh.largest(largest, mesh.MODEL)
+    return jnp.log(mesh.total(total * jnp.exp(largest - of_all), mesh.MODEL)) + of_all
+
+
+def _gradients_in_blocks(
+    way: _Way,
+    queries: jax.Array,
+    table: jax.Array,
+    negatives: Negatives,
+    log_sum: jax.Array,
+    cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Of queries and table, with all scores made again."""
+    shift = jnp.where(log_sum > -jnp.inf, log_sum, 0)
+
+    def add(number: jax.Array, gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        of_queries, of_table = gradients
+        start, counts = _block(way, number, len(table), negatives)
+        rows = stretch(table, start, way.block)
+        scores = scores_of(queries, rows) - shift[:, None]
+        weights = counts * jnp.exp(jnp.where(counts > 0, scores, 0)) * cotangent[:, None]
+        before = stretch(of_table, start, way.block)
+        of_table = jax.lax.dynamic_update_slice_in_dim(
+            of_table, before + product(weights.T, queries, queries.dtype), start, 0
+        )
+        return of_queries + product(weights, rows, queries.dtype), of_table
+
+    if way.kernels and isinstance(negatives, WindowNegatives):
+        found = pallas_gpu.window_gradients(queries, table, negatives, way.candidates, log_sum, cotangent)
+    else:
+        nothing = (jnp.zeros(queries.shape), jnp.zeros_like(table))
+        found = jax.lax.fori_loop(0, -(-len(table) // way.block), add, nothing)
+    of_queries, of_table = found
+    return mesh.total(of_queries, mesh.MODEL).astype(queries.dtype), mesh.total(of_table, mesh.DATA)
+
+
+def _largest(scores: jax.Array, counts: jax.Array) -> jax.Array:
+    """The largest score of each row that counts; the least float where none does."""
+    return jnp.max(jnp.where(counts > 0, scores, jnp.finfo(scores.dtype).min), axis=1)
+
+
+def _weights(scores: jax.Array, counts: jax.Array, largest: jax.Array) -> jax.Array:
+    """counts * exp(score - largest)."""
+    # exp of a score that does not count may overflow: it is replaced before, not masked after.
+    return counts * jnp.exp(jnp.where(counts > 0, scores - largest[:, None], 0))
+
+
+def _block(way: _Way, number: jax.Array, held: int, negatives: Negatives) -> tuple[jax.Array, jax.Array]:
+    """Where a block of the candidates that a device holds starts, and the counts of what is new in it."""
+    start, new = block_at(number, way.block, held)
+    return start, jnp.where(new[None, :], _counts(way, start, held, negatives), 0)
+
+
+def _counts(way: _Way, start: jax.Array | int, held: int, negatives: Negatives) -> jax.Array:
+    """The counts of a block, 0 for padding."""
+    first = mesh.first_of(held, mesh.MODEL)
+    counts = negatives.counts(start, way.block, first)
+    if way.candidates is None:
+        return counts
+    return jnp.where((first + start + jnp.arange(way.block) < way.candidates)[None, :], counts, 0)

@@ -1,0 +1,98 @@
+"""What a model has to beat: popularity, and co-occurrence with the last item or with the whole session.
+
+None of them learns, they only count. Each returns a function for `ranking.rank_rows`, so baselines are ranked by the
+code and the protocol of the models.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from alterrec_jax.data.dataset import Dataset, Sessions
+from alterrec_jax.data.targets import Targets, histories
+
+# How much the frequency of a known item and of a candidate weigh against their co-occurrence. Chosen among seven
+# pairs on validation: of Amazon Beauty the best, of Complete Journey 0.001 below the best.
+_KNOWN_POWER, _CANDIDATE_POWER = 0.5, 0.3
+
+Rows = Callable[[int, int], np.ndarray]
+"""Given start and stop, the float32 [stop - start, catalogue] scores for these targets."""
+
+
+def popularity_rows(dataset: Dataset) -> Rows:
+    """Scores an item by how often it occurs in training, whatever the session."""
+    counts = dataset.train_counts[: dataset.catalogue_size].astype(np.float32)
+    return lambda start, stop: np.broadcast_to(counts, (stop - start, len(counts)))
+
+
+class Cooccurrence(NamedTuple):
+    """How often training sessions hold two items together. The order within a session and repeats in it do not count.
+
+    Attributes:
+      items: int32 [known], ascending: the distinct items that stand in the sessions which are asked about.
+      together: float32 [known, catalogue], sparse: in how many training sessions each of them meets each item of the
+        catalogue. An item does not meet itself, else the last item would lead every ranking.
+      frequency: float32 [items], in how many training sessions each item of the dataset occurs.
+    """
+
+    items: np.ndarray
+    together: scipy.sparse.csr_array
+    frequency: np.ndarray
+
+
+def count_cooccurrence(dataset: Dataset, sessions: Sessions) -> Cooccurrence:
+    """Counts over the training sessions, for the items that some other sessions hold."""
+    train = dataset.splits["train"]
+    session = np.repeat(np.arange(len(train)), train.lengths)
+    holds = _holds(session, train.items, (len(train), len(dataset.items)))
+    known = np.unique(sessions.items)
+    together = (holds.T.tocsr()[known] @ holds[:, : dataset.catalogue_size]).tocsr()
+    together.data[together.indices == np.repeat(known, np.diff(together.indptr))] = 0
+    return Cooccurrence(known, together, np.asarray(holds.sum(axis=0)))
+
+
+def cooccurrence_rows(counted: Cooccurrence, sessions: Sessions, targets: Targets) -> Rows:
+    """Scores an item by the number of training sessions that hold it together with the last item before the target.
+
+    All items tie if that is outside the catalogue.
+
+    Args:
+      counted: for these sessions.
+      sessions: those that the targets come from.
+      targets: what is to be ranked.
+    """
+    last = sessions.items[sessions.offsets[targets.session] + targets.position - 1]
+    row = np.searchsorted(counted.items, last)
+    return lambda start, stop: counted.together[row[start:stop]].toarray()
+
+
+def session_cooccurrence_rows(counted: Cooccurrence, sessions: Sessions, targets: Targets) -> Rows:
+    """Scores an item by its co-occurrence with all items before the target, scaled by how frequent both are.
+
+        score(j) = sum over the distinct items i before the target of c_ij / (n_i ** 0.5 * n_j ** 0.3)
+
+    c_ij is the number of training sessions that hold both, n_i that of those that hold i. Without the scaling, what is
+    bought most would lead every ranking. Arguments as of `cooccurrence_rows`.
+    """
+    items, together, frequency = counted
+    frequency = np.maximum(frequency, 1.0)
+    known = scipy.sparse.diags_array(frequency[items] ** -_KNOWN_POWER)
+    candidate = scipy.sparse.diags_array(frequency[: together.shape[1]] ** -_CANDIDATE_POWER)
+    similarity = known @ together @ candidate
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        ids, where = histories(sessions, targets[start:stop])
+        before = _holds(np.nonzero(where)[0], np.searchsorted(items, ids[where]), (len(ids), len(items)))
+        return np.asarray((before @ similarity).todense(), np.float32)
+
+    return rows
+
+
+def _holds(row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> scipy.sparse.csr_array:
+    """float32 of the shape, 1 at the given places, however often they are given."""
+    holds = scipy.sparse.csr_array((np.ones(len(row), np.float32), (row, column)), shape=shape)
+    holds.sum_duplicates()
+    holds.data[:] = 1
+    return holds

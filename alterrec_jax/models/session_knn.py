@@ -1,0 +1,181 @@
+"""V-SkNN: what the training sessions most similar to a prefix hold.
+
+After Ludewig and Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 28, 2018. For a prefix of L
+items, let p(i) be the latest position, from 1 to L, at which it holds item i:
+
+    v_i            = p(i) / L: the last item weighs 1, those before it ever less, on a line; 0 where i is not held
+    similarity(n)  = sum over the items i of n of v_i / (|v| * sqrt(|n|)): the cosine of v and the training session n,
+                     whose |n| distinct items weigh 1 each
+    score(j)       = (1 + idf * log(N / n_j)) * sum over the neighbours n that hold j of similarity(n) * latest(n)
+
+The neighbours are the k most similar of the N training sessions. Where several are equally similar at the k-th place,
+those of the highest numbers come first: the most recent ones, if the log was in order of time. latest(n) is the
+greatest v_i among the items of n, and n_j is the number of training sessions that hold j.
+
+The weights v are those of the paper's V-SkNN, and latest(n) is the w_n(s) of its S-SkNN. The authors' program
+(session-rec, vsknn.py) joins both as is done here, and adds the cosine, the factor of idf, and the choice whether a
+prefix's own items are voted for. Its votes fade with 1, 1/2, 1/3 ... unless told otherwise, which made no difference
+on validation, and it looks at recent sessions only. Here all training sessions may vote, under leave-one-out a user's
+own too.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from alterrec_jax.data.dataset import Dataset, Sessions
+from alterrec_jax.data.targets import Targets, histories
+from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.evaluation.metrics import METRICS, summarise
+from alterrec_jax.evaluation.protocol import Protocol
+from alterrec_jax.evaluation.ranking import rank_rows
+from alterrec_jax.models.counting import Rows
+
+# Training sessions that share an item with a prefix, over the prefixes that are compared at a time; a session counts
+# for each item that it shares. Each takes about 50 bytes while the nearest are sorted out, and those that are chosen
+# eight bytes for each item that they hold.
+_SHARED_HELD = 2**20
+
+_TARGETS_TO_CHOOSE_ON = 5000
+
+
+class Settings(NamedTuple):
+    """What validation chooses.
+
+    Attributes:
+      neighbours: how many training sessions vote, k.
+      idf: how much rare items are favoured; 0 for not at all.
+      remind: whether the items of a prefix are voted for too. They would lead most rankings, though in a basket, say,
+        nothing occurs twice.
+    """
+
+    neighbours: int
+    idf: float
+    remind: bool = True
+
+
+GRID = tuple(
+    Settings(neighbours, idf, remind)
+    for neighbours in (100, 200, 500, 1000)
+    for idf in (0.0, 1.0)
+    for remind in (True, False)
+)
+"""What `choose` tries, in this order."""
+
+
+def session_knn_rows(
+    dataset: Dataset, sessions: Sessions, targets: Targets, *, neighbours: int, idf: float, remind: bool = True
+) -> Rows:
+    """Scores an item by the votes of the training sessions nearest to what stands before the target.
+
+    An item that training lacks keeps its place in a prefix, but no session shares it. All items tie if no training
+    session shares an item with the prefix.
+
+    Args:
+      dataset: its training sessions vote.
+      sessions: those that the targets come from.
+      targets: what is to be ranked.
+      neighbours, idf, remind: as in `Settings`.
+
+    Raises:
+      ValueError: neighbours is less than 1, or idf is negative.
+    """
+    if neighbours < 1 or idf < 0:
+        raise ValueError(f"{neighbours} neighbours, idf {idf}; wanted one at least, and idf >= 0")
+    holds = _held_items(dataset.splits["train"], len(dataset.items))
+    held_by, candidates = holds.T.tocsr(), holds[:, : dataset.catalogue_size]
+    distinct, frequency = np.diff(holds.indptr), np.diff(held_by.indptr)
+    rarity = np.log(max(1, holds.shape[0]) / np.maximum(frequency, 1))[: dataset.catalogue_size]
+    favour = 1 + idf * rarity
+    before = np.concatenate([[0], np.cumsum(frequency[sessions.items])])
+    first = sessions.offsets[targets.session]
+    shared = before[first + targets.position] - before[first]
+
+    def scores(start: int, stop: int) -> np.ndarray:
+        latest = _latest_positions(sessions, targets[start:stop], holds.shape[1])
+        row, session, similarity = _nearest(latest, held_by, distinct, neighbours)
+        held = holds[session]
+        places = latest[np.repeat(row, np.diff(held.indptr)), held.indices]
+        decay = np.maximum.reduceat(places, held.indptr[:-1]) / targets.position[start:stop][row]
+        votes = scipy.sparse.csr_array((similarity * decay, (row, session)), shape=(stop - start, holds.shape[0]))
+        score = (votes @ candidates).toarray() * favour
+        if not remind:
+            score[latest[:, : score.shape[1]] > 0] = 0
+        return score.astype(np.float32)
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        block = np.cumsum(shared[start:stop]) // _SHARED_HELD
+        edges = [start, *(start + 1 + np.flatnonzero(np.diff(block))), stop]
+        return np.concatenate([scores(*part) for part in itertools.pairwise(edges)])
+
+    return rows
+
+
+def choose(dataset: Dataset, protocol: Protocol, metric: str) -> Settings:
+    """The settings of `GRID` whose ranking of the validation split is best; of equally good ones the first.
+
+    Of more than 5,000 targets, 5,000 are drawn and ranked, the same ones for all settings and in every call. The test
+    split is never read. `remind` stays as it is where the protocol takes a prefix's items out anyway.
+
+    Args:
+      dataset: its training sessions vote.
+      protocol: what is ranked against what.
+      metric: what is best, such as "hits@20"; its cut-off is one of the protocol's.
+
+    Raises:
+      UserError: the metric is none of the protocol's, or the split has no target.
+    """
+    known = [f"{name}@{k}" for k in protocol.ks for name in METRICS]
+    if metric not in known:
+        raise UserError(f"metric '{metric}' is unknown; {nearest(metric, known)}")
+    sessions, targets = dataset.splits["validation"], protocol.select(dataset, "validation")
+    targets = targets[np.sort(np.random.default_rng(0).permutation(len(targets))[:_TARGETS_TO_CHOOSE_ON])]
+
+    def quality(settings: Settings) -> float:
+        ranks = rank_rows(
+            session_knn_rows(dataset, sessions, targets, **settings._asdict()),
+            f"session_knn {settings}",
+            targets,
+            catalogue=dataset.catalogue_size,
+            exclude=sessions if protocol.exclude_session_items else None,
+        )
+        return summarise(ranks.above, ranks.equal, protocol.ks)[metric]
+
+    return max((s for s in GRID if s.remind or not protocol.exclude_session_items), key=quality)
+
+
+def _held_items(sessions: Sessions, items: int) -> scipy.sparse.csr_array:
+    """float64 [sessions, items], 1 where a session holds an item, however often."""
+    ones, shape = np.ones(len(sessions.items)), (len(sessions), items)
+    holds = scipy.sparse.csr_array((ones, sessions.items, sessions.offsets), shape=shape, copy=True)
+    holds.sum_duplicates()
+    holds.data[:] = 1
+    return holds
+
+
+def _latest_positions(sessions: Sessions, targets: Targets, items: int) -> np.ndarray:
+    """float64 [targets, items], where a prefix last holds an item, counted from 1; 0 where it does not."""
+    ids, where = histories(sessions, targets)
+    row, column = np.nonzero(where)
+    latest = np.zeros((len(targets), items))
+    np.maximum.at(latest, (row, ids[where]), column + 1)
+    return latest
+
+
+def _nearest(
+    latest: np.ndarray, held_by: scipy.sparse.csr_array, distinct: np.ndarray, neighbours: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The neighbours of each prefix: its row, their number and their similarity, each [neighbours of all], by row.
+
+    They are compared by the square of shared / sqrt(distinct). That is a ratio of two whole numbers, whose division
+    rounds equal ratios equally, so no tie is lost.
+    """
+    shared = scipy.sparse.csr_array(latest) @ held_by
+    row = np.repeat(np.arange(len(latest)), np.diff(shared.indptr))
+    square = shared.data**2 / distinct[shared.indices]
+    order = np.lexsort((-shared.indices, -square, row))
+    chosen = order[np.arange(len(row)) - shared.indptr[row] < neighbours]
+    norm = np.sqrt((latest**2).sum(axis=1))
+    return row[chosen], shared.indices[chosen], np.sqrt(square[chosen]) / norm[row[chosen]]

@@ -1,0 +1,27 @@
+"""SIGTERM and SIGINT as a wish to stop, to be granted at the next step."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from alterrec_jax.runtime.console import say
+
+
+@contextlib.contextmanager
+def stop_signals(stop: threading.Event) -> Iterator[None]:
+    """Within it, SIGTERM and SIGINT set the event instead of ending the process; a second SIGINT ends it."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        say(f"{signal.Signals(number).name}: saving a checkpoint, then stopping")
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

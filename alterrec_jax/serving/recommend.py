@@ -1,0 +1,184 @@
+"""The top items for given sessions, by the score of the system's main view.
+
+Items that were not in training are placed by their text alone. A session of which the main view knows nothing, an
+empty one say, gets what is bought most: all its scores would tie.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.rank_counts import BLOCK
+from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
+from alterrec_jax.numerics import scores_of
+from alterrec_jax.scoring.prefix_encoder import Prefixes
+from alterrec_jax.serving.top_items import NOTHING, Best, Sought, block_of, whole, with_block, without
+from alterrec_jax.serving.trained_model import Trained
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.item_shards import LANE, Columns, padded_table
+from alterrec_jax.sharding.lookup import lookup
+
+_SESSIONS_AT_ONCE = 64
+
+# Compiled apart: together with what cuts off columns, fewer might be multiplied.
+_new_item_scores = jax.jit(scores_of)
+
+
+class Recommendation(NamedTuple):
+    """One recommended item.
+
+    Attributes:
+      item: its number; from the catalogue's size on, the number of a new item.
+      score: what it was ranked by; the kinds of score are not comparable.
+      by: the view that scored it: the system's main one, "text" (a new item), or "popularity" in training.
+    """
+
+    item: int
+    score: float
+    by: str
+
+
+@dataclasses.dataclass
+class Recommender:
+    """Recommends from a trained model.
+
+    Attributes:
+      trained: the model.
+      new_vectors: float32 [new item, d_text], text vectors of items that were not in training; they get the
+        numbers after the catalogue's. May hold none.
+      exclude_session_items: whether to leave out what a session holds.
+    """
+
+    trained: Trained
+    new_vectors: np.ndarray
+    exclude_session_items: bool
+
+    def __post_init__(self) -> None:
+        self._catalogue = self.trained.dataset.catalogue_size
+        system = self.trained.system
+        self._weights = used_weights(system.views[system.main])
+        if len(self.new_vectors) and "text" not in system.parts:
+            raise UserError(f"a run of model={self.trained.config.model} reads no text, so it cannot place new items")
+        wanted = sorted({*self._weights, *(["text"] if len(self.new_vectors) else [])})
+        self._encoders = {  # one a part, for the text part knows of more items
+            name: self.trained.encoder(name, new_vectors=self.new_vectors if name == "text" else None)
+            for name in wanted
+        }
+        in_blocks = Columns.of(self._catalogue).held > IN_BLOCKS
+        self._columns = Columns.of(self._catalogue, BLOCK if in_blocks else LANE)
+        self._block = BLOCK if in_blocks else self._columns.width
+        of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
+        if len(self.new_vectors):
+            new = np.arange(self._catalogue, self._catalogue + len(self.new_vectors))
+            padded = np.pad(new, (0, -len(new) % LANE))  # the padding's scores are cut off
+            self._new_table = lookup(of_catalogue["text"], mesh.put(padded), mesh.EVERYWHERE)
+            if mesh.size(mesh.MODEL) == 1:
+                of_catalogue["text"] = of_catalogue["text"][: self._catalogue]
+            else:  # with new ones behind them, other items lie on a device than those of the ID table
+                of_catalogue["text"] = self.trained.encoder("text").tables["text"]
+        self._tables = {name: padded_table(table, self._columns) for name, table in of_catalogue.items()}
+        counts = np.zeros(self._columns.total, np.float32)
+        counts[self._columns.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
+        self._counts = mesh.put(counts, mesh.BY_ITEM)
+
+    def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
+        """Yields the k best items for each session.
+
+        A new item has no ID score, so it cannot be weighed against fused scores: it takes the rank that the text
+        network gives it among the catalogue and the new items, and moves what stood there down by one.
+
+        Args:
+          sessions: item numbers, the latest last; new items may be among them. They are known to the text part alone,
+            which the main score of NFRec is not made of.
+          k: how many; at most as many as there are items.
+        """
+        total = self._catalogue + len(self.new_vectors)
+        if not 1 <= k <= total:
+            raise UserError(f"--k={k} is not between 1 and the number of items, {total}")
+        for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
+            yield from self._some(sessions[start : start + _SESSIONS_AT_ONCE], k)
+
+    def _some(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
+        lengths = np.fromiter((len(session) for session in sessions), np.int64, len(sessions))
+        prefixes = Prefixes(
+            items=np.fromiter((item for session in sessions for item in session), np.int32, int(lengths.sum())),
+            offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+            session=np.arange(len(sessions)),
+            length=lengths,
+        )
+        encoded = {
+            name: np.concatenate([batch[name] for batch in encoder.encode(prefixes)])
+            for name, encoder in self._encoders.items()
+        }
+        # Without the text part, the main view knows nothing of new items.
+        known = lengths if "text" in self._weights else self._of_catalogue(sessions)
+        shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
+        shape = mesh.padded(shape, mesh.DATA)
+        padding = ((0, shape - len(sessions)), (0, 0))
+        queries, seen, known_to_text, known_to_main = mesh.put(
+            (
+                {name: np.pad(query, padding) for name, query in encoded.items()},
+                np.pad(self._seen(sessions), padding, constant_values=NOTHING),
+                np.pad(lengths[:, None] > 0, padding),
+                np.pad(known[:, None] > 0, padding),
+            ),
+            mesh.BY_ROW,
+        )
+        new_scores = self._new_scores(queries, seen, known_to_text)
+        sought = Sought(seen, known_to_main, self._counts, new_scores)
+        best = Best.nothing(shape, min(k, self._catalogue), len(self.new_vectors))
+        for start in range(0, self._columns.width, self._block):
+            # The scores are those of evaluation, made by its functions: what ties there ties here.
+            scores = {
+                name: component_scores(queries[name], block_of(table, start, self._block))
+                for name, table in self._tables.items()
+            }
+            main = view_scores(scores, self._weights)
+            text = scores.get("text", main)
+            best = with_block(best, main, text, start, sought, columns=self._columns, catalogue=self._catalogue)
+        found = jax.device_get(whole((best.scores, best.items, new_scores, best.ranks)))
+        for row, some in enumerate(known):
+            by = self.trained.system.main if some else "popularity"
+            yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
+
+    def _new_scores(self, queries: dict[str, jax.Array], seen: jax.Array, known: jax.Array) -> jax.Array:
+        """float32 [session, new item], as `Sought` has them; `known` to the text part, bool [session, 1]."""
+        new = len(self.new_vectors)
+        if not new:
+            return mesh.put(np.zeros((len(seen), 0), np.float32), mesh.BY_ROW)
+        scores = _new_item_scores(queries["text"], self._new_table)[:, :new]
+        beyond = jnp.where((seen >= self._catalogue) & (seen < NOTHING), seen - self._catalogue, NOTHING)
+        return jnp.where(known, without(scores, beyond), -jnp.inf)
+
+    def _of_catalogue(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
+        """int64 [session], how many items of the catalogue each holds."""
+        return np.array([sum(item < self._catalogue for item in session) for session in sessions], np.int64)
+
+    def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
+        """int32 [session, place], what each session holds if that is to be left out; few widths occur."""
+        longest = max(map(len, sessions)) if self.exclude_session_items else 0
+        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 1), NOTHING, np.int32)
+        for row, session in zip(seen, sessions, strict=True):
+            row[: min(longest, len(session))] = session[:longest]
+        return seen
+
+
+def _merge(
+    scores: np.ndarray, items: np.ndarray, new_scores: np.ndarray, ranks: np.ndarray, *, by: str, catalogue: int, k: int
+) -> list[Recommendation]:
+    """Puts the new items, the best first, at their ranks into the list of the others.
+
+    `ranks` are those among the catalogue; in the text network's ranking of all items, better new ones come before too.
+    """
+    merged = [Recommendation(int(i), float(s), by) for s, i in zip(scores, items, strict=True) if np.isfinite(s)]
+    for better, new in enumerate(np.argsort(-new_scores, kind="stable")):
+        place = int(ranks[new]) + better
+        if place >= k or not np.isfinite(new_scores[new]):
+            break  # and those after it stand further down
+        merged.insert(place, Recommendation(catalogue + int(new), float(new_scores[new]), "text"))
+    return merged[:k]

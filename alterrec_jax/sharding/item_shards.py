@@ -1,0 +1,64 @@
+"""Which column of a row of scores is which item's: every device of the mesh has those of its own items, and padding."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.sharding import mesh
+
+LANE = 128
+"""Of so many columns a device has a multiple.
+
+In the last few columns of an odd number, some matrix products add up in another order than elsewhere, so that two items
+with equal rows would not tie.
+"""
+
+
+class Columns(NamedTuple):
+    """Which column of a row of scores is which item's.
+
+    Attributes:
+      held: items of each device along the axis `model`; of the last ones some may be beyond the catalogue.
+      width: columns of each such device: those of its items, and padding.
+    """
+
+    held: int
+    width: int
+
+    @classmethod
+    def of(cls, catalogue: int, multiple: int = LANE) -> "Columns":
+        """For so many items, each device's columns a multiple of some number."""
+        held = mesh.padded(catalogue, mesh.MODEL) // mesh.size(mesh.MODEL)
+        return cls(held, held + -held % multiple)
+
+    @property
+    def total(self) -> int:
+        """The columns of all devices."""
+        return self.width * mesh.size(mesh.MODEL)
+
+    def column(self, item: Any) -> Any:
+        """The columns of some items, int32 [...]."""
+        return item // self.held * self.width + item % self.held
+
+    def here(self, item: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of some items, int32 [...], those that this device holds, and their columns there (0 for the others)."""
+        column = item - mesh.first_of(self.held, mesh.MODEL)
+        held = (column >= 0) & (column < self.held)
+        return held, jnp.where(held, column, 0)
+
+    def counted(self, start: jax.Array | int, size: int, catalogue: int) -> jax.Array:
+        """bool [size]: which of this device's columns from `start` on are items of the catalogue."""
+        column = start + jnp.arange(size)
+        return (column < self.held) & (mesh.first_of(self.held, mesh.MODEL) + column < catalogue)
+
+
+@functools.partial(jax.jit, static_argnames="columns")
+def padded_table(table: Any, columns: Columns) -> jax.Array:
+    """A table [item, dim] as float32 [column, dim], with rows of zeros in the columns of no item."""
+
+    def padded(part: jax.Array) -> jax.Array:
+        return jnp.pad(part.astype(jnp.float32), ((0, columns.width - len(part)), (0, 0)))
+
+    return mesh.sharded(padded, mesh.BY_ITEM, mesh.BY_ITEM)(table)

@@ -1,0 +1,118 @@
+"""What a run leaves to read: config.json, history.csv, TensorBoard events and curves.png.
+
+All of it is written from the history that the checkpoint holds, and anew when a run is continued, so an interrupted run
+neither loses an epoch nor tells one twice.
+"""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from tensorboard.summary import Writer
+
+from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
+from alterrec_jax.runtime import files
+
+CONFIG, _HISTORY, _EVENTS, _CURVES = "config.json", "history.csv", "tensorboard", "curves.png"
+WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
+_TEXT = ("network", "phase")
+_DRAW_SECONDS = 10  # between two pictures: each takes half a second, as long as an epoch of little data
+
+
+class RunLog:
+    """The logs of one workdir."""
+
+    def __init__(self, workdir: pathlib.Path, config: AlterRecConfig, history: Sequence[Mapping[str, Any]]):
+        self._workdir, self._written = workdir, 0
+        self._drawn_at = -math.inf
+        self._to_draw: tuple[Mapping[str, Any], ...] = ()
+        files.write_json(workdir / CONFIG, dataclasses.asdict(config))
+        shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # told anew from the history
+        self._writer = Writer(str(workdir / _EVENTS))
+        if history:
+            self.write(history)
+
+    def close(self) -> None:
+        """Ends the event file, and draws what is not drawn yet if it can: an error here would hide why a run ends."""
+        with contextlib.suppress(OSError):
+            self.draw()
+        self._writer.close()
+
+    def write(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Brings the logs up to the history, one record an epoch."""
+        for record in history[self._written :]:
+            group = f"{record['network']}_network"
+            for name, value in record.items():
+                if name not in (*_TEXT, "epoch", "finished_at"):
+                    view, _, metric = name.partition("_")
+                    of_view = "@" in name or metric == CROSS_ENTROPY
+                    split = "train" if metric == CROSS_ENTROPY else "validation"
+                    tag = f"{split}_{metric}/{view}" if of_view else f"{group}/{name}"
+                    self._writer.add_scalar(tag, value, record["epoch"] + 1, wall_time=record["finished_at"])
+        self._written = len(history)
+        self._writer.flush()
+        with files.replacing(self._workdir / _HISTORY) as partial:
+            pl.DataFrame(list(history)).write_csv(partial)
+        self._to_draw = tuple(history)
+        if time.monotonic() - self._drawn_at >= _DRAW_SECONDS:
+            self.draw()
+
+    def draw(self) -> None:
+        """Brings the curves up to the history."""
+        if self._to_draw:
+            with files.replacing(self._workdir / _CURVES) as partial:
+                _draw_curves(self._to_draw, partial)
+        self._drawn_at, self._to_draw = time.monotonic(), ()
+
+
+def _draw_curves(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+    """Losses on the left, validation on the right, turns as shades behind both."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    colours = {"id": "tab:blue", "text": "tab:orange", "fused": "tab:green"}
+    figure = Figure(figsize=(11, 4), layout="constrained")  # not by pyplot, whose settings are the caller's
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for network in colours:
+        own = [record for record in history if record["network"] == network]
+        for phase, style in (("random", ":"), ("window", "-"), ("full", "-")):
+            part = [record for record in own if record["phase"] == phase]
+            if part:
+                left.plot(
+                    [record["epoch"] + 1 for record in part],
+                    [record["loss"] for record in part],
+                    style,
+                    marker="o",
+                    markersize=3,
+                    color=colours[network],
+                    label=f"{network}, {phase} negatives",
+                )
+    for view, colour in colours.items():
+        if f"{view}_hits@20" not in history[0]:
+            continue
+        epochs = [record["epoch"] + 1 for record in history]
+        right.plot(
+            epochs,
+            [record[f"{view}_hits@20"] for record in history],
+            marker="o",
+            markersize=3,
+            color=colour,
+            label=view,
+        )
+    for axes, title in ((left, "training loss of the network that trains"), (right, "validation Hits@20")):
+        for record in history:
+            axes.axvspan(
+                record["epoch"] + 0.5, record["epoch"] + 1.5, color=colours[record["network"]], alpha=0.07, lw=0
+            )
+        axes.set(title=title, xlabel="epoch (shade: the network that trains)", xlim=(0.5, len(history) + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120, format="png")

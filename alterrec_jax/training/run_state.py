@@ -1,0 +1,83 @@
+"""Where a run is, and whose it is: the part of its checkpoints that is not arrays."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from alterrec_jax.config import SAVING, AlterRecConfig, from_mapping
+from alterrec_jax.data.catalogue import encoder_of
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError
+
+
+@dataclasses.dataclass
+class Place:
+    """Where a run is, and what it has seen.
+
+    Attributes:
+      epoch: the epoch it is in, from 0.
+      step: steps of that epoch that are done.
+      seconds: time spent on them.
+      history: one flat record for each epoch that is done.
+      best: the record of the best of them, or None.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+def record_of(place: Place, finished: bool, config: AlterRecConfig, dataset: Dataset) -> dict[str, Any]:
+    """The record of a checkpoint, as JSON holds it."""
+    return {
+        "place": dataclasses.asdict(place),
+        "finished": finished,
+        "config": _plain(config),
+        "dataset": {
+            "path": str(dataset.path.absolute()),
+            "fingerprint": dataset.fingerprint,
+            "text_encoder": encoder_of(dataset),
+        },
+    }
+
+
+def check_same_run(workdir: pathlib.Path, record: Mapping[str, Any], config: AlterRecConfig, dataset: Dataset) -> None:
+    """Compares a record in a workdir with the run that is to continue there.
+
+    Raises:
+      UserError: it is of another configuration, naming the field, or of another dataset.
+    """
+    there, here = (_flat(_plain(one)) for one in (from_mapping(AlterRecConfig, record["config"]), config))
+    for name in sorted(there.keys() | here.keys()):
+        if name not in SAVING and there.get(name) != here.get(name):
+            raise UserError(
+                f"{workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
+                "use another --workdir, or remove that one"
+            )
+    trained_on = record["dataset"]
+    if trained_on["fingerprint"] != dataset.fingerprint:
+        raise UserError(
+            f"{workdir} holds a run on another dataset ({trained_on['path']}, {trained_on['fingerprint']}) "
+            f"than {dataset.path} ({dataset.fingerprint}); use another --workdir"
+        )
+
+
+def _plain(config: AlterRecConfig) -> dict[str, Any]:
+    """The configuration as JSON holds it: tuples are lists."""
+    return jax.tree.map(
+        lambda v: list(v) if isinstance(v, tuple) else v,
+        dataclasses.asdict(config),
+        is_leaf=lambda v: isinstance(v, tuple),
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat

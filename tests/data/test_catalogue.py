@@ -1,0 +1,111 @@
+"""A run can be asked about any dataset that holds its items, and about no other."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from alterrec_jax.data.catalogue import as_numbered_in, encoder_of, write_catalogue
+from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.errors import UserError
+from tests.conftest import CATALOGUE, ITEMS, write_small_dataset
+
+ENCODER = {"sha256": "abc", "fusion": "concat"}
+
+
+def write(path: pathlib.Path, change: Callable[[dict[str, Any]], None] = lambda arguments: None) -> Dataset:
+    """The small dataset, its texts encoded by `ENCODER`, after a change."""
+
+    def encoded(arguments: dict[str, Any]) -> None:
+        arguments["provenance"] = {"text_encoder": ENCODER}
+        change(arguments)
+
+    return load_dataset(write_small_dataset(path, encoded))
+
+
+def take(arguments: dict[str, Any], kept: np.ndarray) -> None:
+    """Keeps the items of the given numbers, in their order, and renumbers the sessions."""
+    number = {int(old): new for new, old in enumerate(kept)}
+    arguments["items"], arguments["text_vectors"] = arguments["items"][kept], arguments["text_vectors"][kept]
+    sessions = [[number[item] for item in one if item in number] for one in arguments["sessions"]["items"]]
+    arguments["sessions"] = arguments["sessions"].with_columns(pl.Series("items", sessions, pl.List(pl.Int32)))
+
+
+def shuffled(arguments: dict[str, Any]) -> None:
+    """Other item numbers, and the two items that only held-out sessions have in the catalogue."""
+    take(arguments, np.random.default_rng(3).permutation(ITEMS))
+    arguments["catalogue_size"] = ITEMS
+
+
+def test_items_are_found_by_their_ids(tmp_path: pathlib.Path) -> None:
+    own, other = write(tmp_path / "own"), write(tmp_path / "other", shuffled)
+    write_catalogue(tmp_path, own)
+    found = as_numbered_in(tmp_path, other, encoder_of(own))
+    assert found.catalogue_size == CATALOGUE != other.catalogue_size
+    assert found.items["item_id"][:CATALOGUE].to_list() == own.items["item_id"][:CATALOGUE].to_list()
+    assert sorted(found.items["item_id"]) == sorted(own.items["item_id"])
+    ids = {name: dataset.items["item_id"].to_list() for name, dataset in (("own", own), ("found", found))}
+    for number, item in enumerate(ids["found"]):
+        np.testing.assert_array_equal(found.text_vectors[number], own.text_vectors[ids["own"].index(item)])
+    for split, sessions in own.splits.items():
+        assert [ids["found"][i] for i in found.splits[split].items] == [ids["own"][i] for i in sessions.items]
+        np.testing.assert_array_equal(found.splits[split].offsets, sessions.offsets)
+
+
+@pytest.mark.parametrize("damage", ["another column", "an item twice", "no items", "not Parquet"])
+def test_a_damaged_catalogue_is_named(damage: str, tmp_path: pathlib.Path) -> None:
+    own = write(tmp_path / "own")
+    write_catalogue(tmp_path, own)
+    path = tmp_path / "catalogue.parquet"
+    whole = pl.read_parquet(path)
+    damaged = {
+        "another column": whole.rename({"item_id": "item"}),
+        "an item twice": pl.concat([whole[:1], whole]),
+        "no items": whole[:0],
+    }
+    if damage in damaged:
+        damaged[damage].write_parquet(path)
+    else:
+        path.write_text("item_id,text")
+    with pytest.raises(UserError, match="(?s)catalogue.parquet.*give no --data_dir"):
+        as_numbered_in(tmp_path, write(tmp_path / "other", shuffled), encoder_of(own))
+
+
+def without_an_item(arguments: dict[str, Any]) -> None:
+    take(arguments, np.delete(np.arange(ITEMS), 4))
+    arguments["catalogue_size"] -= 1
+
+
+def with_another_text(arguments: dict[str, Any]) -> None:
+    texts = arguments["items"]["text"].to_list()
+    texts[7] = "something else"
+    arguments["items"] = arguments["items"].with_columns(pl.Series("text", texts))
+
+
+def with_another_encoder(arguments: dict[str, Any]) -> None:
+    arguments["provenance"] = {"text_encoder": ENCODER | {"sha256": "other"}}
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (without_an_item, "lacks 1 of the 29 items .* 'B004' for one"),
+        (with_another_text, "another text .* for 1 items, 'B007' for one"),
+        (with_another_encoder, "encoded by .*other.* prepare the dataset with that --text_model"),
+    ],
+)
+def test_other_items_are_refused(tmp_path: pathlib.Path, change: Callable[[dict[str, Any]], None], told: str) -> None:
+    own, other = write(tmp_path / "own"), write(tmp_path / "other", change)
+    write_catalogue(tmp_path, own)
+    with pytest.raises(UserError, match=told):
+        as_numbered_in(tmp_path, other, encoder_of(own))
+
+
+def test_a_damaged_catalogue(tmp_path: pathlib.Path) -> None:
+    own = write(tmp_path / "own")
+    (tmp_path / "catalogue.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match="catalogue.parquet cannot be read"):
+        as_numbered_in(tmp_path, own, encoder_of(own))

@@ -1,0 +1,112 @@
+"""Every command: flags in, one clear line and a status out, no traceback."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from alterrec_jax.errors import nearest
+from alterrec_jax.runtime.command_line import EXIT_ERROR, EXIT_RESUME
+
+TOOL = """
+import errno
+from absl import flags
+from alterrec_jax.runtime import command_line
+from alterrec_jax.errors import UserError
+
+ACTIONS = ["work", "fail", "full", "forbidden", "interrupt", "resume"]
+ACTION = flags.DEFINE_enum("action", "work", ACTIONS, "What to do.")
+COUNT = flags.DEFINE_integer("count", 1, "How often.")
+PLACE = flags.DEFINE_string("place", "", "Where.")
+
+def main():
+    if ACTION.value == "fail":
+        raise UserError("the thing is wrong;\\n   mend the thing")
+    if ACTION.value == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "big.bin")
+    if ACTION.value == "forbidden":
+        raise PermissionError(errno.EACCES, "Permission denied", "secret.txt")
+    if ACTION.value == "interrupt":
+        raise KeyboardInterrupt
+    print("done", COUNT.value, PLACE.value)
+    return cli.EXIT_RESUME if ACTION.value == "resume" else None
+
+cli.run(main, positional="place")
+"""
+
+
+@pytest.fixture(scope="module")
+def tool(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A small command."""
+    path = tmp_path_factory.mktemp("cli") / "tool.py"
+    path.write_text(TOOL)
+    return path
+
+
+def run(tool: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a user does."""
+    root = pathlib.Path(__file__).parents[2]
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r}); exec(open({str(tool)!r}).read())"]
+    return subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
+
+
+def test_work_that_is_done_ends_with_status_0(tool: pathlib.Path) -> None:
+    done = run(tool, "--count=3", "here")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done 3 here\n", "")
+
+
+def test_a_status_is_passed_on(tool: pathlib.Path) -> None:
+    assert run(tool, "--action=resume").returncode == EXIT_RESUME == 75
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--action=fail"], ("the thing is wrong; mend the thing",)),
+        (["--action=full"], ("disk is full", "big.bin", "free some space")),
+        (["--action=forbidden"], ("secret.txt", "Permission denied")),
+        (["--action=interrupt"], ("error: interrupted\n",)),
+        (["--count=many"], ("count", "many")),
+        (["--cuont=3"], ("cuont", "count")),
+        (["--action=wrok"], ("action", "wrok", "work")),
+        (["here", "there"], ("unexpected argument 'there'",)),
+    ],
+)
+def test_errors_are_one_line_and_status_1(tool: pathlib.Path, arguments: list[str], parts: tuple[str, ...]) -> None:
+    done = run(tool, *arguments)
+    assert done.returncode == EXIT_ERROR == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+TRAIN = """
+from alterrec_jax.runtime import command_line
+from alterrec_jax.training import trainer
+from experiments import train
+
+def run(self):
+    raise KeyboardInterrupt
+
+trainer.Trainer.run = run
+cli.run(train.main)
+"""
+
+
+def test_training_that_is_interrupted_tells_how_it_continues(
+    dataset_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    config = pathlib.Path(__file__).parents[2] / "experiments/configs/quickstart.py"
+    flags = (f"--config={config}", "--config.mining.k1=1", f"--data_dir={dataset_folder}", f"--workdir={tmp_path}/run")
+    done = run(tmp_path / "train.py", *flags)
+    assert done.returncode == EXIT_ERROR
+    told = "error: interrupted; the same command continues from the last checkpoint"
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [told]
+
+
+def test_the_nearest_name_is_suggested_and_else_all_are_named() -> None:
+    assert nearest("droput", ["dropout", "dim"]) == "did you mean 'dropout'?"
+    assert nearest("xyz", ["dropout", "dim"]) == "known: dim, dropout"

@@ -1,0 +1,147 @@
+"""Prefixes are encoded as if each stood alone, from its last items, in the order they were asked for."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.data.targets import select_targets
+from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.scoring import prefix_encoder
+from alterrec_jax.scoring.prefix_encoder import Encoder, Prefixes, drop_unknown
+from tests.evaluation.examples import make_sessions
+from tests.oracles import encoders as oracle
+
+ITEMS, TEXT_WIDTH, LENGTH = 23, 5, 7
+DIM = {"id": 6, "text": 3}
+SHARED: dict[str, Any] = {"layers": 1, "temperature": 0.5}
+CONFIG = AlterRecConfig(
+    max_length=LENGTH,
+    id=NetworkConfig(encoder="transformer", dim=DIM["id"], heads=2, **SHARED),
+    text=TextNetworkConfig(encoder="mean", dim=DIM["text"], mlp_hidden=(), **SHARED),
+)
+
+
+@pytest.fixture(scope="module")
+def params() -> dict[str, Any]:
+    """Parameters of ordinary size, by network."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, network in build_networks(CONFIG, ITEMS).items():
+        shapes = jax.eval_shape(network.init, jax.random.key(0), features()[name])
+        found[name] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
+    return found
+
+
+@pytest.fixture(scope="module")
+def encoder(params: dict[str, Any]) -> Encoder:
+    return Encoder(build_networks(CONFIG, ITEMS), params, features(), LENGTH)
+
+
+def features() -> dict[str, jax.Array | None]:
+    """What each network knows of the items."""
+    return {"id": None, "text": jnp.asarray(np.random.default_rng(1).normal(size=(ITEMS, TEXT_WIDTH)), jnp.float32)}
+
+
+def expected(encoder: Encoder, params: dict[str, Any], name: str, prefix: list[int]) -> np.ndarray:
+    """The embedding of one prefix, by NumPy: of its last known items; zeros where there is none."""
+    known = [item for item in prefix if item < ITEMS][-LENGTH:]
+    if not known:
+        return np.zeros(DIM[name])
+    of_prefix = oracle.transformer if name == "id" else oracle.mean
+    return of_prefix(params[name]["encoder"], np.asarray(encoder.tables[name])[known]) / 0.5
+
+
+def prefixes_of(lists: list[list[int]], wanted: list[tuple[int, int]]) -> Prefixes:
+    """The wanted (session, length) of some sessions."""
+    sessions = make_sessions(lists)
+    session, length = np.array(wanted, np.int64).reshape(-1, 2).T
+    return Prefixes(sessions.items, sessions.offsets, session, length)
+
+
+def random_lists(seed: int) -> list[list[int]]:
+    """Sessions with items outside the catalogue, longer than an encoder sees, empty, of unknown items alone."""
+    rng = np.random.default_rng(seed)
+    lists = [rng.integers(0, ITEMS + 5, rng.integers(0, 4 * LENGTH)).tolist() for _ in range(13)]
+    return [*lists, [], [ITEMS], [ITEMS + 4, ITEMS, 3], [3, 3, 3], list(range(LENGTH + 1))]
+
+
+def assert_encoded(
+    encoder: Encoder, params: dict[str, Any], lists: list[list[int]], wanted: list[tuple[int, int]]
+) -> int:
+    """Compares every wanted prefix with the oracle; returns in how many batches they came."""
+    batches = list(encoder.encode(prefixes_of(lists, wanted)))
+    for name in DIM:
+        found = np.concatenate([batch[name] for batch in batches])
+        assert found.shape == (len(wanted), DIM[name]) and found.dtype == np.float32
+        for embedding, (session, length) in zip(found, wanted, strict=True):
+            prefix = lists[session][:length]
+            np.testing.assert_allclose(embedding, expected(encoder, params, name, prefix), rtol=1e-3, atol=5e-5)
+    return len(batches)
+
+
+def test_every_prefix_is_encoded_as_if_alone(encoder: Encoder, params: dict[str, Any]) -> None:
+    lists = random_lists(2)
+    wanted = [(s, length) for s, items in enumerate(lists) for length in range(len(items) + 1)]
+    assert assert_encoded(encoder, params, lists, wanted) == 1
+
+
+def test_order_is_kept_where_prefixes_are_few_repeated_and_out_of_order(
+    encoder: Encoder, params: dict[str, Any]
+) -> None:
+    lists = random_lists(3)
+    rng = np.random.default_rng(4)
+    wanted = []
+    for session in (1, 2, 5, 5, 11, len(lists) - 1):
+        wanted += [(session, int(n)) for n in rng.integers(0, len(lists[session]) + 1, 3)]
+    assert_encoded(encoder, params, lists, wanted)
+
+
+def test_chunks_of_sessions_and_of_rows_do_not_show(
+    encoder: Encoder, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_encoder, "_ITEMS_AT_ONCE", 10)  # fewer than some session holds
+    monkeypatch.setattr(prefix_encoder, "_ROWS_AT_ONCE", 2)
+    lists = random_lists(5)
+    # Sessions 3 .. 5 are not wanted at all.
+    wanted = [(s, length) for s, items in enumerate(lists) if s not in (3, 4, 5) for length in range(len(items) + 1)]
+    assert max(map(len, lists)) > 10
+    assert assert_encoded(encoder, params, lists, wanted) > 5
+
+
+def test_nothing_wanted_gives_nothing(encoder: Encoder) -> None:
+    assert list(encoder.encode(prefixes_of(random_lists(6), []))) == []
+    assert list(encoder.encode(prefixes_of([], []))) == []
+
+
+@pytest.mark.parametrize("which", ["last", "all_prefixes"])
+def test_targets_get_the_embedding_of_what_stands_before_them(
+    encoder: Encoder, params: dict[str, Any], which: str
+) -> None:
+    lists = random_lists(7)
+    sessions = make_sessions(lists)
+    targets = select_targets(sessions, which)
+    found = np.concatenate([batch["id"] for batch in encoder(sessions, targets)])
+    assert len(found) == len(targets)
+    for embedding, session, position in zip(found, targets.session, targets.position, strict=True):
+        prefix = lists[session][:position]
+        np.testing.assert_allclose(embedding, expected(encoder, params, "id", prefix), rtol=1e-3, atol=5e-5)
+
+
+def test_tables_are_those_of_the_networks(encoder: Encoder, params: dict[str, Any]) -> None:
+    np.testing.assert_allclose(encoder.tables["id"], params["id"]["items"]["table"])
+    vectors = np.asarray(features()["text"])
+    np.testing.assert_allclose(
+        encoder.tables["text"], oracle.text_table(params["text"]["items"], vectors, False), rtol=1e-4
+    )
+
+
+def test_unknown_items_are_dropped_by_hand() -> None:
+    found = drop_unknown(prefixes_of([[9, 1, 9, 2], [], [9, 9], [3, 4]], [(0, 1), (0, 3), (0, 4), (2, 2), (3, 1)]), 5)
+    assert found.items.tolist() == [1, 2, 3, 4]
+    assert found.offsets.tolist() == [0, 2, 2, 2, 4]
+    assert found.session.tolist() == [0, 0, 0, 2, 3]
+    assert found.length.tolist() == [0, 1, 2, 0, 1]

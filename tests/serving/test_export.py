@@ -1,0 +1,99 @@
+"""Exported programs against the recommender of the checkpoint: embeddings, scores and lists, for any number of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alterrec_jax.config import (
+    AlterRecConfig,
+    FusedNetworkConfig,
+    MiningConfig,
+    NetworkConfig,
+    ProtocolConfig,
+    TextNetworkConfig,
+)
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.serving.export import PLATFORMS, exported, rows_of, served, top_items
+from alterrec_jax.serving.recommend import Recommender
+from alterrec_jax.serving.trained_model import Trained
+from tests.conftest import CATALOGUE, TEXT_WIDTH
+from tests.examples import random_model
+
+LENGTH, K = 7, 9
+SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [0, 5], [11, 11], [9, 2, 4, 28, 1]]
+NO_ITEMS = np.zeros((0, TEXT_WIDTH), np.float32)
+
+
+def trained_model(dataset: Dataset, model: str = "alterrec", precision: str = "float32", alpha: float = 0.3) -> Trained:
+    """A model of random parameters, its ID network a Transformer."""
+    config = AlterRecConfig(
+        model=model,
+        precision=precision,
+        max_length=LENGTH,
+        id=NetworkConfig(dim=6, layers=2, temperature=0.5),
+        text=TextNetworkConfig(encoder="mean", dim=11, mlp_hidden=(5,)),
+        fused=FusedNetworkConfig(dim=13),
+        mining=MiningConfig(negatives="full", augment=False),
+        protocol=ProtocolConfig(alpha=alpha),
+    ).check()
+    return random_model(config, dataset)
+
+
+@pytest.mark.parametrize(
+    ("kind", "exclude"),
+    [
+        ({}, True),
+        ({"alpha": 1.0}, False),
+        ({"precision": "bfloat16"}, False),
+        ({"model": "id"}, True),
+        ({"model": "text"}, True),
+        ({"model": "nfrec"}, False),
+    ],
+    ids=["alterrec", "ID alone counts", "bfloat16", "id", "text", "nfrec"],
+)
+def test_what_it_recommends_is_what_the_checkpoint_does(dataset: Dataset, kind: dict, exclude: bool) -> None:
+    trained = trained_model(dataset, **kind)
+    model = served(trained)
+    function = top_items(model, dataset.train_counts[:CATALOGUE], K, exclude)
+    program = jax.export.deserialize(bytearray(exported(function, model)))
+    assert program.platforms == PLATFORMS
+    for some in (SESSIONS, SESSIONS[:1], SESSIONS[3:6]):  # one program for any number
+        # What the model sees is what is left out: the recommender is given no more than that.
+        seen = [session[-LENGTH:] for session in some]
+        scores, items = program.call(jnp.asarray(model.item_vectors), rows_of(some, LENGTH))
+        assert scores.shape == items.shape == (len(some), K)
+        for row, wanted in enumerate(Recommender(trained, NO_ITEMS, exclude)(seen, K)):
+            assert_same_list(scores[row], items[row], [(one.score, one.item) for one in wanted])
+
+
+def assert_same_list(scores: jax.Array, items: jax.Array, wanted: list[tuple[float, int]]) -> None:
+    """Scores within rounding, and items in the same order but for those whose scores differ by no more than that."""
+    expected, order = np.array([score for score, _ in wanted]), [item for _, item in wanted]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+    apart = np.flatnonzero(np.abs(np.diff(expected)) > 1e-3)
+    edges = [0, *(apart + 1).tolist()]  # the last group goes on beyond K
+    for start, stop in zip(edges, edges[1:], strict=False):
+        assert sorted(np.asarray(items[start:stop]).tolist()) == sorted(order[start:stop])
+
+
+def test_session_vectors_are_the_weighted_embeddings(dataset: Dataset) -> None:
+    trained = trained_model(dataset)
+    model = served(trained)
+    program = jax.export.deserialize(bytearray(exported(model.encode, model)))
+    vectors = np.asarray(program.call(jnp.asarray(model.item_vectors), rows_of(SESSIONS, LENGTH)))
+    tables = trained.encoder().tables
+    np.testing.assert_array_equal(model.item_vectors, np.concatenate([tables["id"], tables["text"]], axis=1))
+    assert vectors.dtype == np.float32 and not vectors[SESSIONS.index([])].any()
+    # The mean encoder by hand: the text part, weight 1 - alpha.
+    text = np.asarray(tables["text"])
+    for row, session in zip(vectors, SESSIONS, strict=True):
+        if session:
+            np.testing.assert_allclose(row[6:], 0.7 * text[session[-LENGTH:]].mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [0, CATALOGUE + 1])
+def test_k_must_be_possible(dataset: Dataset, k: int) -> None:
+    with pytest.raises(UserError, match=f"--k={k} is not between 1 and"):
+        top_items(served(trained_model(dataset)), dataset.train_counts[:CATALOGUE], k, False)

@@ -1,0 +1,161 @@
+"""Recommendations against NumPy: the fused ranking, exclusion, new items at their text rank, the unknown session."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alterrec_jax.config import AlterRecConfig, NetworkConfig, ProtocolConfig, TextNetworkConfig
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.targets import select_targets
+from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import fusion_views
+from alterrec_jax.evaluation.ranking import rank_targets
+from alterrec_jax.models.registry import build_system
+from alterrec_jax.serving import recommend
+from alterrec_jax.serving.recommend import Recommendation, Recommender
+from alterrec_jax.serving.trained_model import Trained
+from tests.conftest import CATALOGUE, TEXT_WIDTH
+from tests.evaluation.examples import make_sessions
+from tests.examples import random_model
+from tests.oracles import encoders as oracle
+from tests.oracles import mining
+
+LENGTH, NEW, ALPHA = 7, 4, 0.3
+CONFIG = AlterRecConfig(
+    max_length=LENGTH,
+    id=NetworkConfig(encoder="mean", dim=3),
+    text=TextNetworkConfig(encoder="mean", dim=11, mlp_hidden=(), temperature=0.5),
+    protocol=ProtocolConfig(alpha=ALPHA),
+)
+SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [CATALOGUE + 1], [0, CATALOGUE + 3, 5], [11, 11], [9, 2, 4, 28, 1]]
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Dataset) -> Trained:
+    """A model of random parameters."""
+    return random_model(CONFIG, dataset)
+
+
+def new_vectors() -> np.ndarray:
+    """float32 [new item, d_text]; items 0 and 2 are alike, so that they share a rank."""
+    vectors = np.random.default_rng(1).normal(size=(NEW, TEXT_WIDTH)).astype(np.float32)
+    vectors[2] = vectors[0]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def scores(trained: Trained, session: list[int], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64, by NumPy: the fused scores of the catalogue, and the text scores of it and of the new items."""
+    id_table = oracle.id_table(trained.params["id"]["items"])
+    texts = np.concatenate([trained.dataset.text_vectors[:CATALOGUE], vectors])
+    text_table = oracle.text_table(trained.params["text"]["items"], texts, output_relu=False)
+    known = [item for item in session if item < CATALOGUE][-LENGTH:]
+    id_query = id_table[known].mean(axis=0) if known else np.zeros(3)
+    text_scores = text_table @ (text_table[session[-LENGTH:]].mean(axis=0) / 0.5)
+    return ALPHA * (id_table @ id_query) + (1 - ALPHA) * text_scores[:CATALOGUE], text_scores
+
+
+def expected(trained: Trained, session: list[int], vectors: np.ndarray, exclude: bool) -> list[int]:
+    """All items in order: new ones where the text network's ranking of everything has them, the others around them."""
+    out = set(session) if exclude else set()
+    if not session:
+        return mining.ranking(trained.dataset.train_counts[:CATALOGUE].tolist())
+    fused, text = scores(trained, session, vectors)
+    by_text = [item for item in mining.ranking(text.round(9).tolist()) if item not in out]
+    # Of equal scores the new item comes first, which no score here tests but those of two new ones.
+    others = iter([item for item in mining.ranking(fused.tolist()) if item not in out])
+    return [item if item >= CATALOGUE else next(others) for item in by_text]
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("new", [0, NEW])
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_ranking_is_that_of_the_oracle(
+    trained: Trained, new: int, exclude: bool, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_blocks:  # as of a long catalogue, with a rest
+        monkeypatch.setattr(recommend, "IN_BLOCKS", 5)
+        monkeypatch.setattr(recommend, "BLOCK", 8)
+    monkeypatch.setattr(recommend, "_SESSIONS_AT_ONCE", 3)  # a last batch of two
+    vectors = new_vectors()[:new]
+    sessions = [session for session in SESSIONS if max(session, default=0) < CATALOGUE + new]
+    recommender = Recommender(trained, vectors, exclude)
+    everything = CATALOGUE + new
+    found = list(recommender(sessions, everything))
+    assert len(found) == len(sessions)
+    for session, recommendations in zip(sessions, found, strict=True):
+        order = [one.item for one in recommendations]
+        assert order == expected(trained, session, vectors, exclude)
+        assert not exclude or set(order).isdisjoint(session)
+        assert_scores_are_right(trained, session, vectors, recommendations)
+    for k in (1, 5):
+        for whole, best in zip(found, recommender(sessions, k), strict=True):
+            assert [one.item for one in best] == [one.item for one in whole[:k]]
+
+
+def assert_scores_are_right(
+    trained: Trained, session: list[int], vectors: np.ndarray, found: list[Recommendation]
+) -> None:
+    """Each item tells the score it was ranked by, and of which kind that is."""
+    fused, text = scores(trained, session, vectors) if session else (trained.dataset.train_counts, np.zeros(0))
+    for one in found:
+        is_new = one.item >= CATALOGUE
+        right: Any = text[one.item] if is_new else fused[one.item]
+        assert one.score == pytest.approx(right, rel=1e-4, abs=1e-5)
+        assert one.by == ("text" if is_new else "fused" if session else "popularity")
+
+
+def test_new_items_do_reach_the_top_and_not_only_the_end(trained: Trained) -> None:
+    sessions = [session for session in SESSIONS if session]
+    found = Recommender(trained, new_vectors(), False)(sessions, CATALOGUE + NEW)
+    ranks = [[one.item for one in recommendations].index(CATALOGUE) for recommendations in found]
+    assert min(ranks) < 8 and max(ranks) > 12
+
+
+@pytest.mark.parametrize("alpha", [0.0, ALPHA, 1.0])
+def test_items_are_ranked_as_they_are_evaluated(trained: Trained, alpha: float) -> None:
+    vectors, params = trained.dataset.text_vectors.copy(), {name: dict(tree) for name, tree in trained.params.items()}
+    vectors[20:CATALOGUE] = vectors[3]
+    table = params["id"]["items"]["table"]
+    params["id"]["items"] = {**params["id"]["items"], "table": table.at[20:].set(table[3])}
+    config = dataclasses.replace(CONFIG, protocol=ProtocolConfig(alpha=alpha))
+    system = build_system(config, CATALOGUE)
+    twins = Trained(config, dataclasses.replace(trained.dataset, text_vectors=vectors), system, params, {}, True)
+    sessions = [session for session in SESSIONS if session and max(session) < CATALOGUE]
+    held = make_sessions([[*session, item] for session in sessions for item in range(CATALOGUE)])
+    targets = select_targets(held, "last")
+    encoder = twins.encoder("id", "text")
+    ranks = rank_targets(encoder(held, targets), encoder.tables, fusion_views(alpha), targets)["fused"]
+    found = Recommender(twins, np.zeros((0, TEXT_WIDTH), np.float32), False)(sessions, CATALOGUE)
+    for row, recommendations in enumerate(found):
+        scores = dict((one.item, one.score) for one in recommendations)
+        of_item = np.array([scores[item] for item in range(CATALOGUE)])
+        rows = slice(row * CATALOGUE, (row + 1) * CATALOGUE)
+        assert ranks.above[rows].tolist() == [(of_item > score).sum() for score in of_item]
+        assert ranks.equal[rows].tolist() == [(of_item == score).sum() for score in of_item]
+        assert ranks.equal[row * CATALOGUE + 3] == 1 + CATALOGUE - 20
+
+
+@pytest.mark.parametrize("new", [5, 61, 131, 4097, 4099])
+@pytest.mark.parametrize("dim", [61, 121])
+def test_new_items_that_are_alike_tie(dataset: Dataset, dim: int, new: int) -> None:
+    """In every bit, wherever they stand: in an odd number of columns the last ones may be added up otherwise."""
+    one = random_model(dataclasses.replace(CONFIG, text=dataclasses.replace(CONFIG.text, dim=dim)), dataset)
+    vectors = np.random.default_rng(new).normal(size=(new, TEXT_WIDTH)).astype(np.float32)
+    vectors[::2] = vectors[0]
+    recommender = Recommender(one, vectors, False)
+    for session, found in zip(SESSIONS, recommender(SESSIONS, CATALOGUE + new), strict=True):
+        scores = {one.item - CATALOGUE: one.score for one in found if one.item >= CATALOGUE}
+        assert len(scores) == (new if session else 0)
+        assert len({scores[item] for item in range(0, new, 2) if session}) <= 1
+
+
+def test_no_sessions_give_no_recommendations(trained: Trained) -> None:
+    assert list(Recommender(trained, new_vectors(), False)([], 5)) == []
+
+
+@pytest.mark.parametrize("k", [0, -1, CATALOGUE + NEW + 1])
+def test_more_items_than_there_are_is_an_error(trained: Trained, k: int) -> None:
+    with pytest.raises(UserError, match=f"--k={k} is not between 1 and the number of items, {CATALOGUE + NEW}"):
+        list(Recommender(trained, new_vectors(), False)([[1]], k))

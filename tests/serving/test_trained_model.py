@@ -1,0 +1,87 @@
+"""A model read from a workdir is the best of a finished epoch, bit by bit, or an error: never one without training."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError
+from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.sharding.digests import tree_digest
+from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
+from tests.conftest import CATALOGUE
+
+CONFIG = AlterRecConfig(
+    id=NetworkConfig(encoder="mean", dim=3), text=TextNetworkConfig(encoder="mean", dim=5, mlp_hidden=())
+)
+BEST = {"epoch": 0, "fused_hits@20": 0.5}
+
+
+@pytest.fixture
+def workdir(dataset: Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
+    """Checkpoint 1 from within the first epoch, checkpoint 2 from its end."""
+    for number, best in ((1, None), (2, BEST)):
+        save(tmp_path, number, dataset, dataset.path, best)
+    return tmp_path
+
+
+def save(workdir: pathlib.Path, number: int, dataset: Dataset, path: pathlib.Path, best: dict[str, Any] | None) -> None:
+    """Writes a checkpoint of a run on a dataset that lay at `path`."""
+    params, store = params_of(number, dataset), CheckpointStore(workdir)
+    meta = {
+        "place": {"best": best},
+        "finished": False,
+        "config": json.loads(json.dumps(dataclasses.asdict(CONFIG))),
+        "dataset": {"path": str(path), "fingerprint": dataset.fingerprint},
+    }
+    store.save(number, Checkpoint(params, params, meta))
+    store.close()
+
+
+def params_of(number: int, dataset: Dataset) -> dict[str, Any]:
+    """Parameters of both networks, different for every number."""
+    vectors = jnp.asarray(dataset.text_vectors[:CATALOGUE])
+    networks = build_networks(CONFIG, CATALOGUE)
+    return {
+        name: network.init(jax.random.key(number), vectors if name == "text" else None)
+        for name, network in networks.items()
+    }
+
+
+def test_the_best_parameters_are_read(workdir: pathlib.Path, dataset: Dataset) -> None:
+    trained = load_trained(workdir)
+    assert tree_digest(trained.params) == tree_digest(params_of(2, dataset))
+    assert (trained.best, trained.config, trained.finished) == (BEST, CONFIG, False)
+
+
+def test_before_the_end_of_the_first_epoch_there_is_no_model(workdir: pathlib.Path) -> None:
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    with pytest.raises(UserError, match="has not finished its first epoch yet; let experiments.train go on"):
+        load_trained(workdir)
+
+
+def test_a_dataset_that_is_gone_can_be_named(
+    workdir: pathlib.Path, dataset: Dataset, dataset_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    gone = tmp_path / "gone"
+    save(workdir, 3, dataset, gone, BEST)
+    with pytest.raises(UserError, match=f"the dataset {gone} that {workdir} was trained on is gone; name it by --data"):
+        load_trained(workdir)
+    assert tree_digest(load_trained(workdir, dataset_folder).params) == tree_digest(params_of(3, dataset))
+
+
+def test_an_older_checkpoint_from_before_that_is_no_model_either(
+    workdir: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(workdir / "checkpoints" / "2" / "best")
+    with pytest.raises(UserError, match="no intact checkpoint of a finished epoch; let experiments.train go on"):
+        load_trained(workdir)
+    assert "is damaged and is passed over" in capsys.readouterr().err

@@ -1,0 +1,43 @@
+"""A function of rows in blocks is the function of all rows, forwards and backwards."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alterrec_jax.sharding.chunked import rows_in_blocks
+
+ROWS, WIDTH, DIM = 23, 5, 3
+
+
+def mlp(params: dict[str, jax.Array], rows: jax.Array, numbers: jax.Array, key: jax.Array | None) -> jax.Array:
+    """Two layers, and dropout if there is a key."""
+    out = jnp.tanh(rows @ params["first"]) @ params["second"]
+    if key is None:
+        return out
+    return out * jax.vmap(lambda number: jax.random.bernoulli(jax.random.fold_in(key, number), 0.5, (DIM,)))(numbers)
+
+
+def example() -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
+    """Parameters, rows, and weights that make a number of the result."""
+    first, second, rows, weights = (
+        jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+        for seed, shape in enumerate([(WIDTH, 7), (7, DIM), (ROWS, WIDTH), (ROWS, DIM)])
+    )
+    return {"first": first, "second": second}, rows, weights
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("block", [1, 4, 11, 22, 23, 100])
+def test_values_and_gradients_are_those_of_the_whole(block: int, dropout: bool) -> None:
+    params, rows, weights = example()
+    key = jax.random.key(0) if dropout else None
+    whole = mlp(params, rows, jnp.arange(ROWS), key)
+    np.testing.assert_allclose(rows_in_blocks(mlp, params, rows, key, block), whole, rtol=1e-5)
+
+    def total(params: dict[str, jax.Array], block: int) -> jax.Array:
+        return jnp.sum(weights * rows_in_blocks(mlp, params, rows, key, block))
+
+    found, wanted = (jax.jit(jax.grad(total), static_argnums=1)(params, size) for size in (block, ROWS))
+    for name in params:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,104 @@
+"""A workdir belongs to one run at a time, and a folder of somebody else's is left as it is."""
+
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.errors import UserError
+from alterrec_jax.training.run_log import RunLog
+from alterrec_jax.training.workdir import claimed, in_use
+
+HOLD = """
+import pathlib, sys
+from alterrec_jax.training.workdir import claimed
+with claimed(pathlib.Path(sys.argv[1])):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def contents(folder: pathlib.Path) -> dict[pathlib.Path, bytes | None]:
+    """What a folder holds, and what stands in its files."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_a_second_run_is_refused_until_the_first_is_killed(tmp_path: pathlib.Path) -> None:
+    workdir = tmp_path / "new" / "run"
+    command = [sys.executable, "-c", HOLD, str(workdir)]
+    assert not in_use(workdir)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None and first.stdout.readline() == "claimed\n"
+        with pytest.raises(UserError, match=rf"{workdir} is in use: process {first.pid} trains there") as caught:
+            claimed(workdir).__enter__()
+        assert "\n" not in str(caught.value)
+        assert in_use(workdir)
+        first.kill()
+    with claimed(workdir), pytest.raises(UserError, match=f"process {os.getpid()} trains there"):
+        claimed(workdir).__enter__()
+    assert not in_use(workdir)
+    with claimed(workdir):
+        pass
+
+
+def test_a_file_system_without_locks_is_no_hindrance(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with claimed(tmp_path):
+        assert not in_use(tmp_path)
+    assert f"{tmp_path} cannot be locked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"model_type": "bert", "seed": 0}'),
+        ("config.json", "[1]"),
+        ("config.json", "seed = 0"),
+        ("history.csv", "date,price"),
+        ("curves.png", ""),
+        ("tensorboard/events.out.tfevents.1", ""),
+        ("epochs/3/notes.txt", "of an excavation"),
+    ],
+)
+def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(
+    tmp_path: pathlib.Path, name: str, content: str
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(content)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=rf"{tmp_path} holds {name.split('/')[0]}.* use another --workdir"):
+        claimed(tmp_path).__enter__()
+    assert contents(tmp_path) == before
+
+
+def test_what_a_run_would_not_replace_may_stand_in_its_workdir(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    with claimed(tmp_path):
+        pass
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_continued(tmp_path: pathlib.Path) -> None:
+    RunLog(tmp_path, AlterRecConfig(), [])
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0 and (tmp_path / "tensorboard").is_dir()
+    with claimed(tmp_path):
+        pass
+
+
+def test_a_run_with_checkpoints_is_continued_without_its_config_json(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "checkpoints" / "12").mkdir(parents=True)
+    (tmp_path / "history.csv").write_text("epoch")
+    with claimed(tmp_path):
+        pass

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.chunked import block_at, stretch
+from alterrec_jax.sharding.chunked import chunk_bounds, slice_rows
 
 PRECISIONS = ("float32", "bfloat16")
 """Of what products take: float32 in full, or bfloat16, of which the sums still are float32."""
@@ -12,7 +12,7 @@ PRECISIONS = ("float32", "bfloat16")
 _ITEMS_AT_ONCE = 2**16  # XLA on CPU copies a whole side of a product before it multiplies
 
 
-def exactness(dtype: jax.typing.DTypeLike) -> jax.lax.Precision | None:
+def precision_of(dtype: jax.typing.DTypeLike) -> jax.lax.Precision | None:
     """What makes a device multiply all digits of float32, where by default it would not."""
     return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
 
@@ -20,7 +20,7 @@ def exactness(dtype: jax.typing.DTypeLike) -> jax.lax.Precision | None:
 def product(left: jax.Array, right: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     """float32 left @ right, both rounded to `dtype` before."""
     return jnp.matmul(
-        left.astype(dtype), right.astype(dtype), precision=exactness(dtype), preferred_element_type=jnp.float32
+        left.astype(dtype), right.astype(dtype), precision=precision_of(dtype), preferred_element_type=jnp.float32
     )
 
 
@@ -36,8 +36,8 @@ def scores_of_table(queries: jax.Array, table: jax.Array) -> jax.Array:
         return scores_of(queries, table)
 
     def write(number: jax.Array, scores: jax.Array) -> jax.Array:
-        start, _ = block_at(number, block, len(table))
-        of_block = scores_of(queries, stretch(table, start, block))
+        start, _ = chunk_bounds(number, block, len(table))
+        of_block = scores_of(queries, slice_rows(table, start, block))
         return jax.lax.dynamic_update_slice_in_dim(scores, of_block, start, axis=1)
 
     return jax.lax.fori_loop(0, -(-len(table) // block), write, jnp.zeros((len(queries), len(table))))

@@ -12,10 +12,10 @@ from absl import flags
 
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.data.batches import TrainBatches
-from alterrec_jax.hard_negatives.cache import nothing_kept, shapes_for
+from alterrec_jax.hard_negatives.cache import shapes_for, zeros
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.runtime import command_line, files
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.training import steps
@@ -43,7 +43,7 @@ def main() -> int:
     ).check()
     sessions = synthetic.sessions(items, _BATCH.value, _LENGTH)
     batches = TrainBatches(sessions, config.batch_prefixes, _LENGTH)
-    windows = nothing_kept(shapes_for(config, len(sessions.items)))
+    windows = zeros(shapes_for(config, len(sessions.items)))
     ((_, group),) = batches.groups(jax.random.key(0))
     networks = build_networks(config, items)
     vectors = synthetic.text_vectors(items)
@@ -70,7 +70,7 @@ def main() -> int:
             state = jax.block_until_ready(step(state, frozen, features[name], group, jax.random.key(0)))
             states[name], windows = state._replace(windows=None), state.windows
             spent[name] = time.perf_counter() - started
-        say(f"{name}: {spent[name]:.1f} s a step, peak so far {_peak() / 1e9:.2f} GB")
+        log(f"{name}: {spent[name]:.1f} s a step, peak so far {_peak() / 1e9:.2f} GB")
         del frozen, state  # nothing of a turn outlives it
     peak = _peak()
     outcome = {

@@ -46,16 +46,16 @@ def compiled_step(turn: Turn, config: AlterRecConfig, items: int) -> jax.stages.
     optimizer = steps.make_optimizer(config.id if turn.network == "id" else config.text, 1)
     window = (config.mining.k1, min(config.mining.k2, items))
     step = steps.make_step(turn, networks, optimizer, config.mining, window)
-    key, features = _shape((), jax.eval_shape(jax.random.key, 0).dtype, mesh.EVERYWHERE), features_of(config, items)
+    key, features = _shape((), jax.eval_shape(jax.random.key, 0).dtype, mesh.REPLICATED), features_of(config, items)
     peer = None
     if turn.peer:
         network = networks[turn.peer]
         params = item_tables.placed_shapes(jax.eval_shape(network.init, key, features[turn.peer]))
         made = jax.eval_shape(network.item_embeddings, params, features[turn.peer])
-        table: Any = _shape(made.shape, made.dtype, mesh.BY_ITEM)
+        table: Any = _shape(made.shape, made.dtype, mesh.ITEMS)
         peer = steps.FrozenPeer(params, table)
     batch = (rows_of_step(config), config.max_length)
-    rows = PackedRows(*(_shape(batch, dtype, mesh.BY_ROW) for dtype in (*4 * (jnp.int32,), jnp.bool_, jnp.int32)))
+    rows = PackedRows(*(_shape(batch, dtype, mesh.BATCH) for dtype in (*4 * (jnp.int32,), jnp.bool_, jnp.int32)))
     of_network, windows = features[turn.network], shapes_for(config, CLICKS * items)
     state = steps.state_shapes(networks[turn.network], optimizer, of_network)._replace(windows=windows)
     jitted = jax.jit(step, donate_argnames="state", out_shardings=mesh.shardings(state))
@@ -74,7 +74,7 @@ def rows_of_step(config: AlterRecConfig) -> int:
 
 def features_of(config: AlterRecConfig, items: int) -> dict[str, Any]:
     """What each network knows of the items, in shape."""
-    vectors = _shape((mesh.padded(items, MODEL), TEXT_WIDTH), config.precision, mesh.BY_ITEM)
+    vectors = _shape((mesh.padded(items, MODEL), TEXT_WIDTH), config.precision, mesh.ITEMS)
     return {"id": None, "text": vectors}
 
 

@@ -24,7 +24,7 @@ from alterrec_jax.hard_negatives import cache
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.numerics import PRECISIONS, product
 from alterrec_jax.runtime import command_line, files
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory, steps_in_flight
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.training import steps
@@ -76,7 +76,7 @@ def main() -> int:
                 for name, of_epoch in spent.items():
                     times[phase + name].append(of_epoch)
                     floor_times[phase + name].append(sum(of_product[shape] for shape in floors[phase]))
-        say(f"round {number} of {_ROUNDS.value}" + (" (compiled)" if not number else ""))
+        log(f"round {number} of {_ROUNDS.value}" + (" (compiled)" if not number else ""))
     prefixes = batches.prefixes / batches.steps_per_epoch
     result = {
         name: {
@@ -157,7 +157,7 @@ def make_phases(
                     steps.compiled(steps.in_groups(steps.make_step(one, networks, optimizer, mined, window)))
                     for one in turns
                 ],
-                state._replace(windows=cache.nothing_kept(windows)),
+                state._replace(windows=cache.zeros(windows)),
                 frozen if turn.phase == WINDOW else None,
                 features[name],
                 batches,

@@ -189,7 +189,7 @@ def _mining(sizes: Sizes) -> tuple[_Search, int]:
     """
     s = sizes
     prefixes, pieces = s.prefixes // s.data, 1
-    if prefixes * s.held > rank_window.HELD:
+    if prefixes * s.held > rank_window.MAX_SCORES:
         at_once = rank_window.prefixes_at_once(s.held, s.model)
         prefixes, pieces = at_once, -(-prefixes // at_once)
     best = s.k1 if s.k1 <= rank_window._SMALL else s.p
@@ -243,7 +243,7 @@ def operations(turn: Turn, sizes: Sizes, config: AlterRecConfig) -> int:
     """
     s, ours, window = sizes, sizes.prefixes // sizes.data, turn.phase == WINDOW
     candidates = -(-min(s.k2 - s.k1 + 1, s.items) // s.model) if turn.phase == RANDOM else s.held
-    in_blocks = ours * candidates > rank_window.HELD
+    in_blocks = ours * candidates > rank_window.MAX_SCORES
     count = (3 + in_blocks) * ours * candidates * s.dim
     if window:
         count += (1 + 2 * in_blocks) * ours * s.held * s.peer_dim

@@ -10,7 +10,7 @@ import polars as pl
 
 from alterrec_jax.data.dataset import SPLITS, is_dataset, write_dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.files import read_json
 from alterrec_jax.runtime.text_table import aligned
 from data_tools import catalogue, encode_text, item_texts, splits
@@ -48,7 +48,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     """
     options = _checked(options)
     tally = Tally()
-    say(f"reading {options.source}")
+    log(f"reading {options.source}")
     logs = limit_lengths(
         _READERS[options.source](options, tally),
         tally,

@@ -35,6 +35,6 @@ def used() -> Iterator[None]:
     """Within it, the processes are joined, and the mesh of the flags is in use."""
     given = flags.FLAGS
     with contextlib.ExitStack() as stack:
-        stack.enter_context(processes.joined(given.coordinator, given.processes, given.process, given.cluster))
+        stack.enter_context(processes.distributed(given.coordinator, given.processes, given.process, given.cluster))
         stack.enter_context(mesh.used(mesh.make_mesh(given.mesh)))
         yield

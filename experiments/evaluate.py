@@ -11,7 +11,7 @@ from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep
 from alterrec_jax.evaluation.report import evaluate_split, format_table
 from alterrec_jax.runtime import command_line, files, processes
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.serving.trained_model import load_trained
 from experiments import devices
@@ -50,7 +50,7 @@ def _evaluate() -> None:
     if sweep and not fuses:
         raise UserError(f"--alpha weighs two networks, but {_WORKDIR.value} holds model={trained.config.model}")
     if not trained.finished:
-        say(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
+        log(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
     settings = trained.config.protocol
     protocol = Protocol(
         _TARGETS.value or settings.targets,
@@ -74,7 +74,7 @@ def _evaluate() -> None:
             "best_epoch": trained.best["epoch"] + 1,
         },
     )
-    if processes.is_first():
+    if processes.is_main_process():
         print(format_table(result))
         if _OUTPUT.value:
             files.write_json(_OUTPUT.value, result)

@@ -20,7 +20,7 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.runtime import command_line, files
-from alterrec_jax.runtime.console import progress, say
+from alterrec_jax.runtime.console import log, progress
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.serving.export import PLATFORMS, Served, exported, rows_of, served, top_items
 from alterrec_jax.serving.trained_model import load_trained
@@ -54,7 +54,7 @@ def main() -> int:
     dataset = trained.dataset
     exclude = trained.config.protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
     if not trained.finished:
-        say(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
+        log(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
     model, held = served(trained), _sessions(dataset)
     top = exported(top_items(model, dataset.train_counts[: dataset.catalogue_size], _K.value, exclude), model)
     with files.replacing_directory(out) as folder:
@@ -165,7 +165,7 @@ def _print(about: dict[str, Any], out: pathlib.Path) -> None:
     ]
     print(aligned(rows))
     print(f"{about['items']:,} items, dim {about['dim']}, {index['sessions']:,} sessions of the validation split")
-    say(f"wrote {out}; try: echo '{{\"session\": []}}' | python {out / 'serve.py'} {out}")
+    log(f"wrote {out}; try: echo '{{\"session\": []}}' | python {out / 'serve.py'} {out}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _recommend() -> None:
         best = [{"id": ids[r.item], "score": r.score, "name": names[r.item], "by": r.by} for r in found]
         lines.append(json.dumps({"session": session, "recommendations": best}, ensure_ascii=False))
     text = "".join(line + "\n" for line in lines)
-    if not processes.is_first():
+    if not processes.is_main_process():
         return
     if _OUTPUT.value == "-":
         sys.stdout.write(text)

@@ -24,7 +24,7 @@ from alterrec_jax.config import AlterRecConfig, ScheduleConfig, from_mapping
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import command_line
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.signals import stop_signals
 from alterrec_jax.training.trainer import Diverged, Interrupted, Trainer
@@ -69,7 +69,7 @@ def main() -> int:
                         raise Interrupted
                     _train(turn, study, base, dataset, stop)
         except Interrupted:
-            say("saved; the same command continues from here")
+            log("saved; the same command continues from here")
             return command_line.EXIT_RESUME
         except KeyboardInterrupt:
             raise UserError("interrupted; the same command continues from the last checkpoint") from None
@@ -87,23 +87,23 @@ def _pruner(schedule: ScheduleConfig) -> optuna.pruners.BasePruner:
 def _train(turn: Turn, study: SweepStudy, base: AlterRecConfig, dataset: Dataset, stop: threading.Event) -> None:
     """Trains a trial and tells the study; what is no fault of its values ends the sweep, and the trial is not over."""
     name = f"trial {turn.trial.number}"
-    say(f"{name}: " + "  ".join(f"{key}={value}" for key, value in turn.values.items()))
+    log(f"{name}: " + "  ".join(f"{key}={value}" for key, value in turn.values.items()))
     try:
         trainer = Trainer(applied(base, turn.values), dataset, turn.folder, stop)
     except UserError as error:
-        say(f"{name} failed: {error}")
+        log(f"{name} failed: {error}")
         return study.fail(turn, str(error))
     try:
         best = trainer.run(lambda record: turn.report(record["epoch"], record[trainer.selected_on]))
     except Diverged as error:
-        say(f"{name} failed: {error}")
+        log(f"{name} failed: {error}")
         study.fail(turn, str(error))
     except optuna.TrialPruned:
-        say(f"{name} is pruned after epoch {max(turn.reported) + 1}")
+        log(f"{name} is pruned after epoch {max(turn.reported) + 1}")
         study.prune(turn)
     else:
         score = best[trainer.selected_on]
-        say(f"{name}: validation {base.protocol.select_on} {score:.4f} in epoch {best['epoch'] + 1}")
+        log(f"{name}: validation {base.protocol.select_on} {score:.4f} in epoch {best['epoch'] + 1}")
         study.complete(turn, score)
 
 
@@ -118,14 +118,14 @@ def _tell(study: SweepStudy, space: Space, base: AlterRecConfig) -> None:
     print(sweep_report.format_trials(trials, list(space), metric))
     running = sum(trial.state is optuna.trial.TrialState.RUNNING for trial in trials)
     if running:
-        say(f"other processes still train {running} of the trials; the last of them writes the final table")
+        log(f"other processes still train {running} of the trials; the last of them writes the final table")
     elif not complete:
         raise UserError(
             f"none of the {len(trials)} trials came to its end (trial {trials[0].number}: {error_of(trials[0])}); "
             "change the configuration or the space, and use another --workdir"
         )
     if complete:
-        say(f"the best is {workdir / BEST}, trained in {workdir / TRIALS / str(complete[0].number)}")
+        log(f"the best is {workdir / BEST}, trained in {workdir / TRIALS / str(complete[0].number)}")
 
 
 def _commands(workdir: pathlib.Path) -> str:

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from alterrec_jax.config import SAVING, AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from experiments.space import Space, chosen, combinations, flat
 
 STUDY, TRIALS, TABLE, BEST = "study.db", "trials", "trials.csv", "best.py"
@@ -74,7 +74,7 @@ class SweepStudy:
         random.Random(config.seed).shuffle(self._grid)
         self._trials = trials or len(self._grid) or _DEFAULT_TRIALS
         if self._grid and self._trials > len(self._grid):
-            say(f"the space has {len(self._grid)} combinations: as many trials, not {self._trials}")
+            log(f"the space has {len(self._grid)} combinations: as many trials, not {self._trials}")
             self._trials = len(self._grid)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         workdir.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ class SweepStudy:
                 held.enter_context(lock)
                 now = self._study.get_trials(deepcopy=False)[orphan.number]  # its process may have just told of it
                 if now.state is TrialState.RUNNING:
-                    say(f"trial {now.number}: going on with it, for its process has ended")
+                    log(f"trial {now.number}: going on with it, for its process has ended")
                     self._study.sampler = self._sampler(now.number)
                     trial = optuna.Trial(self._study, now._trial_id)
                     return self._turn(trial, set(now.intermediate_values)), held.pop_all()

@@ -14,7 +14,7 @@ from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.numerics import PRECISIONS
 from alterrec_jax.runtime import command_line
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.training.trainer import Interrupted, Trainer
 from experiments import config_flag, devices
@@ -43,12 +43,12 @@ def main() -> int:
         try:
             best = Trainer(config, dataset, pathlib.Path(_WORKDIR.value)).run()
         except Interrupted:
-            say("saved; the same command continues from here")
+            log("saved; the same command continues from here")
             return command_line.EXIT_RESUME
         except KeyboardInterrupt:
             raise UserError("interrupted; the same command continues from the last checkpoint") from None
     end = f"_{config.protocol.select_on}"
-    say(
+    log(
         f"best epoch {best['epoch'] + 1} by validation {config.protocol.select_on}: "
         + "  ".join(f"{name.removesuffix(end)} {value:.4f}" for name, value in best.items() if name.endswith(end))
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from alterrec_jax.contract import PackedRows
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
+from alterrec_jax.data.packing import Chunks, Plan, cut_chunks, fill_rows, plan_rows, row_blocks, shuffle_plan
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
 
@@ -22,7 +22,7 @@ def rows_of_batch(batch_prefixes: int, max_length: int) -> int:
     return max(round(batch_prefixes / max_length), 1)
 
 
-class BatchGroup(NamedTuple):
+class DeviceChunk(NamedTuple):
     """Consecutive batches of an epoch, to be put on a device together.
 
     Attributes:
@@ -53,7 +53,7 @@ class TrainBatches:
         if len(sessions.items) > np.iinfo(np.int32).max:  # numbers on devices have 32 bits
             raise UserError(f"{len(sessions.items):,} training interactions are too many; train on the latest 2^31 - 1")
         self._sessions, self._max_length = sessions, max_length
-        self._windows = cut_windows(
+        self._windows = cut_chunks(
             sessions.first_target - 1, sessions.lengths - 1, max_length, stride=max(max_length // 2, 1)
         )
         self._lengths = self._windows.stop - self._windows.start
@@ -71,13 +71,13 @@ class TrainBatches:
         part = range(self.rows) if part is None else part
         seed = np.asarray(jax.random.key_data(key)).tolist()
         plan = shuffle_plan(self._plan, self._lengths, np.random.default_rng(seed))
-        for windows, of_batch in row_groups(self._windows, plan, self.rows, start):
+        for windows, of_batch in row_blocks(self._windows, plan, self.rows, start):
             here = (of_batch.row >= part.start) & (of_batch.row < part.stop)
-            windows = Windows(*(column[here] for column in windows))
+            windows = Chunks(*(column[here] for column in windows))
             of_part = Plan(of_batch.row[here] - part.start, of_batch.offset[here], len(part))
             yield fill_rows(self._sessions.items, self._sessions.offsets, windows, of_part, self._max_length)
 
-    def groups(self, key: jax.Array, start: int = 0) -> Iterator[tuple[int, BatchGroup]]:
+    def groups(self, key: jax.Array, start: int = 0) -> Iterator[tuple[int, DeviceChunk]]:
         """Yields the batches of `epoch` in groups on the devices, with the number of batches that each holds.
 
         Rows lie over the mesh's axis `data`, and a process makes those of its own devices only.
@@ -92,4 +92,4 @@ class TrainBatches:
             missing = ((0, size - len(some)), (0, 0), (0, 0))
             columns = (np.pad(np.stack(column), missing) for column in zip(*some, strict=True))
             group = PackedRows(*(mesh.put_part(column, mesh.DATA, 1, part, rows) for column in columns))
-            yield len(some), BatchGroup(group, mesh.put(np.int32(first)))
+            yield len(some), DeviceChunk(group, mesh.put(np.int32(first)))

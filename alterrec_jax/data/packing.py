@@ -13,7 +13,7 @@ import numpy as np
 from alterrec_jax.contract import PackedRows
 
 
-class Windows(NamedTuple):
+class Chunks(NamedTuple):
     """Pieces of sessions, each at most a row long.
 
     Attributes:
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
     rows: int
 
 
-def cut_windows(first: np.ndarray, stop: np.ndarray, max_length: int, stride: int) -> Windows:
+def cut_chunks(first: np.ndarray, stop: np.ndarray, max_length: int, stride: int) -> Chunks:
     """Cuts windows so that the prefixes ending at input positions first .. stop-1 of each session are scored once.
 
     Args:
@@ -54,7 +54,7 @@ def cut_windows(first: np.ndarray, stop: np.ndarray, max_length: int, stride: in
         ends = np.unique(head[head > first[session]])
         scored = np.concatenate([[first[session]], ends[:-1]])
         pieces.append((np.full(len(ends), session), np.maximum(ends - max_length, 0), ends, scored))
-    return Windows(*(np.concatenate(column).astype(np.int64) for column in zip(*pieces, strict=True)))
+    return Chunks(*(np.concatenate(column).astype(np.int64) for column in zip(*pieces, strict=True)))
 
 
 def plan_rows(lengths: np.ndarray, row_length: int) -> Plan:
@@ -89,7 +89,7 @@ def shuffle_plan(plan: Plan, lengths: np.ndarray, random: np.random.Generator) -
     return Plan(row, offset, plan.rows)
 
 
-def fill_rows(items: np.ndarray, offsets: np.ndarray, windows: Windows, plan: Plan, row_length: int) -> PackedRows:
+def fill_rows(items: np.ndarray, offsets: np.ndarray, windows: Chunks, plan: Plan, row_length: int) -> PackedRows:
     """Writes windows into the rows of a plan.
 
     Args:
@@ -126,19 +126,19 @@ def fill_rows(items: np.ndarray, offsets: np.ndarray, windows: Windows, plan: Pl
     return rows
 
 
-def row_groups(windows: Windows, plan: Plan, rows: int, start: int = 0) -> Iterator[tuple[Windows, Plan]]:
+def row_blocks(windows: Chunks, plan: Plan, rows: int, start: int = 0) -> Iterator[tuple[Chunks, Plan]]:
     """Yields the windows of `rows` consecutive rows at a time, and their plan, from group number `start` on.
 
     Each plan is of exactly `rows` rows: the last one is filled up with empty ones.
     """
     order = np.argsort(plan.row, kind="stable")  # so that a group is a slice
-    windows = Windows(*(column[order] for column in windows))
+    windows = Chunks(*(column[order] for column in windows))
     row, offset = plan.row[order], plan.offset[order]
     groups = -(-plan.rows // rows)
     borders = np.searchsorted(row, np.arange(groups + 1) * rows)
     for group in range(start, groups):
         part = slice(borders[group], borders[group + 1])
-        yield Windows(*(column[part] for column in windows)), Plan(row[part] - group * rows, offset[part], rows)
+        yield Chunks(*(column[part] for column in windows)), Plan(row[part] - group * rows, offset[part], rows)
 
 
 def _segment_numbers(plan: Plan) -> np.ndarray:

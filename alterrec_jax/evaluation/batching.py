@@ -7,7 +7,7 @@ import numpy as np
 
 # Scores of one view held at a time, in elements. 2**22 float32 are 16 MiB, which stay in a processor's cache: counting
 # over 64 MiB takes four times as long a row.
-_SCORES_HELD = 2**22
+_MAX_SCORES = 2**22
 
 
 def rebatch(
@@ -46,4 +46,4 @@ def rebatch(
 
 def default_batch_size(catalogue: int) -> int:
     """The largest power of two, from 8 to 1,024, that keeps a matrix of scores within 16 MiB if it can."""
-    return int(np.clip(2 ** int(np.log2(max(1, _SCORES_HELD // max(1, catalogue)))), 8, 1024))
+    return int(np.clip(2 ** int(np.log2(max(1, _MAX_SCORES // max(1, catalogue)))), 8, 1024))

@@ -56,7 +56,7 @@ def mean_cross_entropy(
     totals = dict.fromkeys(views, 0.0)
     start = 0
     for count, queries in rebatch(query_batches, needed, size):
-        item, queries = mesh.put((np.pad(targets.item[start : start + count], (0, size - count)), queries), mesh.BY_ROW)
+        item, queries = mesh.put((np.pad(targets.item[start : start + count], (0, size - count)), queries), mesh.BATCH)
         components = {name: component_scores(queries[name], on_devices[name]) for name in needed}
         for view, weights in views.items():
             losses = _losses(view_scores(components, used_weights(weights)), item, catalogue=catalogue)
@@ -73,11 +73,11 @@ def _losses(scores: jax.Array, item: jax.Array, *, catalogue: int) -> jax.Array:
     def of_device(scores: jax.Array, item: jax.Array) -> jax.Array:
         here, column = columns.here(item)
         own = jnp.take_along_axis(scores, column[:, None], axis=1)[:, 0]
-        target = mesh.total(jnp.where(here, own, 0), mesh.MODEL)
+        target = mesh.psum(jnp.where(here, own, 0), mesh.MODEL)
         scores = jnp.where(columns.counted(0, columns.width, catalogue)[None], scores, -jnp.inf)
-        largest = mesh.largest(jnp.max(scores, axis=1), mesh.MODEL)
-        total = mesh.total(jnp.sum(jnp.exp(scores - largest[:, None]), axis=1), mesh.MODEL)
-        return mesh.gathered(jnp.log(total) + largest - target, mesh.DATA)
+        largest = mesh.pmax(jnp.max(scores, axis=1), mesh.MODEL)
+        total = mesh.psum(jnp.sum(jnp.exp(scores - largest[:, None]), axis=1), mesh.MODEL)
+        return mesh.all_gather(jnp.log(total) + largest - target, mesh.DATA)
 
-    losses: jax.Array = mesh.sharded(of_device, (mesh.BY_ROW_AND_ITEM, mesh.BY_ROW), mesh.EVERYWHERE)(scores, item)
+    losses: jax.Array = mesh.shard_map(of_device, (mesh.BATCH_AND_ITEMS, mesh.BATCH), mesh.REPLICATED)(scores, item)
     return losses

@@ -16,7 +16,7 @@ SHORT = 5
 Masks = dict[str, dict[str, np.ndarray]]
 
 
-def group_masks(targets: Targets, sessions: Sessions, train_counts: np.ndarray) -> Masks:
+def target_groups(targets: Targets, sessions: Sessions, train_counts: np.ndarray) -> Masks:
     """Which targets belong to which group.
 
     Args:
@@ -49,7 +49,7 @@ def group_metrics(ranks: Mapping[str, Ranks], masks: Masks, ks: Sequence[int] = 
 
     Args:
       ranks: of each view, where the targets stand.
-      masks: as from `group_masks`.
+      masks: as from `target_groups`.
       ks: the cut-offs.
 
     Returns:

@@ -2,7 +2,7 @@
 
 Whole rows hold the target's own score, so equality is exact. A long catalogue is scored a block of items at a time,
 and two products may round the same score differently; there, items whose rows are equal are known to tie beforehand
-(`twins`), and only scores of other items are compared.
+(`first_duplicate`), and only scores of other items are compared.
 
 On a mesh every device counts among its own items, and the counts are added up.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.chunked import stretch
+from alterrec_jax.sharding.chunked import slice_rows
 from alterrec_jax.sharding.item_shards import LANE, Columns
 from alterrec_jax.sharding.lookup import lookup
 
@@ -52,22 +52,22 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
     def of_device(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array) -> Counts:
         inside, column = columns.here(item)
         target = jnp.take_along_axis(scores, column[:, None], axis=1)
-        target = mesh.total(jnp.where(inside[:, None], target, 0), mesh.MODEL)
+        target = mesh.psum(jnp.where(inside[:, None], target, 0), mesh.MODEL)
         where = where & (excluded < catalogue)
         here, gone = columns.here(excluded)
         counted = columns.counted(0, columns.width, catalogue)
         above, equal, finite = _tally(scores, scores > target, scores == target, counted, gone, where & here)
         return _of_whole_batch(*_missed(above, equal, item, excluded, where, catalogue), finite)
 
-    specs = (mesh.BY_ROW_AND_ITEM, *(mesh.BY_ROW,) * 3)
-    counts: Counts = mesh.sharded(of_device, specs, mesh.EVERYWHERE)(scores, item, excluded, where)
+    specs = (mesh.BATCH_AND_ITEMS, *(mesh.BATCH,) * 3)
+    counts: Counts = mesh.shard_map(of_device, specs, mesh.REPLICATED)(scores, item, excluded, where)
     return counts
 
 
 def _of_whole_batch(above: jax.Array, equal: jax.Array, finite: jax.Array) -> Counts:
     """The counts of all devices' targets, and whether all devices' scores are finite."""
-    strange = mesh.total((~finite).astype(jnp.int32), *mesh.AXES)
-    return mesh.gathered(above, mesh.DATA), mesh.gathered(equal, mesh.DATA), strange == 0
+    strange = mesh.psum((~finite).astype(jnp.int32), *mesh.AXES)
+    return mesh.all_gather(above, mesh.DATA), mesh.all_gather(equal, mesh.DATA), strange == 0
 
 
 def _tally(
@@ -93,7 +93,7 @@ def _tally(
     gone = jnp.take_along_axis(kind, jnp.where(where, excluded, 0), axis=1)
     above -= jnp.sum(where & (gone & 1 > 0), axis=1, dtype=jnp.int32)
     equal -= jnp.sum(where & (gone >> _BITS & 1 > 0), axis=1, dtype=jnp.int32)
-    return mesh.total(above, mesh.MODEL), mesh.total(equal, mesh.MODEL), ~jnp.any(strange)
+    return mesh.psum(above, mesh.MODEL), mesh.psum(equal, mesh.MODEL), ~jnp.any(strange)
 
 
 def count_in_blocks(
@@ -113,7 +113,7 @@ def count_in_blocks(
       queries: float32 [batch, dim] of each component.
       tables: float32 [column, dim] of each component, by `Columns.of(catalogue, BLOCK)`.
       views: of each view, the weights of its components.
-      same: of each view, int32 [column], likewise: the `twins` of the tables that it weighs.
+      same: of each view, int32 [column], likewise: the `first_duplicate` of the tables that it weighs.
       item, excluded, where, catalogue: as of `count_ranks`.
     """
     columns = Columns.of(catalogue, BLOCK)
@@ -128,7 +128,7 @@ def count_in_blocks(
     return _rid_of_misses(total, item, excluded, where, catalogue=catalogue)
 
 
-def twins(digests: Sequence[np.ndarray]) -> np.ndarray:
+def first_duplicate(digests: Sequence[np.ndarray]) -> np.ndarray:
     """int32 [item]: of each item the first one with the same rows in all of some tables.
 
     Args:
@@ -167,8 +167,8 @@ class _Batch(NamedTuple):
     @property
     def specs(self) -> "_Batch":
         """Where its arrays lie on the mesh."""
-        by_row, by_item = mesh.BY_ROW, mesh.BY_ITEM
-        return _Batch._make((by_row, by_item, mesh.EVERYWHERE, by_item, by_row, by_row, by_row))
+        by_row, by_item = mesh.BATCH, mesh.ITEMS
+        return _Batch._make((by_row, by_item, mesh.REPLICATED, by_item, by_row, by_row, by_row))
 
 
 @jax.jit
@@ -193,7 +193,7 @@ def _rid_of_misses(
     total: dict[str, Counts], item: jax.Array, excluded: jax.Array, where: jax.Array, *, catalogue: int
 ) -> dict[str, Counts]:
     """The counts, those of a miss for a target that is no candidate."""
-    item, excluded, where = (mesh.constrained(part, mesh.EVERYWHERE) for part in (item, excluded, where))
+    item, excluded, where = (mesh.with_sharding_constraint(part, mesh.REPLICATED) for part in (item, excluded, where))
     where &= excluded < catalogue
     return {
         view: (*_missed(above, equal, item, excluded, where, catalogue), finite)
@@ -211,7 +211,10 @@ def _with_block(
     def of_device(batch: _Batch, start: jax.Array | int) -> dict[str, Counts]:
         # The barrier: each product is made once and not again for every use.
         components = jax.lax.optimization_barrier(
-            {name: scores_of(query, stretch(batch.tables[name], start, block)) for name, query in batch.queries.items()}
+            {
+                name: scores_of(query, slice_rows(batch.tables[name], start, block))
+                for name, query in batch.queries.items()
+            }
         )
         here, column = columns.here(batch.excluded)
         here &= batch.where & (batch.excluded < catalogue) & (column >= start) & (column < start + block)
@@ -220,14 +223,14 @@ def _with_block(
             # And each sum once: what a column is counted as, it is taken away as.
             scores = jax.lax.optimization_barrier(weighed(components, weights))
             target, twin = batch.sought[view]
-            alike = stretch(batch.same[view], start, block)[None, :] == twin[:, None]
+            alike = slice_rows(batch.same[view], start, block)[None, :] == twin[:, None]
             higher, level = scores > target[:, None], scores == target[:, None]
             counted = columns.counted(start, block, catalogue)
             counts = _tally(scores, higher & ~alike, level | alike, counted, column - start, here)
             found[view] = _of_whole_batch(*counts)
         return found
 
-    found = mesh.sharded(of_device, (batch.specs, mesh.EVERYWHERE), mesh.EVERYWHERE)(batch, start)
+    found = mesh.shard_map(of_device, (batch.specs, mesh.REPLICATED), mesh.REPLICATED)(batch, start)
     return {
         view: (above + found[view][0], equal + found[view][1], finite & found[view][2])
         for view, (above, equal, finite) in total.items()

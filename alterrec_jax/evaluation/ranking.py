@@ -21,7 +21,7 @@ from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
-from alterrec_jax.evaluation.rank_counts import BLOCK, Counts, count_in_blocks, count_ranks, twins, weighed
+from alterrec_jax.evaluation.rank_counts import BLOCK, Counts, count_in_blocks, count_ranks, first_duplicate, weighed
 from alterrec_jax.numerics import scores_of_table
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.sharding import mesh
@@ -60,7 +60,7 @@ class Ranks:
 @jax.jit
 def component_scores(queries: jax.Array, table: jax.Array) -> jax.Array:
     """float32 [batch, item], the dot products of queries [batch, dim] with a table [item, dim], in full precision."""
-    of_device = mesh.sharded(scores_of_table, (mesh.BY_ROW, mesh.BY_ITEM), mesh.BY_ROW_AND_ITEM)
+    of_device = mesh.shard_map(scores_of_table, (mesh.BATCH, mesh.ITEMS), mesh.BATCH_AND_ITEMS)
     scores: jax.Array = of_device(queries, table)
     return scores
 
@@ -121,7 +121,7 @@ def _in_rows(
     padded = {name: padded_table(table, Columns.of(catalogue)) for name, table in tables.items()}
 
     def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
-        queries = mesh.put(dict(queries), mesh.BY_ROW)
+        queries = mesh.put(dict(queries), mesh.BATCH)
         components = {name: component_scores(queries[name], table) for name, table in padded.items()}
 
         def count(item: jax.Array, excluded: jax.Array, where: jax.Array) -> Iterator[tuple[str, Counts]]:
@@ -143,11 +143,13 @@ def _in_blocks(
     same = {}
     for view, weights in used.items():
         in_columns = np.full(columns.total, -1, np.int32)
-        in_columns[columns.column(np.arange(catalogue))] = twins([digests[name] for name in weights])[:catalogue]
-        same[view] = mesh.put(in_columns, mesh.BY_ITEM)
+        in_columns[columns.column(np.arange(catalogue))] = first_duplicate([digests[name] for name in weights])[
+            :catalogue
+        ]
+        same[view] = mesh.put(in_columns, mesh.ITEMS)
 
     def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
-        queries = mesh.put(dict(queries), mesh.BY_ROW)
+        queries = mesh.put(dict(queries), mesh.BATCH)
         return lambda *batch: count_in_blocks(queries, padded, used, same, *batch, catalogue=catalogue).items()
 
     return counter_of
@@ -180,7 +182,7 @@ def rank_rows(
             stop = min(start + size, len(targets))
             scores = np.zeros((size, columns.total), np.float32)
             scores[: stop - start, column] = rows(start, stop)
-            count = functools.partial(count_ranks, mesh.put(scores, mesh.BY_ROW_AND_ITEM), catalogue=catalogue)
+            count = functools.partial(count_ranks, mesh.put(scores, mesh.BATCH_AND_ITEMS), catalogue=catalogue)
             yield stop - start, lambda *batch, count=count: [(name, count(*batch))]
 
     return _count_all(batches(), (name,), targets, exclude, size)[name]
@@ -232,7 +234,7 @@ def _count_all(
             raise ValueError(f"more queries than the {len(targets)} targets")
         part = targets[start:stop]
         item = np.pad(part.item, (0, size - count))
-        batch = mesh.put((item, *_excluded(exclude, part, size)), mesh.BY_ROW)
+        batch = mesh.put((item, *_excluded(exclude, part, size)), mesh.BATCH)
         for view, counts in counter(*batch):
             above_part, equal_part, finite = jax.device_get(counts)
             if not finite:

@@ -7,7 +7,7 @@ import numpy as np
 
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.targets import Targets
-from alterrec_jax.evaluation.groups import group_masks, group_metrics
+from alterrec_jax.evaluation.groups import group_metrics, target_groups
 from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap, percentile_interval, resampled_means
 from alterrec_jax.evaluation.metrics import metric_values, summarise
 from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
@@ -59,7 +59,7 @@ def evaluate_split(
           intervals paired, since all are resampled alike; and "p": {"hits@20": ..., "ndcg@20": ...}, of the paired test
           over sessions, adjusted for all of these comparisons (`significance.paired_p_value`, `holm`);
         "sweep": {label: metrics}, if wanted;
-        "groups": {grouping: {label: {"n": targets, view or baseline: metrics}}}; see `groups.group_masks`;
+        "groups": {grouping: {label: {"n": targets, view or baseline: metrics}}}; see `groups.target_groups`;
         "protocol": how this was measured, and on how much.
 
     Raises:
@@ -81,7 +81,7 @@ def evaluate_split(
         result["sweep"] = {
             name.removeprefix("sweep "): summarise(ranks[name].above, ranks[name].equal, protocol.ks) for name in swept
         }
-    masks = group_masks(targets, dataset.splits[split], dataset.train_counts)
+    masks = target_groups(targets, dataset.splits[split], dataset.train_counts)
     result["groups"] = group_metrics({**of_views, **of_baselines}, masks, protocol.ks)
     result["protocol"] = {
         **describe_protocol(dataset, split, targets, protocol),

@@ -13,65 +13,65 @@ from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.contract import PackedRows
 from alterrec_jax.hard_negatives.rank_window import RankWindow
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.lookup import held_here
+from alterrec_jax.sharding.lookup import local_rows
 
 
-class KeptWindows(NamedTuple):
+class WindowCache(NamedTuple):
     """A `RankWindow` for every training interaction: of the prefix that ends there. The devices of `model` share them.
 
     All are vectors, for a TPU fills up the rows of a matrix to 128 numbers.
 
     Attributes:
-      below, least: float32 [interaction].
-      top: p of int32 [interaction], from the best item on.
+      upper, lower: float32 [interaction].
+      best: p of int32 [interaction], from the best item on.
     """
 
-    below: jax.Array
-    least: jax.Array
-    top: tuple[jax.Array, ...]
+    upper: jax.Array
+    lower: jax.Array
+    best: tuple[jax.Array, ...]
 
 
-def shapes_for(config: AlterRecConfig, interactions: int) -> KeptWindows | None:
+def shapes_for(config: AlterRecConfig, interactions: int) -> WindowCache | None:
     """The shapes of what a run on so many training interactions keeps, and where it lies; None if that is nothing."""
     if not config.keeps_windows:
         return None
-    shape, place = (mesh.padded(interactions, mesh.MODEL),), mesh.sharding(mesh.BY_ITEM)
+    shape, place = (mesh.padded(interactions, mesh.MODEL),), mesh.sharding(mesh.ITEMS)
     border: Any = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
     items: Any = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=place)
-    return KeptWindows(border, border, (items,) * config.mining.positives)
+    return WindowCache(border, border, (items,) * config.mining.positives)
 
 
-def nothing_kept(shapes: KeptWindows | None) -> KeptWindows | None:
+def zeros(shapes: WindowCache | None) -> WindowCache | None:
     """Room for windows of such shapes."""
     return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype, device=shape.sharding), shapes)
 
 
-def keep(kept: KeptWindows, rows: PackedRows, found: RankWindow) -> KeptWindows:
+def write(kept: WindowCache, rows: PackedRows, found: RankWindow) -> WindowCache:
     """The same with the windows of a batch: `found` of its row * position prefixes."""
 
-    def of_device(kept: KeptWindows, source: jax.Array, found: RankWindow) -> KeptWindows:
-        source, found = jax.tree.map(lambda array: mesh.gathered(array, mesh.DATA), (source, found))
-        here, place = held_here(source, len(kept.below))
-        place = jnp.where(here, place, len(kept.below))
-        mined = KeptWindows(found.below, found.least, tuple(found.top.T))
+    def of_device(kept: WindowCache, source: jax.Array, found: RankWindow) -> WindowCache:
+        source, found = jax.tree.map(lambda array: mesh.all_gather(array, mesh.DATA), (source, found))
+        here, place = local_rows(source, len(kept.upper))
+        place = jnp.where(here, place, len(kept.upper))
+        mined = WindowCache(found.upper, found.lower, tuple(found.best.T))
         return jax.tree.map(lambda every, some: every.at[place].set(some, mode="drop"), kept, mined)
 
     source = jnp.where(rows.where, rows.source, -1).reshape(-1)
-    program = mesh.sharded(of_device, (mesh.BY_ITEM, mesh.BY_ROW, mesh.BY_ROW), mesh.BY_ITEM)
-    windows: KeptWindows = program(kept, source, found)
+    program = mesh.shard_map(of_device, (mesh.ITEMS, mesh.BATCH, mesh.BATCH), mesh.ITEMS)
+    windows: WindowCache = program(kept, source, found)
     return windows
 
 
-def of_batch(kept: KeptWindows, rows: PackedRows) -> RankWindow:
+def read(kept: WindowCache, rows: PackedRows) -> RankWindow:
     """The windows of a batch's row * position prefixes; anything where there is no prefix to learn from."""
 
-    def of_device(kept: KeptWindows, source: jax.Array) -> RankWindow:
-        here, place = held_here(source, len(kept.below))
+    def of_device(kept: WindowCache, source: jax.Array) -> RankWindow:
+        here, place = local_rows(source, len(kept.upper))
         below, least, top = jax.tree.map(lambda every: jnp.where(here, every[place], 0), kept)
         best = jnp.stack(top, axis=1) if top else jnp.zeros((len(source), 0), jnp.int32)
-        found: RankWindow = jax.tree.map(lambda array: mesh.total(array, mesh.MODEL), RankWindow(below, least, best))
+        found: RankWindow = jax.tree.map(lambda array: mesh.psum(array, mesh.MODEL), RankWindow(below, least, best))
         return found
 
-    program = mesh.sharded(of_device, (mesh.BY_ITEM, mesh.BY_ROW), mesh.BY_ROW)
+    program = mesh.shard_map(of_device, (mesh.ITEMS, mesh.BATCH), mesh.BATCH)
     window: RankWindow = program(kept, rows.source.reshape(-1))
     return window

@@ -23,7 +23,9 @@ SELECTIONS = ("search", "top_k", "approx")
 """How the k-th best score is found: by counting ("search"), by `lax.top_k`, or by `lax.approx_max_k`, which is fast
 on TPU and misses some of the best."""
 
-HELD = 2**26  # scores of a batch that may be held at once: 256 MiB in float32, and about three times that in a step
+MAX_SCORES = (
+    2**26
+)  # scores of a batch that may be held at once: 256 MiB in float32, and about three times that in a step
 _PIECE = 2**23  # scores of the prefixes that a CPU mines together where all are too many
 _FEW = 64  # rows of which no part is worth going on alone
 _WRITTEN_OUT = 3  # rounds before the loop; five and more took longer
@@ -35,16 +37,16 @@ class RankWindow(NamedTuple):
     """The ranks [k1, k2) of each prefix's ranking, by their borders.
 
     Attributes:
-      below: float32 [prefix], every score of the window is less: the k1-th best (or what lies between it and the
+      upper: float32 [prefix], every score of the window is less: the k1-th best (or what lies between it and the
         next lower score), or infinity where k1 is 0.
-      least: float32 [prefix], no score of the window is less: the k2-th best (or what lies between it and the next
+      lower: float32 [prefix], no score of the window is less: the k2-th best (or what lies between it and the next
         lower score), or minus infinity where k2 is the whole catalogue.
-      top: int32 [prefix, p], the best p items, equal scores by ascending item number.
+      best: int32 [prefix, p], the best p items, equal scores by ascending item number.
     """
 
-    below: jax.Array
-    least: jax.Array
-    top: jax.Array
+    upper: jax.Array
+    lower: jax.Array
+    best: jax.Array
 
 
 def rank_window(
@@ -93,11 +95,11 @@ def best_items(
     """
     items = scores.shape[1]
     values, numbers = top_k(scores, min(k, items), approximately)
-    numbers = numbers + start + mesh.first_of(items if held is None else held, mesh.MODEL)
+    numbers = numbers + start + mesh.shard_offset(items if held is None else held, mesh.MODEL)
     if mesh.size(mesh.MODEL) == 1:
         return values, numbers
-    numbers = mesh.gathered(numbers, mesh.MODEL, 1)
-    values, place = top_k(mesh.gathered(values, mesh.MODEL, 1), k)
+    numbers = mesh.all_gather(numbers, mesh.MODEL, 1)
+    values, place = top_k(mesh.all_gather(values, mesh.MODEL, 1), k)
     return values, jnp.take_along_axis(numbers, place, axis=1)
 
 
@@ -126,19 +128,19 @@ def peer_window(
     padding = items < len(table)
 
     def of_device(queries: jax.Array, table: jax.Array) -> RankWindow:
-        real = mesh.first_of(len(table), mesh.MODEL) + jnp.arange(len(table)) < items
+        real = mesh.shard_offset(len(table), mesh.MODEL) + jnp.arange(len(table)) < items
 
         def window(scores: jax.Array, between: bool = True) -> RankWindow:
             scores = jnp.where(real[None], scores, -jnp.inf) if padding else scores
             found = rank_window(scores, k1, k2, p, selection, items)
             if between and k1 > 0:
-                found = found._replace(below=_halfway(scores, found.below))
+                found = found._replace(upper=_halfway(scores, found.upper))
             if between and k2 < items:
-                found = found._replace(least=_halfway(scores, found.least))
+                found = found._replace(lower=_halfway(scores, found.lower))
             return found
 
         prefixes = len(queries)
-        if prefixes * len(table) <= HELD:
+        if prefixes * len(table) <= MAX_SCORES:
             return window(scores_of(queries, table), between=kept)
         at_once = prefixes_at_once(len(table), mesh.size(mesh.MODEL))
         pieces = -(-prefixes // at_once)
@@ -146,7 +148,7 @@ def peer_window(
         found = jax.lax.map(lambda some: window(scores_of_table(some, table)), padded.reshape(pieces, at_once, -1))
         return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
 
-    window: RankWindow = mesh.sharded(of_device, (mesh.BY_ROW, mesh.BY_ITEM), mesh.BY_ROW)(queries, table)
+    window: RankWindow = mesh.shard_map(of_device, (mesh.BATCH, mesh.ITEMS), mesh.BATCH)(queries, table)
     return window
 
 
@@ -157,21 +159,21 @@ def prefixes_at_once(items: int, devices: int) -> int:
     costs them rounds of their own; and accelerators read the whole table for every piece: there, as many as can be
     held.
     """
-    return max((_PIECE if devices == 1 and mesh.platform() == "cpu" else HELD) // items, 1)
+    return max((_PIECE if devices == 1 and mesh.platform() == "cpu" else MAX_SCORES) // items, 1)
 
 
 def _halfway(scores: jax.Array, border: jax.Array) -> jax.Array:
     """float32 [prefix]: the border, moved between the scores that reach it and those that do not, if there are both."""
     reach = scores >= border[:, None]
-    upper = mesh.smallest(jnp.min(jnp.where(reach, scores, jnp.inf), axis=1), mesh.MODEL)
-    lower = mesh.largest(jnp.max(jnp.where(reach, -jnp.inf, scores), axis=1), mesh.MODEL)
+    upper = mesh.pmin(jnp.min(jnp.where(reach, scores, jnp.inf), axis=1), mesh.MODEL)
+    lower = mesh.pmax(jnp.max(jnp.where(reach, -jnp.inf, scores), axis=1), mesh.MODEL)
     middle = lower / 2 + upper / 2
     return jnp.where((lower < middle) & (middle <= upper) & jnp.isfinite(middle), middle, border)
 
 
 def in_window(scores: jax.Array, window: RankWindow) -> jax.Array:
     """bool [prefix, item]: which of some items, by the peer's scores for them, are in the window."""
-    return (scores < window.below[:, None]) & (scores >= window.least[:, None])
+    return (scores < window.upper[:, None]) & (scores >= window.lower[:, None])
 
 
 def kth_best(scores: jax.Array, k: int, selection: str = "search", items: int | None = None) -> jax.Array:
@@ -197,8 +199,8 @@ class _Bracket(NamedTuple):
 def _search(scores: jax.Array, k: int, items: int) -> jax.Array:
     """The k-th best of so many items by counting how many scores reach a guess."""
     least = jnp.min(jnp.where(scores > -jnp.inf, scores, jnp.inf), axis=1)
-    low = _ordered(mesh.smallest(least, mesh.MODEL))
-    high = _ordered(mesh.largest(jnp.max(scores, axis=1), mesh.MODEL)) + 1
+    low = _ordered(mesh.pmin(least, mesh.MODEL))
+    high = _ordered(mesh.pmax(jnp.max(scores, axis=1), mesh.MODEL)) + 1
     bracket = _Bracket(low, high, jnp.full_like(low, items), jnp.zeros_like(low))
     for guess in _first_guesses(scores, k, items):
         bracket = _guessed(scores, k, bracket, guess)
@@ -224,7 +226,7 @@ def _first_guesses(scores: jax.Array, k: int, items: int) -> list[jax.Array]:
 def _guessed(scores: jax.Array, k: int, bracket: _Bracket, guess: jax.Array) -> _Bracket:
     """The bracket once it is known how many scores reach a guess, for the rows that still search."""
     guess = jnp.clip(guess, bracket.low + 1, bracket.high - 1)
-    reach = mesh.total(jnp.sum(scores >= _float(guess)[:, None], axis=1, dtype=jnp.int32), mesh.MODEL)
+    reach = mesh.psum(jnp.sum(scores >= _float(guess)[:, None], axis=1, dtype=jnp.int32), mesh.MODEL)
     active = _searching(bracket, k)
     up, down = active & (reach >= k), active & (reach < k)
     return _Bracket(
@@ -265,7 +267,7 @@ def _narrowed(scores: jax.Array, k: int, bracket: _Bracket) -> _Bracket:
     def some_search(state: tuple[jax.Array, _Bracket]) -> jax.Array:
         """Whether the loop goes on. Where devices count together, it does on all of them, or on none."""
         searching = jnp.sum(_searching(state[1], k))
-        return (mesh.largest(searching, mesh.DATA) if mesh.size(mesh.MODEL) > 1 else searching) > few
+        return (mesh.pmax(searching, mesh.DATA) if mesh.size(mesh.MODEL) > 1 else searching) > few
 
     _, bracket = jax.lax.while_loop(some_search, narrow, state)
     if not few:

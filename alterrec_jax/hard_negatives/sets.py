@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from alterrec_jax.hard_negatives.rank_window import RankWindow, in_window
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.chunked import stretch
+from alterrec_jax.sharding.chunked import slice_rows
 
 
 class Negatives(Protocol):
@@ -47,16 +47,16 @@ class WindowNegatives(NamedTuple):
 
     def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
         """bool [prefix, size], as `Negatives.counts`."""
-        scores = scores_of(self.queries, stretch(self.table, start, size))
+        scores = scores_of(self.queries, slice_rows(self.table, start, size))
         return in_window(scores, self.window) & _others(first + start, size, self.targets)
 
     @property
     def specs(self) -> "WindowNegatives":
         """As `Negatives.specs`."""
-        return WindowNegatives._make((mesh.BY_ROW, mesh.BY_ITEM, mesh.BY_ROW, mesh.BY_ROW))
+        return WindowNegatives._make((mesh.BATCH, mesh.ITEMS, mesh.BATCH, mesh.BATCH))
 
 
-class EveryOther(NamedTuple):
+class WholeCatalogue(NamedTuple):
     """The whole catalogue but the target: with it, the loss is the cross-entropy of a softmax over all items.
 
     Attributes:
@@ -70,31 +70,31 @@ class EveryOther(NamedTuple):
         return _others(first + start, size, self.targets)
 
     @property
-    def specs(self) -> "EveryOther":
+    def specs(self) -> "WholeCatalogue":
         """As `Negatives.specs`."""
-        return EveryOther._make((mesh.BY_ROW,))
+        return WholeCatalogue._make((mesh.BATCH,))
 
 
 class CountedNegatives(NamedTuple):
     """Negatives that were drawn for each prefix.
 
     Attributes:
-      of_items: float32 [prefix, item], how often each was drawn.
+      counts_per_item: float32 [prefix, item], how often each was drawn.
       targets: int32 [prefix].
     """
 
-    of_items: jax.Array
+    counts_per_item: jax.Array
     targets: jax.Array
 
     def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
         """float32 [prefix, size], as `Negatives.counts`."""
-        drawn = jax.lax.dynamic_slice_in_dim(self.of_items, start, size, axis=1)
+        drawn = jax.lax.dynamic_slice_in_dim(self.counts_per_item, start, size, axis=1)
         return jnp.where(_others(first + start, size, self.targets), drawn, 0)
 
     @property
     def specs(self) -> "CountedNegatives":
         """As `Negatives.specs`."""
-        return CountedNegatives._make((mesh.BY_ROW_AND_ITEM, mesh.BY_ROW))
+        return CountedNegatives._make((mesh.BATCH_AND_ITEMS, mesh.BATCH))
 
 
 class SharedNegatives(NamedTuple):
@@ -105,12 +105,12 @@ class SharedNegatives(NamedTuple):
     Attributes:
       items: int32 [wanted + 1], distinct.
       targets: int32 [prefix].
-      met: bool [prefix], whether the target is among the wanted.
+      target_drawn: bool [prefix], whether the target is among the wanted.
     """
 
     items: jax.Array
     targets: jax.Array
-    met: jax.Array
+    target_drawn: jax.Array
 
     @classmethod
     def of(cls, items: jax.Array, targets: jax.Array) -> "SharedNegatives":
@@ -121,13 +121,13 @@ class SharedNegatives(NamedTuple):
         """bool [prefix, size], as `Negatives.counts`; what lies behind the items, the loss leaves out."""
         place = first + start + jnp.arange(size, dtype=jnp.int32)
         drawn = jnp.take(self.items, place, mode="fill", fill_value=-1)
-        wanted = (place < len(self.items) - 1)[None, :] | self.met[:, None]
+        wanted = (place < len(self.items) - 1)[None, :] | self.target_drawn[:, None]
         return wanted & (drawn[None, :] != self.targets[:, None])
 
     @property
     def specs(self) -> "SharedNegatives":
         """As `Negatives.specs`."""
-        return SharedNegatives._make((mesh.EVERYWHERE, mesh.BY_ROW, mesh.BY_ROW))
+        return SharedNegatives._make((mesh.REPLICATED, mesh.BATCH, mesh.BATCH))
 
 
 def _others(start: jax.Array | int, size: int, targets: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from alterrec_jax.hard_negatives.sets import WindowNegatives
-from alterrec_jax.numerics import exactness
+from alterrec_jax.numerics import precision_of
 from alterrec_jax.sharding import mesh
 
 _PREFIXES, _ITEMS, _DIMS = 64, 64, 64  # of a tile; what Triton loads are powers of 2
@@ -30,8 +30,8 @@ class _Arguments(NamedTuple):
     table: Any  # [item, dim]
     peer_queries: Any  # [prefix, peer's dim]
     peer_table: Any  # [item, peer's dim]
-    below: Any  # float32 [prefix]
-    least: Any  # float32 [prefix]
+    upper: Any  # float32 [prefix]
+    lower: Any  # float32 [prefix]
     targets: Any  # int32 [prefix]
     numbers: Any  # int32 [2]: of the first item that the device holds, and of the first that is padding
 
@@ -139,12 +139,12 @@ def window_gradients(
 
 
 def _arguments(queries: jax.Array, table: jax.Array, negatives: WindowNegatives, candidates: int | None) -> _Arguments:
-    first = mesh.first_of(len(table), mesh.MODEL)
+    first = mesh.shard_offset(len(table), mesh.MODEL)
     padding = first + len(table) if candidates is None else candidates
     window = negatives.window
     numbers = jnp.stack([jnp.asarray(first, jnp.int32), jnp.asarray(padding, jnp.int32)])
     return _Arguments(
-        queries, table, negatives.queries, negatives.table, window.below, window.least, negatives.targets, numbers
+        queries, table, negatives.queries, negatives.table, window.upper, window.lower, negatives.targets, numbers
     )
 
 
@@ -169,10 +169,10 @@ def _tile_of_window(given: _Arguments, some: jax.Array, start: jax.Array) -> tup
     """Scores of the prefixes from `some` on for the items from `start` on, and which of the items are negatives."""
     peer = _scores(given.peer_queries, given.peer_table, some, start)
     here, (first, padding) = start + jnp.arange(_ITEMS), (given.numbers[0], given.numbers[1])
-    below, least = (_some(border, some, -jnp.inf)[:, None] for border in (given.below, given.least))
+    upper, lower = (_some(border, some, -jnp.inf)[:, None] for border in (given.upper, given.lower))
     targets = _some(given.targets, some, -1)[:, None]
     there = (here < given.table.shape[0]) & (first + here < padding)
-    counted = (peer < below) & (peer >= least) & there[None] & ((first + here)[None] != targets)
+    counted = (peer < upper) & (peer >= lower) & there[None] & ((first + here)[None] != targets)
     return _scores(given.queries, given.table, some, start), counted
 
 
@@ -193,7 +193,7 @@ def _scores(queries: Any, table: Any, some: jax.Array, start: jax.Array) -> jax.
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    exact = exactness(left.dtype)
+    exact = precision_of(left.dtype)
     return jnp.dot(left, right, precision=exact, preferred_element_type=jnp.float32)
 
 

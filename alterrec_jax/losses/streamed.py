@@ -11,12 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.hard_negatives.rank_window import HELD
+from alterrec_jax.hard_negatives.rank_window import MAX_SCORES
 from alterrec_jax.hard_negatives.sets import Negatives, WindowNegatives
 from alterrec_jax.losses import pallas_gpu
 from alterrec_jax.numerics import product, scores_of
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.chunked import block_at, stretch
+from alterrec_jax.sharding.chunked import chunk_bounds, slice_rows
 
 _BLOCK = 2**22  # scores of a block, of which about four matrices are held at once
 
@@ -83,15 +83,15 @@ def log_sum_exp(
     held = len(table) // mesh.size(mesh.MODEL)
     if block is None:
         prefixes = len(queries) // mesh.size(mesh.DATA)
-        block = held if prefixes * held <= HELD else max(_BLOCK // prefixes, 1)
+        block = held if prefixes * held <= MAX_SCORES else max(_BLOCK // prefixes, 1)
     padded = candidates is not None and candidates != len(table)
     if gpu_kernels and isinstance(negatives, WindowNegatives):  # which count a table's entries in int32
         gpu_kernels = held * max(table.shape[1], negatives.table.shape[1]) < 2**31
-    way = _Way(min(block, held), candidates if padded else None, gpu_kernels)
+    way = ReductionPlan(min(block, held), candidates if padded else None, gpu_kernels)
     return _log_sum_exp(way, queries, table, negatives)
 
 
-class _Way(NamedTuple):
+class ReductionPlan(NamedTuple):
     """How the sum is made: candidates at a time, how many there are in all if some rows are padding, and whether blocks
     of a window are left to `kernels`."""
 
@@ -101,30 +101,30 @@ class _Way(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _log_sum_exp(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
+def _log_sum_exp(way: ReductionPlan, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
     return _forward(way, queries, table, negatives)[0]
 
 
-_PREFIX, _CANDIDATE = mesh.BY_ROW, mesh.BY_ITEM
+_PREFIX, _CANDIDATE = mesh.BATCH, mesh.ITEMS
 
 
-def _forward(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> tuple[jax.Array, tuple]:
+def _forward(way: ReductionPlan, queries: jax.Array, table: jax.Array, negatives: Negatives) -> tuple[jax.Array, tuple]:
     specs = (_PREFIX, _CANDIDATE, negatives.specs)
     if way.block * mesh.size(mesh.MODEL) == len(table):
-        forward = mesh.sharded(functools.partial(_sum_of_all, way), specs, (mesh.BY_ROW_AND_ITEM, _PREFIX, _PREFIX))
+        forward = mesh.shard_map(functools.partial(_sum_of_all, way), specs, (mesh.BATCH_AND_ITEMS, _PREFIX, _PREFIX))
         weights, log_sum, total = forward(queries, table, negatives)
         return log_sum, (queries, table, weights, total)
-    log_sum = mesh.sharded(functools.partial(_sum_in_blocks, way), specs, _PREFIX)(queries, table, negatives)
+    log_sum = mesh.shard_map(functools.partial(_sum_in_blocks, way), specs, _PREFIX)(queries, table, negatives)
     return log_sum, (queries, table, negatives, log_sum)
 
 
-def _backward(way: _Way, kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+def _backward(way: ReductionPlan, kept: tuple, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, None]:
     queries, table, *found = kept
     if way.block * mesh.size(mesh.MODEL) == len(table):
-        backward, specs = _gradients_of_all, (mesh.BY_ROW_AND_ITEM, _PREFIX)
+        backward, specs = _gradients_of_all, (mesh.BATCH_AND_ITEMS, _PREFIX)
     else:
         backward, specs = functools.partial(_gradients_in_blocks, way), (found[0].specs, _PREFIX)
-    program = mesh.sharded(backward, (_PREFIX, _CANDIDATE, *specs, _PREFIX), (_PREFIX, _CANDIDATE))
+    program = mesh.shard_map(backward, (_PREFIX, _CANDIDATE, *specs, _PREFIX), (_PREFIX, _CANDIDATE))
     return *program(queries, table, *found, cotangent), None
 
 
@@ -132,14 +132,14 @@ _log_sum_exp.defvjp(_forward, _backward)
 
 
 def _sum_of_all(
-    way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives
+    way: ReductionPlan, queries: jax.Array, table: jax.Array, negatives: Negatives
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of what a device holds: the weights [prefix, candidate], the logarithm of all devices' sum, and the sum itself,
     both [prefix]; the latter and the weights are divided by the exp of the largest score."""
     scores, counts = scores_of(queries, table), _counts(way, 0, len(table), negatives)
-    largest = mesh.largest(_largest(scores, counts), mesh.MODEL)
+    largest = mesh.pmax(_largest(scores, counts), mesh.MODEL)
     weights = _weights(scores, counts, largest)
-    total = mesh.total(jnp.sum(weights, axis=1), mesh.MODEL)
+    total = mesh.psum(jnp.sum(weights, axis=1), mesh.MODEL)
     return weights, jnp.log(total) + largest, total
 
 
@@ -148,18 +148,18 @@ def _gradients_of_all(
 ) -> tuple[jax.Array, jax.Array]:
     """Of queries and table, from what `_sum_of_all` found."""
     scale = jnp.where(total > 0, cotangent / jnp.where(total > 0, total, 1), 0)[:, None]
-    of_queries = mesh.total(scale * product(weights, table, queries.dtype), mesh.MODEL)
-    of_table = mesh.total(product(weights.T, scale * queries, queries.dtype), mesh.DATA)
+    of_queries = mesh.psum(scale * product(weights, table, queries.dtype), mesh.MODEL)
+    of_table = mesh.psum(product(weights.T, scale * queries, queries.dtype), mesh.DATA)
     return of_queries.astype(queries.dtype), of_table
 
 
-def _sum_in_blocks(way: _Way, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
+def _sum_in_blocks(way: ReductionPlan, queries: jax.Array, table: jax.Array, negatives: Negatives) -> jax.Array:
     """float32 [prefix]: the logarithm of all devices' sum, each taking a block of its candidates after another."""
 
     def add(number: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         largest, total = sums
         start, counts = _block(way, number, len(table), negatives)
-        scores = scores_of(queries, stretch(table, start, way.block))
+        scores = scores_of(queries, slice_rows(table, start, way.block))
         new = jnp.maximum(largest, _largest(scores, counts))
         return new, total * jnp.exp(largest - new) + jnp.sum(_weights(scores, counts, new), axis=1)
 
@@ -168,12 +168,12 @@ def _sum_in_blocks(way: _Way, queries: jax.Array, table: jax.Array, negatives: N
     else:
         lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
         largest, total = jax.lax.fori_loop(0, -(-len(table) // way.block), add, (lowest, jnp.zeros_like(lowest)))
-    of_all = mesh.largest(largest, mesh.MODEL)
-    return jnp.log(mesh.total(total * jnp.exp(largest - of_all), mesh.MODEL)) + of_all
+    of_all = mesh.pmax(largest, mesh.MODEL)
+    return jnp.log(mesh.psum(total * jnp.exp(largest - of_all), mesh.MODEL)) + of_all
 
 
 def _gradients_in_blocks(
-    way: _Way,
+    way: ReductionPlan,
     queries: jax.Array,
     table: jax.Array,
     negatives: Negatives,
@@ -186,10 +186,10 @@ def _gradients_in_blocks(
     def add(number: jax.Array, gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         of_queries, of_table = gradients
         start, counts = _block(way, number, len(table), negatives)
-        rows = stretch(table, start, way.block)
+        rows = slice_rows(table, start, way.block)
         scores = scores_of(queries, rows) - shift[:, None]
         weights = counts * jnp.exp(jnp.where(counts > 0, scores, 0)) * cotangent[:, None]
-        before = stretch(of_table, start, way.block)
+        before = slice_rows(of_table, start, way.block)
         of_table = jax.lax.dynamic_update_slice_in_dim(
             of_table, before + product(weights.T, queries, queries.dtype), start, 0
         )
@@ -201,7 +201,7 @@ def _gradients_in_blocks(
         nothing = (jnp.zeros(queries.shape), jnp.zeros_like(table))
         found = jax.lax.fori_loop(0, -(-len(table) // way.block), add, nothing)
     of_queries, of_table = found
-    return mesh.total(of_queries, mesh.MODEL).astype(queries.dtype), mesh.total(of_table, mesh.DATA)
+    return mesh.psum(of_queries, mesh.MODEL).astype(queries.dtype), mesh.psum(of_table, mesh.DATA)
 
 
 def _largest(scores: jax.Array, counts: jax.Array) -> jax.Array:
@@ -215,15 +215,15 @@ def _weights(scores: jax.Array, counts: jax.Array, largest: jax.Array) -> jax.Ar
     return counts * jnp.exp(jnp.where(counts > 0, scores - largest[:, None], 0))
 
 
-def _block(way: _Way, number: jax.Array, held: int, negatives: Negatives) -> tuple[jax.Array, jax.Array]:
+def _block(way: ReductionPlan, number: jax.Array, held: int, negatives: Negatives) -> tuple[jax.Array, jax.Array]:
     """Where a block of the candidates that a device holds starts, and the counts of what is new in it."""
-    start, new = block_at(number, way.block, held)
+    start, new = chunk_bounds(number, way.block, held)
     return start, jnp.where(new[None, :], _counts(way, start, held, negatives), 0)
 
 
-def _counts(way: _Way, start: jax.Array | int, held: int, negatives: Negatives) -> jax.Array:
+def _counts(way: ReductionPlan, start: jax.Array | int, held: int, negatives: Negatives) -> jax.Array:
     """The counts of a block, 0 for padding."""
-    first = mesh.first_of(held, mesh.MODEL)
+    first = mesh.shard_offset(held, mesh.MODEL)
     counts = negatives.counts(start, way.block, first)
     if way.candidates is None:
         return counts

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from alterrec_jax.config import NetworkConfig, TextNetworkConfig
 from alterrec_jax.contract import InitFn, ItemFn, Params
 from alterrec_jax.nn.transformer import NORM_EPSILON
-from alterrec_jax.numerics import exactness
+from alterrec_jax.numerics import precision_of
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import rows_in_blocks
 
@@ -78,7 +78,7 @@ def placed_shapes(shapes: Any) -> Any:
     everywhere."""
 
     def placed(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
-        place = mesh.sharding(mesh.BY_ITEM if has_row_per_item(path) else mesh.EVERYWHERE)
+        place = mesh.sharding(mesh.ITEMS if has_row_per_item(path) else mesh.REPLICATED)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
     return jax.tree_util.tree_map_with_path(placed, shapes)
@@ -137,7 +137,7 @@ class TextTable(nn.Module):
         # Where sentence vectors have unit length, their entries then have unit variance: what initialisers and Adam
         # expect.
         table = vectors * vectors.shape[-1] ** 0.5 if self.unit_variance else vectors
-        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": exactness(self.dtype)}
+        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
         for layer, width in enumerate(self.hidden):
             table = nn.relu(nn.Dense(width, name=f"hidden_{layer}", **exact)(table))
         # Rows start as small as those of the ID table, so that neither network drowns the other in the fused score.

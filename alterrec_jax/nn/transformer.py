@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import PackedRows, same_segment
-from alterrec_jax.numerics import exactness
+from alterrec_jax.numerics import precision_of
 
 NORM_EPSILON = 1e-5  # PyTorch's, as in the released code; linen's own is 1e-6
 
@@ -62,7 +62,7 @@ class _Block(nn.Module):
     def __call__(self, hidden: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
         dim = hidden.shape[-1]
         # Of the products alone: sums and norms stay float32.
-        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": exactness(self.dtype)}
+        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
         attention = nn.MultiHeadDotProductAttention(
             self.heads, use_bias=False, dropout_rate=self.dropout, broadcast_dropout=False, name="attention", **exact
         )

@@ -60,7 +60,7 @@ def progress(
     return iter(bar)
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Prints one line for the person watching, above any bar, on standard error."""
     if not _silent:
         tqdm.tqdm.write(message, file=sys.stderr)

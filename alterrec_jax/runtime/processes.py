@@ -25,13 +25,13 @@ _MESSAGE_BYTES = 2048
 _NUMBERS = 1000
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the only one, or the one that tells and writes what all of them find."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
-def joined(coordinator: str | None, processes: int | None, number: int | None, found: bool) -> Iterator[None]:
+def distributed(coordinator: str | None, processes: int | None, number: int | None, found: bool) -> Iterator[None]:
     """Within it, this process is one of several; where no argument is given, nothing happens.
 
     A process that fails ends at once, and with it the others, for they cannot go on alone.
@@ -56,7 +56,7 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
     # It would swallow SIGTERM, of which `signals` and the system make more.
     jax.config.update("jax_enable_preemption_service", False)
     if number == 0:
-        console.say(f"waiting for {processes} processes at {coordinator}, at most {_FINDING_SECONDS} s")
+        console.log(f"waiting for {processes} processes at {coordinator}, at most {_FINDING_SECONDS} s")
     try:
         jax.distributed.initialize(
             coordinator,
@@ -73,7 +73,7 @@ def joined(coordinator: str | None, processes: int | None, number: int | None, f
                 "start the command within one, or name the processes by --coordinator, --processes and --process"
             ) from None
         raise UserError(f"the processes of this run do not find each other: {reason}") from None
-    if not is_first():
+    if not is_main_process():
         console.be_silent()
     # Where another process dies, JAX ends this one with a message: a list of what its threads did would hide that.
     faulthandler.disable()
@@ -102,7 +102,7 @@ def _end(error: Exception | KeyboardInterrupt) -> None:
     os._exit(EXIT_ERROR)
 
 
-def any_of(*flags: bool) -> tuple[bool, ...]:
+def any_process(*flags: bool) -> tuple[bool, ...]:
     """Of each flag whether some process has it set; all processes must ask together."""
     if jax.process_count() == 1:
         return flags
@@ -110,7 +110,7 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
     return tuple(bool(flag) for flag in np.any(everywhere, axis=0))
 
 
-def of_first(numbers: list[int]) -> list[int]:
+def broadcast_from_main(numbers: list[int]) -> list[int]:
     """What the first process has found, at most a thousand numbers of 31 bits; all processes must ask together."""
     if jax.process_count() == 1:
         return numbers
@@ -119,14 +119,14 @@ def of_first(numbers: list[int]) -> list[int]:
     return [int(number) for number in multihost_utils.broadcast_one_to_all(told) if number >= 0]
 
 
-def in_first(action: Callable[[], object]) -> None:
+def on_main_process(action: Callable[[], object]) -> None:
     """Does something in the first process, while the others wait.
 
     Raises:
       UserError: it has failed there; in every process.
     """
     message = ""
-    if is_first():
+    if is_main_process():
         try:
             action()
         except (UserError, OSError) as error:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 
 
 @contextlib.contextmanager
@@ -16,7 +16,7 @@ def stop_signals(stop: threading.Event) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        say(f"{signal.Signals(number).name}: saving a checkpoint, then stopping")
+        log(f"{signal.Signals(number).name}: saving a checkpoint, then stopping")
         stop.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from alterrec_jax.contract import Network, Params, item_table
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows, row_groups
+from alterrec_jax.data.packing import cut_chunks, fill_rows, plan_rows, row_blocks
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.sharding import mesh
 
@@ -55,7 +55,7 @@ class Encoder:
         new_items: int = 0,
     ):
         self._params, self._max_length = dict(params), max_length
-        everywhere = mesh.sharding(mesh.EVERYWHERE)  # so that every process can read what comes out
+        everywhere = mesh.sharding(mesh.REPLICATED)  # so that every process can read what comes out
         self._encode = {
             name: jax.jit(network.session_embeddings, out_shardings=everywhere) for name, network in networks.items()
         }
@@ -89,7 +89,7 @@ class Encoder:
         longest = np.zeros(last - first, np.int64)
         np.minimum.at(shortest, session, np.maximum(length, 1))
         np.maximum.at(longest, session, length)
-        windows = cut_windows(shortest - 1, longest, self._max_length, stride=1)
+        windows = cut_chunks(shortest - 1, longest, self._max_length, stride=1)
         plan = plan_rows(windows.stop - windows.start, self._max_length)
         # One embedding for each item of the sessions, that of the prefix which ends there; the last one stays zero.
         count = int(offsets[-1])
@@ -97,10 +97,10 @@ class Encoder:
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
         rows_at_once = min(_ROWS_AT_ONCE, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
-        for part, place in row_groups(windows, plan, rows_at_once):
+        for part, place in row_blocks(windows, plan, rows_at_once):
             rows = fill_rows(items, offsets, part, place, self._max_length)
             source, where = rows.source, rows.where
-            on_device = mesh.put(rows._replace(source=None), mesh.BY_ROW)
+            on_device = mesh.put(rows._replace(source=None), mesh.BATCH)
             for name, encode in self._encode.items():
                 embeddings = np.asarray(encode(self._params[name], self.tables[name], on_device))
                 out[name][source[where]] = embeddings[where]

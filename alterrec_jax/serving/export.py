@@ -17,7 +17,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import used_weights
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.scoring.top_k import top_k
-from alterrec_jax.serving.trained_model import Trained
+from alterrec_jax.serving.trained_model import TrainedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What one exported program runs on."""
@@ -41,7 +41,7 @@ class Served(NamedTuple):
     max_length: int
 
 
-def served(trained: Trained) -> Served:
+def served(trained: TrainedModel) -> Served:
     """Joins the parts of a trained model's main view."""
     system, length = trained.system, trained.config.max_length
     weights = used_weights(system.views[system.main])

@@ -17,8 +17,8 @@ from alterrec_jax.evaluation.rank_counts import BLOCK
 from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.scoring.prefix_encoder import Prefixes
-from alterrec_jax.serving.top_items import NOTHING, Best, Sought, block_of, whole, with_block, without
-from alterrec_jax.serving.trained_model import Trained
+from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, mask_items, replicated, update_top_k
+from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import LANE, Columns, padded_table
 from alterrec_jax.sharding.lookup import lookup
@@ -54,7 +54,7 @@ class Recommender:
       exclude_session_items: whether to leave out what a session holds.
     """
 
-    trained: Trained
+    trained: TrainedModel
     new_vectors: np.ndarray
     exclude_session_items: bool
 
@@ -76,7 +76,7 @@ class Recommender:
         if len(self.new_vectors):
             new = np.arange(self._catalogue, self._catalogue + len(self.new_vectors))
             padded = np.pad(new, (0, -len(new) % LANE))  # the padding's scores are cut off
-            self._new_table = lookup(of_catalogue["text"], mesh.put(padded), mesh.EVERYWHERE)
+            self._new_table = lookup(of_catalogue["text"], mesh.put(padded), mesh.REPLICATED)
             if mesh.size(mesh.MODEL) == 1:
                 of_catalogue["text"] = of_catalogue["text"][: self._catalogue]
             else:  # with new ones behind them, other items lie on a device than those of the ID table
@@ -84,7 +84,7 @@ class Recommender:
         self._tables = {name: padded_table(table, self._columns) for name, table in of_catalogue.items()}
         counts = np.zeros(self._columns.total, np.float32)
         counts[self._columns.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
-        self._counts = mesh.put(counts, mesh.BY_ITEM)
+        self._counts = mesh.put(counts, mesh.ITEMS)
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
@@ -123,15 +123,15 @@ class Recommender:
         queries, seen, known_to_text, known_to_main = mesh.put(
             (
                 {name: np.pad(query, padding) for name, query in encoded.items()},
-                np.pad(self._seen(sessions), padding, constant_values=NOTHING),
+                np.pad(self._seen(sessions), padding, constant_values=NO_ITEM),
                 np.pad(lengths[:, None] > 0, padding),
                 np.pad(known[:, None] > 0, padding),
             ),
-            mesh.BY_ROW,
+            mesh.BATCH,
         )
         new_scores = self._new_scores(queries, seen, known_to_text)
-        sought = Sought(seen, known_to_main, self._counts, new_scores)
-        best = Best.nothing(shape, min(k, self._catalogue), len(self.new_vectors))
+        sought = Query(seen, known_to_main, self._counts, new_scores)
+        best = TopK.empty(shape, min(k, self._catalogue), len(self.new_vectors))
         for start in range(0, self._columns.width, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
             scores = {
@@ -140,20 +140,20 @@ class Recommender:
             }
             main = view_scores(scores, self._weights)
             text = scores.get("text", main)
-            best = with_block(best, main, text, start, sought, columns=self._columns, catalogue=self._catalogue)
-        found = jax.device_get(whole((best.scores, best.items, new_scores, best.ranks)))
+            best = update_top_k(best, main, text, start, sought, columns=self._columns, catalogue=self._catalogue)
+        found = jax.device_get(replicated((best.scores, best.items, new_scores, best.ranks)))
         for row, some in enumerate(known):
             by = self.trained.system.main if some else "popularity"
             yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
 
     def _new_scores(self, queries: dict[str, jax.Array], seen: jax.Array, known: jax.Array) -> jax.Array:
-        """float32 [session, new item], as `Sought` has them; `known` to the text part, bool [session, 1]."""
+        """float32 [session, new item], as `Query` has them; `known` to the text part, bool [session, 1]."""
         new = len(self.new_vectors)
         if not new:
-            return mesh.put(np.zeros((len(seen), 0), np.float32), mesh.BY_ROW)
+            return mesh.put(np.zeros((len(seen), 0), np.float32), mesh.BATCH)
         scores = _new_item_scores(queries["text"], self._new_table)[:, :new]
-        beyond = jnp.where((seen >= self._catalogue) & (seen < NOTHING), seen - self._catalogue, NOTHING)
-        return jnp.where(known, without(scores, beyond), -jnp.inf)
+        beyond = jnp.where((seen >= self._catalogue) & (seen < NO_ITEM), seen - self._catalogue, NO_ITEM)
+        return jnp.where(known, mask_items(scores, beyond), -jnp.inf)
 
     def _of_catalogue(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
         """int64 [session], how many items of the catalogue each holds."""
@@ -162,7 +162,7 @@ class Recommender:
     def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
         """int32 [session, place], what each session holds if that is to be left out; few widths occur."""
         longest = max(map(len, sessions)) if self.exclude_session_items else 0
-        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 1), NOTHING, np.int32)
+        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 1), NO_ITEM, np.int32)
         for row, session in zip(seen, sessions, strict=True):
             row[: min(longest, len(session))] = session[:longest]
         return seen

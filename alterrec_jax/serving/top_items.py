@@ -9,17 +9,17 @@ import numpy as np
 
 from alterrec_jax.hard_negatives.rank_window import best_items
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.chunked import stretch
+from alterrec_jax.sharding.chunked import slice_rows
 from alterrec_jax.sharding.item_shards import Columns
 
-NOTHING = np.iinfo(np.int32).max  # no item has this number
+NO_ITEM = np.iinfo(np.int32).max  # no item has this number
 
 
-class Sought(NamedTuple):
+class Query(NamedTuple):
     """What is known of the sessions.
 
     Attributes:
-      seen: int32 [session, place], items to leave out; `NOTHING` where there is none.
+      seen: int32 [session, place], items to leave out; `NO_ITEM` where there is none.
       known: bool [session, 1], whether the main view knows something of the session; else it is scored by `counts`.
       counts: float32 [column], by the `Columns` of the scores: how often each item was bought in training.
       new_scores: float32 [session, new item], the text scores of items beyond the catalogue; minus infinity where a
@@ -32,7 +32,7 @@ class Sought(NamedTuple):
     new_scores: jax.Array
 
 
-class Best(NamedTuple):
+class TopK(NamedTuple):
     """What was found so far.
 
     Attributes:
@@ -46,24 +46,24 @@ class Best(NamedTuple):
     ranks: jax.Array
 
     @classmethod
-    def nothing(cls, sessions: int, k: int, new: int) -> "Best":
+    def empty(cls, sessions: int, k: int, new: int) -> "TopK":
         """Before the first block."""
         shape = (sessions, k)
         found = (np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32), np.zeros((sessions, new), np.int32))
-        return cls(*mesh.put(found, mesh.BY_ROW))
+        return cls(*mesh.put(found, mesh.BATCH))
 
 
 @functools.partial(jax.jit, static_argnames=("columns", "catalogue"))
-def with_block(
-    best: Best,
+def update_top_k(
+    best: TopK,
     main: jax.Array,
     text: jax.Array,
     start: jax.Array | int,
-    sought: Sought,
+    sought: Query,
     *,
     columns: Columns,
     catalogue: int,
-) -> Best:
+) -> TopK:
     """The best of what was found so far and of one more block of items; of equal scores, the lower items come first.
 
     Args:
@@ -76,13 +76,13 @@ def with_block(
       catalogue: how many items can be recommended.
     """
 
-    def of_device(best: Best, main: jax.Array, text: jax.Array, start: jax.Array | int, sought: Sought) -> Best:
+    def of_device(best: TopK, main: jax.Array, text: jax.Array, start: jax.Array | int, sought: Query) -> TopK:
         (sessions, block), k = main.shape, best.scores.shape[1]
         wanted = jnp.broadcast_to(columns.counted(start, block, catalogue)[None], main.shape)
         here, column = columns.here(sought.seen)
         place = jnp.where(here & (column >= start), column - start, block)  # beyond the block, so dropped
         wanted = wanted.at[jnp.arange(sessions)[:, None], place].set(False, mode="drop")
-        scores = jnp.where(sought.known, main, stretch(sought.counts, start, block)[None, :])
+        scores = jnp.where(sought.known, main, slice_rows(sought.counts, start, block)[None, :])
         scores = jnp.where(wanted, scores, -jnp.inf)
         found, numbers = best_items(scores, min(k, block * mesh.size(mesh.MODEL)), columns.held, start)
         ranks = best.ranks
@@ -91,17 +91,17 @@ def with_block(
             higher = block - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(
                 by_text, sought.new_scores
             )
-            ranks = ranks + mesh.total(higher, mesh.MODEL)
-        return Best(*_merged(best, found, numbers), ranks)
+            ranks = ranks + mesh.psum(higher, mesh.MODEL)
+        return TopK(*_merged(best, found, numbers), ranks)
 
-    by_row, by_item = mesh.BY_ROW, mesh.BY_ITEM
-    of_sought = Sought(by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
-    specs = (by_row, mesh.BY_ROW_AND_ITEM, mesh.BY_ROW_AND_ITEM, mesh.EVERYWHERE, of_sought)
-    merged: Best = mesh.sharded(of_device, specs, by_row)(best, main, text, start, sought)
+    by_row, by_item = mesh.BATCH, mesh.ITEMS
+    of_sought = Query(by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
+    specs = (by_row, mesh.BATCH_AND_ITEMS, mesh.BATCH_AND_ITEMS, mesh.REPLICATED, of_sought)
+    merged: TopK = mesh.shard_map(of_device, specs, by_row)(best, main, text, start, sought)
     return merged
 
 
-def _merged(best: Best, scores: jax.Array, items: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _merged(best: TopK, scores: jax.Array, items: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The best of two lists, from high to low, equal scores by ascending item number."""
     both = (jnp.concatenate([best.scores, scores], axis=1), jnp.concatenate([best.items, items], axis=1))
     lowest, numbers = jax.lax.sort((-both[0], both[1]), dimension=1, num_keys=2)
@@ -110,24 +110,24 @@ def _merged(best: Best, scores: jax.Array, items: jax.Array) -> tuple[jax.Array,
 
 
 @jax.jit
-def without(scores: jax.Array, seen: jax.Array) -> jax.Array:
+def mask_items(scores: jax.Array, seen: jax.Array) -> jax.Array:
     """The scores [session, item], minus infinity where an item was seen."""
     return scores.at[jnp.arange(len(seen))[:, None], seen].set(-jnp.inf, mode="drop")
 
 
 def block_of(table: jax.Array, start: int, block: int) -> jax.Array:
     """Of what each device holds of a table [column, dim], the rows from `start` on; the table if that is all."""
-    return table if block * mesh.size(mesh.MODEL) == len(table) else _stretch(table, start, size=block)
+    return table if block * mesh.size(mesh.MODEL) == len(table) else _slice_rows(table, start, size=block)
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _stretch(table: jax.Array, start: jax.Array | int, *, size: int) -> jax.Array:
-    of_device = mesh.sharded(functools.partial(stretch, size=size), (mesh.BY_ITEM, mesh.EVERYWHERE), mesh.BY_ITEM)
+def _slice_rows(table: jax.Array, start: jax.Array | int, *, size: int) -> jax.Array:
+    of_device = mesh.shard_map(functools.partial(slice_rows, size=size), (mesh.ITEMS, mesh.REPLICATED), mesh.ITEMS)
     block: jax.Array = of_device(table, start)
     return block
 
 
 @jax.jit
-def whole(arrays: Any) -> Any:
+def replicated(arrays: Any) -> Any:
     """A tree of arrays, all of them on every device."""
-    return jax.tree.map(lambda array: mesh.constrained(array, mesh.EVERYWHERE), arrays)
+    return jax.tree.map(lambda array: mesh.with_sharding_constraint(array, mesh.REPLICATED), arrays)

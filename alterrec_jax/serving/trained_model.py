@@ -21,7 +21,7 @@ from alterrec_jax.training.checkpoint import read_newest
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """The best checkpoint of a run, and the dataset it is asked about.
 
     Attributes:
@@ -56,7 +56,7 @@ class Trained:
         return self.system.encoder(params or self.params, features, self.config.max_length, *parts, new_items=new_items)
 
 
-def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Trained:
+def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> TrainedModel:
     """Reads the best parameters of a run.
 
     Args:
@@ -84,4 +84,4 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     found = read_newest(workdir, placed_shapes(shapes))
     if found.meta["place"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged
         raise UserError(f"{workdir} has no intact checkpoint of a finished epoch; let experiments.train go on")
-    return Trained(config, dataset, system, found.best, found.meta["place"]["best"], found.meta["finished"])
+    return TrainedModel(config, dataset, system, found.best, found.meta["place"]["best"], found.meta["finished"])

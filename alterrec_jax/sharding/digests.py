@@ -50,7 +50,7 @@ def tree_digest(tree: Any) -> str:
 def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
     """For each array uint32 [lane], the sums of its elements' bits, each mixed with its place."""
     found = [_sums_of(jax.lax.bitcast_convert_type(jnp.atleast_1d(leaf), jnp.uint32)) for leaf in leaves]
-    return [mesh.constrained(sums, mesh.EVERYWHERE) for sums in found]
+    return [mesh.with_sharding_constraint(sums, mesh.REPLICATED) for sums in found]
 
 
 def _sums_of(bits: jax.Array) -> jax.Array:
@@ -88,4 +88,4 @@ def _row_digests(table: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(table.astype(jnp.float32) + 0, jnp.uint32)  # that makes -0 a 0
     columns = jnp.arange(table.shape[1], dtype=jnp.uint32)[None]
     lanes = [jnp.sum(_mix(bits ^ _mix(columns ^ jnp.uint32(word))), axis=1, dtype=jnp.uint32) for _, word in _LANES]
-    return mesh.constrained(jnp.stack(lanes, axis=1), mesh.EVERYWHERE)
+    return mesh.with_sharding_constraint(jnp.stack(lanes, axis=1), mesh.REPLICATED)

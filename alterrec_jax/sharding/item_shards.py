@@ -44,14 +44,14 @@ class Columns(NamedTuple):
 
     def here(self, item: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Of some items, int32 [...], those that this device holds, and their columns there (0 for the others)."""
-        column = item - mesh.first_of(self.held, mesh.MODEL)
+        column = item - mesh.shard_offset(self.held, mesh.MODEL)
         held = (column >= 0) & (column < self.held)
         return held, jnp.where(held, column, 0)
 
     def counted(self, start: jax.Array | int, size: int, catalogue: int) -> jax.Array:
         """bool [size]: which of this device's columns from `start` on are items of the catalogue."""
         column = start + jnp.arange(size)
-        return (column < self.held) & (mesh.first_of(self.held, mesh.MODEL) + column < catalogue)
+        return (column < self.held) & (mesh.shard_offset(self.held, mesh.MODEL) + column < catalogue)
 
 
 @functools.partial(jax.jit, static_argnames="columns")
@@ -61,4 +61,4 @@ def padded_table(table: Any, columns: Columns) -> jax.Array:
     def padded(part: jax.Array) -> jax.Array:
         return jnp.pad(part.astype(jnp.float32), ((0, columns.width - len(part)), (0, 0)))
 
-    return mesh.sharded(padded, mesh.BY_ITEM, mesh.BY_ITEM)(table)
+    return mesh.shard_map(padded, mesh.ITEMS, mesh.ITEMS)(table)

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 from alterrec_jax.sharding import mesh
 
 
-def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BY_ROW) -> jax.Array:
+def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BATCH) -> jax.Array:
     """float32 [..., dim], `table[items]`.
 
     Every device looks up what it holds, and the sum over `model` is complete. Backwards, the rows' gradients go to all
@@ -26,10 +26,10 @@ def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BY_ROW
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _lookup(spec: PartitionSpec, length: int, table: jax.Array, items: jax.Array) -> jax.Array:
     def local(table: jax.Array, items: jax.Array) -> jax.Array:
-        here, place = held_here(items, len(table))
-        return mesh.total(jnp.where(here[..., None], table[place], 0), mesh.MODEL)
+        here, place = local_rows(items, len(table))
+        return mesh.psum(jnp.where(here[..., None], table[place], 0), mesh.MODEL)
 
-    return mesh.sharded(local, (mesh.BY_ITEM, spec), spec)(table, items)
+    return mesh.shard_map(local, (mesh.ITEMS, spec), spec)(table, items)
 
 
 def _forward(spec: PartitionSpec, length: int, table: jax.Array, items: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -38,21 +38,21 @@ def _forward(spec: PartitionSpec, length: int, table: jax.Array, items: jax.Arra
 
 def _backward(spec: PartitionSpec, length: int, items: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, None]:
     def local(items: jax.Array, cotangent: jax.Array) -> jax.Array:
-        if spec == mesh.BY_ROW:
-            items, cotangent = (mesh.gathered(array, mesh.DATA) for array in (items, cotangent))
+        if spec == mesh.BATCH:
+            items, cotangent = (mesh.all_gather(array, mesh.DATA) for array in (items, cotangent))
         rows = length // mesh.size(mesh.MODEL)
-        here, place = held_here(items, rows)
+        here, place = local_rows(items, rows)
         nothing = jnp.zeros((rows, cotangent.shape[-1]), cotangent.dtype)
         return nothing.at[jnp.where(here, place, rows)].add(cotangent, mode="drop")
 
-    return mesh.sharded(local, (spec, spec), mesh.BY_ITEM)(items, cotangent), None
+    return mesh.shard_map(local, (spec, spec), mesh.ITEMS)(items, cotangent), None
 
 
 _lookup.defvjp(_forward, _backward)
 
 
-def held_here(items: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+def local_rows(items: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
     """Which rows this device holds, of so many that each one has along `model`, and their places (0 for the others)."""
-    place = items - mesh.first_of(rows, mesh.MODEL)
+    place = items - mesh.shard_offset(rows, mesh.MODEL)
     here = (place >= 0) & (place < rows)
     return here, jnp.where(here, place, 0)

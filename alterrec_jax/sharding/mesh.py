@@ -1,7 +1,7 @@
 """The mesh of devices: batches lie over its axis `data`, item tables and the scores' item axis over its axis `model`.
 
 Code that works on tables and scores is written once, for the part of them that one device holds: its own rows, and its
-share of the items. `sharded` runs it on every device, and `total`, `largest`, `smallest` and `gathered` combine what
+share of the items. `shard_map` runs it on every device, and `psum`, `pmax`, `pmin` and `all_gather` combine what
 the devices found. Where there is no mesh, or one of a single device, that part is all there is, and these do nothing.
 
 The mesh in use is JAX's (`jax.set_mesh`); `make_mesh` makes it from the words of `--mesh`. Random numbers are drawn by
@@ -23,8 +23,8 @@ from alterrec_jax.errors import UserError
 DATA, MODEL = "data", "model"
 AXES = (DATA, MODEL)
 
-BY_ROW, BY_ITEM, EVERYWHERE = PartitionSpec(DATA), PartitionSpec(MODEL), PartitionSpec()
-BY_ROW_AND_ITEM = PartitionSpec(DATA, MODEL)
+BATCH, ITEMS, REPLICATED = PartitionSpec(DATA), PartitionSpec(MODEL), PartitionSpec()
+BATCH_AND_ITEMS = PartitionSpec(DATA, MODEL)
 """Where arrays lie: the first dimension over `data`, or over `model`, both, or all of it on every device."""
 
 
@@ -99,7 +99,7 @@ def shardings(tree: Any) -> Any:
     return jax.tree.map(lambda array: None if devices() == 1 else array.sharding, tree)
 
 
-def put(arrays: Any, spec: PartitionSpec = EVERYWHERE) -> Any:
+def put(arrays: Any, spec: PartitionSpec = REPLICATED) -> Any:
     """A tree of arrays on the devices; each process of several hands over only what its own devices hold."""
     if devices() == 1:
         return jax.tree.map(jnp.asarray, arrays)
@@ -165,16 +165,16 @@ def put_rows(array: np.ndarray, dtype: jax.typing.DTypeLike, axis: str = MODEL) 
     return jax.make_array_from_callback((rows, *array.shape[1:]), sharding(PartitionSpec(axis)), part)
 
 
-def constrained(array: jax.Array, spec: PartitionSpec) -> jax.Array:
+def with_sharding_constraint(array: jax.Array, spec: PartitionSpec) -> jax.Array:
     """The array, which within a program is to lie so."""
     return array if devices() == 1 else jax.lax.with_sharding_constraint(array, spec)
 
 
-def sharded(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+def shard_map(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     """A function of what one device holds, as a function of the whole arrays. It is not to be differentiated.
 
     Args:
-      function: may use `total` and the like; what it returns by a spec that leaves out an axis must be alike along it.
+      function: may use `psum` and the like; what it returns by a spec that leaves out an axis must be alike along it.
       in_specs, out_specs: a spec for each argument and for what is returned, or trees of specs.
     """
     if devices() == 1:
@@ -182,17 +182,17 @@ def sharded(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Call
     return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
-def total(array: jax.Array, *axes: str) -> jax.Array:
+def psum(array: jax.Array, *axes: str) -> jax.Array:
     """The sum over the devices along some axes."""
     return _combined(jax.lax.psum, array, axes)
 
 
-def largest(array: jax.Array, *axes: str) -> jax.Array:
+def pmax(array: jax.Array, *axes: str) -> jax.Array:
     """The maximum over the devices along some axes."""
     return _combined(jax.lax.pmax, array, axes)
 
 
-def smallest(array: jax.Array, *axes: str) -> jax.Array:
+def pmin(array: jax.Array, *axes: str) -> jax.Array:
     """The minimum over the devices along some axes."""
     return _combined(jax.lax.pmin, array, axes)
 
@@ -202,11 +202,11 @@ def _combined(combine: Callable[..., jax.Array], array: jax.Array, axes: tuple[s
     return combine(array, long) if long else array
 
 
-def gathered(array: jax.Array, axis: str, dimension: int = 0) -> jax.Array:
+def all_gather(array: jax.Array, axis: str, dimension: int = 0) -> jax.Array:
     """The devices' arrays one after another, in the order of the axis."""
     return jax.lax.all_gather(array, axis, axis=dimension, tiled=True) if size(axis) > 1 else array
 
 
-def first_of(count: int, axis: str) -> jax.Array | int:
+def shard_offset(count: int, axis: str) -> jax.Array | int:
     """The number of a device's first row or item, of `count` that each device has."""
     return count * jax.lax.axis_index(axis) if size(axis) > 1 else 0

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files, processes
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.sharding.digests import tree_digest
 
 FORMAT_VERSION = 3
@@ -75,7 +75,7 @@ class CheckpointStore:
           UserError: the disk is full, or was for the one before.
         """
         self.wait()
-        if processes.any_of(self.holds(number))[0]:  # one of several processes may see a new folder late
+        if processes.any_process(self.holds(number))[0]:  # one of several processes may see a new folder late
             return
         self._check_room(checkpoint)
         meta = {**checkpoint.meta, "format_version": FORMAT_VERSION}
@@ -132,7 +132,7 @@ class CheckpointStore:
         Raises:
           UserError: there are checkpoints, and none of them is intact.
         """
-        numbers = processes.of_first(self._numbers())
+        numbers = processes.broadcast_from_main(self._numbers())
         for number in numbers:
             try:
                 with _without_late_callbacks():
@@ -140,9 +140,9 @@ class CheckpointStore:
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
-                if processes.of_first(self._numbers()) != numbers:
+                if processes.broadcast_from_main(self._numbers()) != numbers:
                     return self.restore_newest(state, best)
-                say(f"checkpoint {self._folder / str(number)} is damaged and is passed over: {_reason(error)}")
+                log(f"checkpoint {self._folder / str(number)} is damaged and is passed over: {_reason(error)}")
         if numbers:
             # Whoever only reads cannot know whose folder it is, nor whether a run goes on in it.
             remedy = "train in another workdir" if self._read_only else "remove that folder to train from the start"
@@ -205,7 +205,7 @@ class CheckpointStore:
             found = self._manager.restore(number, args=items)
         except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
             failed = error
-        (one_failed,) = processes.any_of(failed is not None)
+        (one_failed,) = processes.any_process(failed is not None)
         if one_failed:
             raise failed or ValueError("another process cannot read its part of it")
         return found

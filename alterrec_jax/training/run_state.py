@@ -14,7 +14,7 @@ from alterrec_jax.errors import UserError
 
 
 @dataclasses.dataclass
-class Place:
+class RunState:
     """Where a run is, and what it has seen.
 
     Attributes:
@@ -32,7 +32,7 @@ class Place:
     best: dict[str, Any] | None = None
 
 
-def record_of(place: Place, finished: bool, config: AlterRecConfig, dataset: Dataset) -> dict[str, Any]:
+def record_of(place: RunState, finished: bool, config: AlterRecConfig, dataset: Dataset) -> dict[str, Any]:
     """The record of a checkpoint, as JSON holds it."""
     return {
         "place": dataclasses.asdict(place),

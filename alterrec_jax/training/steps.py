@@ -15,12 +15,18 @@ import optax
 
 from alterrec_jax.config import MiningConfig, NetworkConfig
 from alterrec_jax.contract import Network, PackedRows, Params, item_table
-from alterrec_jax.data.batches import BatchGroup
+from alterrec_jax.data.batches import DeviceChunk
 from alterrec_jax.errors import UserError
 from alterrec_jax.hard_negatives import cache, rank_window
-from alterrec_jax.hard_negatives.cache import KeptWindows
+from alterrec_jax.hard_negatives.cache import WindowCache
 from alterrec_jax.hard_negatives.rank_window import RankWindow
-from alterrec_jax.hard_negatives.sets import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
+from alterrec_jax.hard_negatives.sets import (
+    CountedNegatives,
+    Negatives,
+    SharedNegatives,
+    WholeCatalogue,
+    WindowNegatives,
+)
 from alterrec_jax.losses.streamed import log_sum_exp, sampled_softmax_loss
 from alterrec_jax.nn.item_tables import placed_shapes
 from alterrec_jax.numerics import scores_of
@@ -64,7 +70,7 @@ class NetworkState(NamedTuple):
     params: Params
     opt_state: optax.OptState
     totals: Totals
-    windows: KeptWindows | None = None
+    windows: WindowCache | None = None
 
 
 class FrozenPeer(NamedTuple):
@@ -81,7 +87,7 @@ class FrozenPeer(NamedTuple):
 
 TrainStep = Callable[[NetworkState, FrozenPeer | None, jax.Array | None, PackedRows, jax.Array], NetworkState]
 
-GroupStep = Callable[[NetworkState, FrozenPeer | None, jax.Array | None, BatchGroup, jax.Array], NetworkState]
+GroupStep = Callable[[NetworkState, FrozenPeer | None, jax.Array | None, DeviceChunk, jax.Array], NetworkState]
 Step = TypeVar("Step", TrainStep, GroupStep)
 
 
@@ -151,8 +157,8 @@ def make_random_step(network: Network, optimizer: optax.GradientTransformation, 
     def draw(key: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[jax.Array, Negatives, int]:
         drawn = rank_window.random_negatives(key, network.items, count)
         places = jnp.pad(drawn, (0, mesh.padded(count, mesh.MODEL) - count))
-        rows = lookup(table, places, mesh.EVERYWHERE)
-        return mesh.constrained(rows, mesh.BY_ITEM), SharedNegatives.of(drawn, targets), count
+        rows = lookup(table, places, mesh.REPLICATED)
+        return mesh.with_sharding_constraint(rows, mesh.ITEMS), SharedNegatives.of(drawn, targets), count
 
     return _step_without_peer(network, optimizer, draw)
 
@@ -160,7 +166,7 @@ def make_random_step(network: Network, optimizer: optax.GradientTransformation, 
 def make_full_step(network: Network, optimizer: optax.GradientTransformation) -> TrainStep:
     """The step of a network that is trained on its own: cross-entropy over the whole catalogue, no peer."""
     return _step_without_peer(
-        network, optimizer, lambda key, table, targets: (table, EveryOther(targets), network.items)
+        network, optimizer, lambda key, table, targets: (table, WholeCatalogue(targets), network.items)
     )
 
 
@@ -211,10 +217,10 @@ def make_window_step(
     if config.gpu_kernels and mesh.platform() != "gpu":
         raise UserError(f"mining.gpu_kernels are for GPUs, not for {mesh.platform()}; leave them off")
 
-    def window_of(kept: KeptWindows | None, queries: jax.Array, table: jax.Array, rows: PackedRows) -> RankWindow:
+    def window_of(kept: WindowCache | None, queries: jax.Array, table: jax.Array, rows: PackedRows) -> RankWindow:
         if again:
             assert kept is not None, "no window has been kept"
-            return cache.of_batch(kept, rows)
+            return cache.read(kept, rows)
         p, items = config.positives, peer_network.items
         return rank_window.peer_window(queries, table, k1, k2, p, config.selection, items, kept is not None)
 
@@ -223,10 +229,10 @@ def make_window_step(
     ) -> Negatives:
         if config.hard_fraction == 1:
             return WindowNegatives(queries, table, found, targets)
-        draw = mesh.sharded(
+        draw = mesh.shard_map(
             lambda key, scores: rank_window.drawn_from_window(key, scores, k1, k2, config.hard_fraction),
-            (mesh.EVERYWHERE, mesh.BY_ROW),
-            mesh.BY_ROW,
+            (mesh.REPLICATED, mesh.BATCH),
+            mesh.BATCH,
         )
         return CountedNegatives(draw(key, scores_of(queries, table)), targets)
 
@@ -254,9 +260,9 @@ def make_window_step(
         found = window_of(state.windows, queries, peer.table, rows)
         negatives = negatives_of(found, queries, peer.table, targets, sample_key)
         if state.windows is not None and not again:
-            state = state._replace(windows=cache.keep(state.windows, rows, found))
+            state = state._replace(windows=cache.write(state.windows, rows, found))
         return _update(
-            state, optimizer, rows, lambda params: loss_fn(params, features, rows, negatives, found.top, dropout_key)
+            state, optimizer, rows, lambda params: loss_fn(params, features, rows, negatives, found.best, dropout_key)
         )
 
     return window_step
@@ -286,7 +292,7 @@ def in_groups(step: TrainStep) -> GroupStep:
     """
 
     def group_step(
-        state: NetworkState, peer: FrozenPeer | None, features: Any, group: BatchGroup, key: jax.Array
+        state: NetworkState, peer: FrozenPeer | None, features: Any, group: DeviceChunk, key: jax.Array
     ) -> NetworkState:
         number = state.totals.steps.astype(jnp.int32)
         rows = jax.tree.map(lambda column: column[number - group.first], group.rows)
@@ -320,7 +326,7 @@ def _embed(
     table_key, session_key = jax.random.split(key)
     table = network.item_embeddings(params, features, table_key)
     queries = network.session_embeddings(params, table, rows, session_key)
-    return table, mesh.constrained(queries.reshape(-1, queries.shape[-1]), mesh.BY_ROW)
+    return table, mesh.with_sharding_constraint(queries.reshape(-1, queries.shape[-1]), mesh.BATCH)
 
 
 def _update(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax.config import AlterRecConfig, MiningConfig
-from alterrec_jax.data.batches import BatchGroup, TrainBatches
+from alterrec_jax.data.batches import DeviceChunk, TrainBatches
 from alterrec_jax.data.catalogue import write_catalogue
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.targets import Targets
@@ -32,14 +32,14 @@ from alterrec_jax.hard_negatives import cache
 from alterrec_jax.models.alterrec import item_features
 from alterrec_jax.models.registry import build_system
 from alterrec_jax.runtime import processes
-from alterrec_jax.runtime.console import progress, say
+from alterrec_jax.runtime.console import log, progress
 from alterrec_jax.runtime.host_memory import steps_in_flight
 from alterrec_jax.runtime.signals import stop_signals
 from alterrec_jax.sharding import mesh
 from alterrec_jax.training import steps
 from alterrec_jax.training.checkpoint import EPOCHS, Checkpoint, CheckpointStore
 from alterrec_jax.training.run_log import RunLog
-from alterrec_jax.training.run_state import Place, check_same_run, record_of
+from alterrec_jax.training.run_state import RunState, check_same_run, record_of
 from alterrec_jax.training.stages import Turn, turn_of_epoch
 from alterrec_jax.training.workdir import claimed
 
@@ -64,7 +64,7 @@ def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
     if mining.k1 >= items:
         raise UserError(f"mining.k1 is {mining.k1}, but the catalogue has {items} items; choose a smaller one")
     if mining.k2 > items:
-        say(f"mining.k2 ({mining.k2}) exceeds the catalogue ({items} items): clipped to {items}")
+        log(f"mining.k2 ({mining.k2}) exceeds the catalogue ({items} items): clipped to {items}")
     return mining.k1, min(mining.k2, items)
 
 
@@ -111,7 +111,7 @@ class Trainer:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(stop_signals(self._stop))  # first, so that nothing here is ended half-way
-            processes.in_first(lambda: stack.enter_context(claimed(self._workdir)))
+            processes.on_main_process(lambda: stack.enter_context(claimed(self._workdir)))
             kept = self._config.keep_checkpoints
             self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, kept=kept)))
             self._epochs = None
@@ -135,7 +135,7 @@ class Trainer:
         return self._place.best
 
     def _begin_or_continue(self) -> None:
-        self._place = Place()
+        self._place = RunState()
         self._log: RunLog | None = None  # only the first process has one
         record = self._store.restore_newest(None, None)
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
@@ -155,29 +155,29 @@ class Trainer:
                 )
                 for name, network in networks.items()
             }
-            self._windows = cache.nothing_kept(self._kept)
+            self._windows = cache.zeros(self._kept)
             self._best = {name: _copy(state.params) for name, state in self._states.items()}
         else:
             state, self._best = _copy(found.state), found.best
             self._states, self._windows = state["networks"], state["windows"]
-            self._place = Place(**found.meta["place"])
+            self._place = RunState(**found.meta["place"])
             self._store.forget_after(self._number())
-            say(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
+            log(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
         if self._epochs is not None:  # those of a run that died before its checkpoint, or of one that was here before
             self._epochs.forget_after(self._place.epoch - 1)
         else:
-            processes.in_first(lambda: shutil.rmtree(self._workdir / EPOCHS, ignore_errors=True))
+            processes.on_main_process(lambda: shutil.rmtree(self._workdir / EPOCHS, ignore_errors=True))
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
-        say(
+        log(
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
             f"{batches.fill:.1%} of which hold an item"
         )
         if (empty := mesh.padded(batches.rows, mesh.DATA) - batches.rows) * 10 > batches.rows:
-            say(
+            log(
                 f"note: {mesh.size(mesh.DATA)} devices share {batches.rows} rows a batch and {empty} empty ones; let "
                 f"batch_prefixes be {self._config.max_length} times a multiple of {mesh.size(mesh.DATA)}"
             )
-        processes.in_first(self._begin_logs)
+        processes.on_main_process(self._begin_logs)
         self._saved_at = time.monotonic()
 
     def _begin_logs(self) -> None:
@@ -229,7 +229,7 @@ class Trainer:
             place.seconds = time.monotonic() - started
             if jax.process_count() > 1 and place.step % steps_in_flight() and not self._due_by_steps():
                 continue  # processes agree only when they wait for the devices anyway
-            stop, late = processes.any_of(
+            stop, late = processes.any_process(
                 self._stop.is_set(), time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
             )
             if stop:
@@ -245,9 +245,9 @@ class Trainer:
 
     def _told_to_stop(self) -> bool:
         """Whether a signal has reached this process or another one."""
-        return processes.any_of(self._stop.is_set())[0]
+        return processes.any_process(self._stop.is_set())[0]
 
-    def _on_device(self, epoch: int, start: int) -> Iterator[BatchGroup]:
+    def _on_device(self, epoch: int, start: int) -> Iterator[DeviceChunk]:
         """Yields for each batch from number `start` on the group that it is in."""
         for batches, group in self._batches.groups(self._key(_ORDER, epoch), start):
             yield from itertools.repeat(group, batches)
@@ -312,7 +312,7 @@ class Trainer:
         if place.best is None or record[self.selected_on] > place.best[self.selected_on]:
             place.best = record
             self._best = {name: _copy(state.params) for name, state in self._states.items()}
-        say(
+        log(
             f"epoch {place.epoch + 1:3d} {str(turn):21s} loss {record['loss']:.4f}  validation hits@20 "
             + "  ".join(f"{view} {values['hits@20']:.4f}" for view, values in metrics.items())
             + f"  {record['prefixes_per_second']:,.0f} prefixes/s"

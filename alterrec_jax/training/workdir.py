@@ -11,7 +11,7 @@ from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data import catalogue
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.training.checkpoint import EPOCHS, FOLDER
 from alterrec_jax.training.run_log import CONFIG, WRITTEN
 
@@ -48,7 +48,7 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
                 "--workdir"
             ) from None
         except OSError as error:  # some network file systems know no locks
-            say(f"note: {workdir} cannot be locked ({error.strerror}); let no other run use it")
+            log(f"note: {workdir} cannot be locked ({error.strerror}); let no other run use it")
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

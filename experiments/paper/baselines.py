@@ -13,7 +13,7 @@ from alterrec_jax.models.counting import (
     session_cooccurrence_rows,
 )
 from alterrec_jax.models.session_knn import choose, session_knn_rows
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 
 Baseline = Callable[[Dataset, Protocol, Sessions, Targets, str], Rows]
 """Given a dataset, a protocol, sessions, some of their targets, and the metric that validation chooses by."""
@@ -33,7 +33,7 @@ def _whole_session(dataset: Dataset, protocol: Protocol, sessions: Sessions, tar
 
 def _session_knn(dataset: Dataset, protocol: Protocol, sessions: Sessions, targets: Targets, metric: str) -> Rows:
     settings = choose(dataset, protocol, metric)
-    say(f"V-SkNN: validation chose {settings}")
+    log(f"V-SkNN: validation chose {settings}")
     return session_knn_rows(dataset, sessions, targets, **settings._asdict())
 
 

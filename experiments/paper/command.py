@@ -17,7 +17,7 @@ from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import command_line, files
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.training.trainer import Interrupted
@@ -59,7 +59,7 @@ def _main(name: str, runs: Runs, make: Make) -> int:
     try:
         study.train(needed)
     except Interrupted:
-        say("saved; the same command continues from here")
+        log("saved; the same command continues from here")
         return command_line.EXIT_RESUME
     outcome = make(study)
     print(aligned([[cell.replace("**", "*") for cell in row] for row in outcome.shown]))

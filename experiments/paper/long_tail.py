@@ -11,7 +11,7 @@ import polars as pl
 from absl import flags
 
 from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.evaluation.groups import group_masks
+from alterrec_jax.evaluation.groups import target_groups
 from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.significance import Comparison, Paired, compare
 from experiments.paper import command, pictures
@@ -45,7 +45,7 @@ def outcome(study: Study) -> Outcome:
     reference, targets = _REFERENCE.value, study.targets
     models = [model for model in _MODELS if model != reference]
     ranks = {model: study.ranks(model) for model in (*models, reference)}
-    masks = group_masks(targets, study.dataset.splits["test"], study.dataset.train_counts)["popularity"]
+    masks = target_groups(targets, study.dataset.splits["test"], study.dataset.train_counts)["popularity"]
     masks = {label: mask for label, mask in masks.items() if mask.any()}
     groups = {
         label: Compared({m: [r[mask] for r in of] for m, of in ranks.items()}, targets[mask], _METRICS)

@@ -24,7 +24,7 @@ from alterrec_jax.evaluation.protocol import Protocol, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
 from alterrec_jax.models.registry import build_system
 from alterrec_jax.runtime import files
-from alterrec_jax.runtime.console import say
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.signals import stop_signals
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.training.checkpoint import FOLDER, read_epoch, read_newest
@@ -103,11 +103,11 @@ class Study:
                         if not self._train(run, f"run {place} of {total}", stop):
                             left[workdir] = run
                     except Diverged as error:
-                        say(f"{workdir.name} failed: {error}")
+                        log(f"{workdir.name} failed: {error}")
                         diverged.append(f"{workdir.name} ({error})")
                 if left and len(left) == len(waiting):
                     if not told:
-                        say(f"waiting for another process, which trains {len(left)} of them")
+                        log(f"waiting for another process, which trains {len(left)} of them")
                     told = True
                     if stop.wait(_WAIT_SECONDS):
                         raise Interrupted
@@ -128,7 +128,7 @@ class Study:
             return True
         if in_use(run.workdir):  # asked first: preparing to train takes a while, and says so
             return False
-        say(f"{number}: {run.workdir}")
+        log(f"{number}: {run.workdir}")
         try:
             Trainer(run.config, self.dataset, run.workdir, stop).run()
         except InUse:

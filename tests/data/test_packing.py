@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alterrec_jax.data.packing import Plan, Windows, cut_windows, fill_rows, plan_rows, row_groups, shuffle_plan
+from alterrec_jax.data.packing import Chunks, Plan, cut_chunks, fill_rows, plan_rows, row_blocks, shuffle_plan
 from tests.evaluation.examples import make_sessions
 from tests.oracles import packing as oracle
 
@@ -23,7 +23,7 @@ def cases(seed: int, max_length: int) -> tuple[np.ndarray, np.ndarray]:
 def test_every_prefix_is_scored_once_and_sees_what_is_promised(max_length: int, part: float) -> None:
     stride = max(round(part * max_length), 1)
     first, stop = cases(max_length, max_length)
-    windows = cut_windows(first, stop, max_length, stride)
+    windows = cut_chunks(first, stop, max_length, stride)
     found: dict[tuple[int, int], int] = {}
     for session, start, end, scored in zip(*(column.tolist() for column in windows), strict=True):
         assert 0 <= start <= scored < end <= stop[session]
@@ -44,13 +44,13 @@ def test_every_prefix_is_scored_once_and_sees_what_is_promised(max_length: int, 
 
 def test_nothing_to_cut_gives_no_window() -> None:
     for first, stop in (([], []), ([0, 3, 5], [0, 3, 2]), ([0], [-1])):
-        windows = cut_windows(np.array(first, np.int64), np.array(stop, np.int64), 7, 3)
+        windows = cut_chunks(np.array(first, np.int64), np.array(stop, np.int64), 7, 3)
         assert [column.shape for column in windows] == [(0,)] * 4
         assert plan_rows(windows.stop - windows.start, 7).rows == 0
 
 
 def test_expected_windows_by_hand() -> None:
-    windows = cut_windows(np.array([0, 0, 9]), np.array([5, 12, 11]), 5, 3)
+    windows = cut_chunks(np.array([0, 0, 9]), np.array([5, 12, 11]), 5, 3)
     assert [tuple(row) for row in np.stack(windows, axis=1).tolist()] == [
         (0, 0, 5, 0),
         (1, 0, 5, 0),
@@ -123,10 +123,10 @@ def test_shuffling_mixes_windows_of_equal_length_evenly() -> None:
     np.testing.assert_allclose(off_diagonal, 1 / 5, atol=8 * 0.4 / draws**0.5)
 
 
-def packed(sessions: list[list[int]], max_length: int, stride: int) -> tuple[Windows, Plan]:
+def packed(sessions: list[list[int]], max_length: int, stride: int) -> tuple[Chunks, Plan]:
     """The windows of all prefixes of the sessions, the whole session's included, and their plan."""
     lengths = np.array([len(items) for items in sessions])
-    windows = cut_windows(np.zeros(len(sessions), int), lengths, max_length, stride)
+    windows = cut_chunks(np.zeros(len(sessions), int), lengths, max_length, stride)
     return windows, plan_rows(windows.stop - windows.start, max_length)
 
 
@@ -164,7 +164,7 @@ def test_groups_of_rows_are_slices_of_all_rows(start: int) -> None:
     sessions = make_sessions(lists)
     windows, plan = packed(lists, max_length, stride=1)
     whole = fill_rows(sessions.items, sessions.offsets, windows, plan, max_length)
-    groups = list(row_groups(windows, plan, 3, start))
+    groups = list(row_blocks(windows, plan, 3, start))
     assert len(groups) == -(-plan.rows // 3) - start
     for number, (part, place) in enumerate(groups, start):
         rows = fill_rows(sessions.items, sessions.offsets, part, place, max_length)
@@ -178,4 +178,4 @@ def test_groups_of_rows_are_slices_of_all_rows(start: int) -> None:
 
 def test_nothing_to_group() -> None:
     nothing = np.zeros(0, np.int64)
-    assert list(row_groups(Windows(*[nothing] * 4), Plan(nothing, nothing, 0), 3)) == []
+    assert list(row_blocks(Chunks(*[nothing] * 4), Plan(nothing, nothing, 0), 3)) == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alterrec_jax.data.targets import select_targets
-from alterrec_jax.evaluation.groups import group_masks, group_metrics
+from alterrec_jax.evaluation.groups import group_metrics, target_groups
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.ranking import Ranks
 from tests.evaluation.examples import make_sessions, random_sessions
@@ -17,7 +17,7 @@ def test_by_hand():
         [[7, 0], [7, 1], [7, 2], [7, 3], [7, 4], [1, 2, 1, 2, 3, 5], [1, 2, 3, 1, 2, 3, 6], [7, 7]]
     )
     targets = select_targets(sessions, "last")
-    masks = group_masks(targets, sessions, counts)
+    masks = target_groups(targets, sessions, counts)
     found = {grouping: {k: np.flatnonzero(v).tolist() for k, v in m.items()} for grouping, m in masks.items()}
     assert found == {
         "popularity": {"[0, 5)": [0, 1], "[5, 10)": [2, 3], "[10, 30)": [4], "[30, 100)": [5, 6], "[100, inf)": [7]},
@@ -31,7 +31,7 @@ def test_groups_weighted_by_n_make_up_the_total():
     sessions = random_sessions(rng, 97, 23, longest=13)
     targets = select_targets(sessions, "all_prefixes")
     ranks = {v: Ranks(rng.integers(0, 30, len(targets)), rng.integers(1, 9, len(targets))) for v in ("id", "text")}
-    groups = group_metrics(ranks, group_masks(targets, sessions, rng.integers(0, 200, 23)))
+    groups = group_metrics(ranks, target_groups(targets, sessions, rng.integers(0, 200, 23)))
     for labels in groups.values():
         assert sum(group["n"] for group in labels.values()) == len(targets)
         for view, rank in ranks.items():
@@ -44,7 +44,7 @@ def test_an_empty_group_has_no_numbers():
     sessions = make_sessions([[0, 1]])
     targets = select_targets(sessions, "last")
     ranks = {"id": Ranks(np.array([0]), np.array([1]))}
-    groups = group_metrics(ranks, group_masks(targets, sessions, np.array([1, 1])), ks=(10,))
+    groups = group_metrics(ranks, target_groups(targets, sessions, np.array([1, 1])), ks=(10,))
     assert groups["repeat"] == {
         "repeat": {"n": 0, "id": {"hits@10": None, "ndcg@10": None, "mrr@10": None}},
         "new": {"n": 1, "id": {"hits@10": 1.0, "ndcg@10": 1.0, "mrr@10": 1.0}},

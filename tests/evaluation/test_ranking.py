@@ -7,7 +7,7 @@ from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import rank_counts, ranking
 from alterrec_jax.evaluation.protocol import fusion_views
-from alterrec_jax.evaluation.rank_counts import MISS, twins
+from alterrec_jax.evaluation.rank_counts import MISS, first_duplicate
 from alterrec_jax.evaluation.ranking import rank_rows, rank_targets
 from alterrec_jax.sharding.digests import row_digests
 from tests.evaluation.examples import make_sessions, random_sessions
@@ -142,8 +142,8 @@ def test_twins_are_items_whose_rows_are_equal_in_every_table():
     expected = [joined.index(row) for row in joined]
     assert len(set(expected)) < 50, "the case must have twins"
     digests = [row_digests(table) for table in tables]
-    assert twins(digests).tolist() == expected
-    assert twins(digests[:1]).tolist() != expected
+    assert first_duplicate(digests).tolist() == expected
+    assert first_duplicate(digests[:1]).tolist() != expected
 
 
 def test_a_long_catalogue_is_ranked_alike_in_rows_and_in_blocks(monkeypatch):

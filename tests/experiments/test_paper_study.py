@@ -18,7 +18,7 @@ from alterrec_jax.training.trainer import Diverged, Interrupted
 from experiments.paper import study as module
 from experiments.paper.study import Run, Study
 
-Trained = list[tuple[str, int]]
+TrainedModel = list[tuple[str, int]]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def study(dataset: Dataset, tmp_path: pathlib.Path) -> Study:
 class NoTrainer:
     """Stands in for a trainer, and trains nothing."""
 
-    made: Trained = []
+    made: TrainedModel = []
     second: Callable[[], object] = staticmethod(lambda: None)
     """What happens in runs of seed 1."""
 
@@ -45,7 +45,7 @@ class NoTrainer:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+def trained(monkeypatch: pytest.MonkeyPatch) -> TrainedModel:
     """The model and seed of each run for which a trainer was made."""
     monkeypatch.setattr(NoTrainer, "made", [])
     monkeypatch.setattr(module, "Trainer", NoTrainer)
@@ -65,7 +65,7 @@ def test_a_run_is_named_after_what_changes_its_numbers(study: Study) -> None:
 
 
 def test_a_run_in_other_hands_is_not_prepared_until_they_let_go(
-    study: Study, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study: Study, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
 
@@ -81,7 +81,7 @@ def test_a_run_in_other_hands_is_not_prepared_until_they_let_go(
 
 
 def test_a_run_that_diverges_is_named_when_the_others_are_trained(
-    study: Study, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    study: Study, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge() -> None:
         raise Diverged("the loss stopped being finite")
@@ -94,7 +94,7 @@ def test_a_run_that_diverges_is_named_when_the_others_are_trained(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_a_run_did_not_heed_ends_the_study_after_it(
-    study: Study, trained: Trained, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    study: Study, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     in_the_second_run(monkeypatch, lambda: os.kill(os.getpid(), number))
     with pytest.raises(Interrupted):

@@ -12,7 +12,7 @@ from alterrec_jax.config import AlterRecConfig, MiningConfig, ScheduleConfig
 from alterrec_jax.contract import PackedRows
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.hard_negatives import cache, rank_window
-from alterrec_jax.hard_negatives.cache import KeptWindows
+from alterrec_jax.hard_negatives.cache import WindowCache
 from alterrec_jax.sharding import mesh
 from alterrec_jax.training import steps
 from alterrec_jax.training.stages import Turn
@@ -35,7 +35,7 @@ def batches_of(seed: int = 0) -> TrainBatches:
     return TrainBatches(make_sessions(lists, firsts), batch_prefixes=4 * LENGTH, max_length=LENGTH)
 
 
-def room(p: int) -> KeptWindows:
+def room(p: int) -> WindowCache:
     """For the windows of those sessions, filled with what no window is."""
     mined = MiningConfig(augment=p > 0, p=p)
     shapes = cache.shapes_for(AlterRecConfig(mining=mined), INTERACTIONS)
@@ -57,22 +57,22 @@ def test_a_prefix_has_the_window_of_the_oracle_in_another_epoch(k1: int, k2: int
         return network.session_embeddings(peer.params, peer.table, rows).reshape(4 * LENGTH, -1)
 
     @jax.jit
-    def mine(kept: KeptWindows, rows: PackedRows) -> KeptWindows:
-        return cache.keep(kept, rows, rank_window.peer_window(queries_of(rows), peer.table, k1, k2, p, kept=True))
+    def mine(kept: WindowCache, rows: PackedRows) -> WindowCache:
+        return cache.write(kept, rows, rank_window.peer_window(queries_of(rows), peer.table, k1, k2, p, kept=True))
 
     kept = room(p)
     for rows in batches.epoch(jax.random.key(0)):
         kept = mine(kept, rows)
     seen = set()
     for rows in batches.epoch(jax.random.key(1)):
-        found = cache.of_batch(kept, rows)
-        assert found.top.shape == (4 * LENGTH, p)
+        found = cache.read(kept, rows)
+        assert found.best.shape == (4 * LENGTH, p)
         rounded = np.where(np.arange(4 * LENGTH) % 2, 1 + 2e-6, 1 - 2e-6)[:, None]
         scores = np.asarray(queries_of(rows) @ peer.table.T) * np.float32(rounded)
         inside = np.asarray(rank_window.in_window(jnp.asarray(scores), found))
         for place in np.flatnonzero(rows.where):
             assert set(np.flatnonzero(inside[place]).tolist()) == oracle.window(scores[place].tolist(), k1, k2)
-            assert found.top[place].tolist() == oracle.top(scores[place].tolist(), p)
+            assert found.best[place].tolist() == oracle.top(scores[place].tolist(), p)
             seen.add(int(rows.source.flat[place]))
     assert len(seen) == batches.prefixes, "every prefix has its own place"
     elsewhere = np.setdiff1d(np.arange(INTERACTIONS), sorted(seen))
@@ -157,4 +157,4 @@ def test_windows_are_kept_where_they_serve_twice(mined: MiningConfig, m_gap: int
 
 def test_a_top_of_none_takes_no_room() -> None:
     shapes = cache.shapes_for(AlterRecConfig(mining=MiningConfig(augment=False)), 10)
-    assert shapes is not None and shapes.top == () and shapes.below.shape == (10,)
+    assert shapes is not None and shapes.best == () and shapes.upper.shape == (10,)

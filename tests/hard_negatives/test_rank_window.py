@@ -45,7 +45,7 @@ def test_window_is_that_of_the_oracle(
     found = rank_window(jnp.asarray(scores), k1, k2, p, selection)
     inside = np.asarray(in_window(jnp.asarray(scores), found))
     assert inside.shape == (PREFIXES, ITEMS)
-    for row, mask, best in zip(scores.tolist(), inside, np.asarray(found.top), strict=True):
+    for row, mask, best in zip(scores.tolist(), inside, np.asarray(found.best), strict=True):
         assert set(np.flatnonzero(mask).tolist()) == oracle.window(row, k1, k2)
         assert best.tolist() == oracle.top(row, p)
         assert set(best.tolist()).isdisjoint(np.flatnonzero(mask).tolist())
@@ -93,7 +93,7 @@ def test_window_of_few_prefixes_at_a_time(k1: int, k2: int, p: int, monkeypatch:
     monkeypatch.setattr(module, "_PIECE", 3 * ITEMS - 1)
     monkeypatch.setattr(numerics, "_ITEMS_AT_ONCE", 5)
     few = peer_window(queries, table, k1, k2, p)
-    np.testing.assert_array_equal(few.top, whole.top)
+    np.testing.assert_array_equal(few.best, whole.best)
     scores = jnp.asarray(queries @ table.T)
     for window in (whole, few):
         for mask, row in zip(np.asarray(in_window(scores, window)), scores.tolist(), strict=True):
@@ -111,7 +111,7 @@ def test_borders_hold_for_scores_that_are_rounded_otherwise(selection: str, monk
     nearby = jnp.asarray(exact + 1e-6 * np.abs(exact) * rng.uniform(-1, 1, exact.shape), jnp.float32)
     inside = np.asarray(in_window(nearby, window))
     np.testing.assert_array_equal(inside.sum(axis=1), k2 - k1)
-    assert not np.take_along_axis(inside, np.asarray(window.top), axis=1).any()
+    assert not np.take_along_axis(inside, np.asarray(window.best), axis=1).any()
 
 
 def shared_draw(counts: np.ndarray, order: np.ndarray, k1: int, k2: int, hard: int) -> np.ndarray:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from alterrec_jax.hard_negatives.rank_window import peer_window, random_negatives
-from alterrec_jax.hard_negatives.sets import CountedNegatives, EveryOther, Negatives, SharedNegatives, WindowNegatives
+from alterrec_jax.hard_negatives.sets import (
+    CountedNegatives,
+    Negatives,
+    SharedNegatives,
+    WholeCatalogue,
+    WindowNegatives,
+)
 from tests.oracles import mining as oracle
 
 PREFIXES, ITEMS, DIM, K1, K2 = 7, 23, 4, 3, 17
@@ -18,8 +24,8 @@ def assert_counts(negatives: Negatives, wanted: np.ndarray) -> None:
     candidates = wanted.shape[1]
     np.testing.assert_array_equal(negatives.counts(0, candidates), wanted)
     for start, size in ((0, 5), (4, 5), (candidates - 3, 3)):
-        stretch = jax.jit(negatives.counts, static_argnums=1)(jnp.int32(start), size)
-        np.testing.assert_array_equal(stretch, wanted[:, start : start + size])
+        slice_rows = jax.jit(negatives.counts, static_argnums=1)(jnp.int32(start), size)
+        np.testing.assert_array_equal(slice_rows, wanted[:, start : start + size])
 
 
 def test_window() -> None:
@@ -37,8 +43,8 @@ def test_every_other() -> None:
     wanted = np.ones((PREFIXES, ITEMS))
     for row, target in enumerate(TARGETS.tolist()):
         wanted[row, target] = 0
-    assert_counts(EveryOther(jnp.asarray(TARGETS)), wanted)
-    every_stretch = EveryOther(jnp.asarray(TARGETS)).counts
+    assert_counts(WholeCatalogue(jnp.asarray(TARGETS)), wanted)
+    every_stretch = WholeCatalogue(jnp.asarray(TARGETS)).counts
     for start in (0, 5, 16, ITEMS - 1):
         for size in (1, ITEMS - start):
             np.testing.assert_array_equal(every_stretch(start, size), wanted[:, start : start + size])

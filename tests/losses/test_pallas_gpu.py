@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
     def negatives(self, dtype: str) -> WindowNegatives:
         """The windows."""
-        below, least = jnp.asarray(self.below), jnp.asarray(self.least)
+        below, least = jnp.asarray(self.upper), jnp.asarray(self.lower)
         window = RankWindow(below, least, jnp.zeros((len(below), 0), jnp.int32))
         queries = jnp.asarray(self.peer_queries, dtype)
         return WindowNegatives(queries, jnp.asarray(self.peer_table), window, jnp.asarray(self.targets))
@@ -65,7 +65,7 @@ def expected(case: Case, candidates: int) -> tuple[np.ndarray, np.ndarray, np.nd
         window = []
         for item in range(candidates):
             peer = float(case.peer_queries[row] @ case.peer_table[item])
-            if case.least[row] <= peer < case.below[row] and item != case.targets[row]:
+            if case.lower[row] <= peer < case.upper[row] and item != case.targets[row]:
                 window.append(item)
         weights = np.exp(case.table[window].astype(np.float64) @ query)
         log_sums.append(math.log(weights.sum()) if window else -math.inf)

@@ -11,7 +11,7 @@ import pytest
 
 from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.contract import Network, PackedRows, same_segment
-from alterrec_jax.data.packing import cut_windows, fill_rows, plan_rows
+from alterrec_jax.data.packing import cut_chunks, fill_rows, plan_rows
 from alterrec_jax.models.alterrec import build_networks
 from tests.evaluation.examples import make_sessions
 from tests.oracles import encoders as oracle
@@ -61,7 +61,7 @@ def away_from_start(params: Any, seed: int) -> Any:
 def packed(lists: list[list[int]], rows: int | None = None) -> PackedRows:
     """The sessions in rows."""
     sessions = make_sessions(lists)
-    windows = cut_windows(np.zeros(len(lists), int), sessions.lengths, LENGTH, 1)
+    windows = cut_chunks(np.zeros(len(lists), int), sessions.lengths, LENGTH, 1)
     plan = plan_rows(sessions.lengths, LENGTH)
     return fill_rows(sessions.items, sessions.offsets, windows, plan._replace(rows=rows or plan.rows), LENGTH)
 

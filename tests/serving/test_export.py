@@ -17,7 +17,7 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.serving.export import PLATFORMS, exported, rows_of, served, top_items
 from alterrec_jax.serving.recommend import Recommender
-from alterrec_jax.serving.trained_model import Trained
+from alterrec_jax.serving.trained_model import TrainedModel
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.examples import random_model
 
@@ -26,7 +26,9 @@ SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [0, 5], [11, 11], [9, 2, 4, 28
 NO_ITEMS = np.zeros((0, TEXT_WIDTH), np.float32)
 
 
-def trained_model(dataset: Dataset, model: str = "alterrec", precision: str = "float32", alpha: float = 0.3) -> Trained:
+def trained_model(
+    dataset: Dataset, model: str = "alterrec", precision: str = "float32", alpha: float = 0.3
+) -> TrainedModel:
     """A model of random parameters, its ID network a Transformer."""
     config = AlterRecConfig(
         model=model,

@@ -15,7 +15,7 @@ from alterrec_jax.evaluation.ranking import rank_targets
 from alterrec_jax.models.registry import build_system
 from alterrec_jax.serving import recommend
 from alterrec_jax.serving.recommend import Recommendation, Recommender
-from alterrec_jax.serving.trained_model import Trained
+from alterrec_jax.serving.trained_model import TrainedModel
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.evaluation.examples import make_sessions
 from tests.examples import random_model
@@ -33,7 +33,7 @@ SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [CATALOGUE + 1], [0, CATALOGUE
 
 
 @pytest.fixture(scope="module")
-def trained(dataset: Dataset) -> Trained:
+def trained(dataset: Dataset) -> TrainedModel:
     """A model of random parameters."""
     return random_model(CONFIG, dataset)
 
@@ -45,7 +45,7 @@ def new_vectors() -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def scores(trained: Trained, session: list[int], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scores(trained: TrainedModel, session: list[int], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float64, by NumPy: the fused scores of the catalogue, and the text scores of it and of the new items."""
     id_table = oracle.id_table(trained.params["id"]["items"])
     texts = np.concatenate([trained.dataset.text_vectors[:CATALOGUE], vectors])
@@ -56,7 +56,7 @@ def scores(trained: Trained, session: list[int], vectors: np.ndarray) -> tuple[n
     return ALPHA * (id_table @ id_query) + (1 - ALPHA) * text_scores[:CATALOGUE], text_scores
 
 
-def expected(trained: Trained, session: list[int], vectors: np.ndarray, exclude: bool) -> list[int]:
+def expected(trained: TrainedModel, session: list[int], vectors: np.ndarray, exclude: bool) -> list[int]:
     """All items in order: new ones where the text network's ranking of everything has them, the others around them."""
     out = set(session) if exclude else set()
     if not session:
@@ -72,7 +72,7 @@ def expected(trained: Trained, session: list[int], vectors: np.ndarray, exclude:
 @pytest.mark.parametrize("new", [0, NEW])
 @pytest.mark.parametrize("in_blocks", [False, True])
 def test_ranking_is_that_of_the_oracle(
-    trained: Trained, new: int, exclude: bool, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedModel, new: int, exclude: bool, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if in_blocks:  # as of a long catalogue, with a rest
         monkeypatch.setattr(recommend, "IN_BLOCKS", 5)
@@ -90,12 +90,12 @@ def test_ranking_is_that_of_the_oracle(
         assert not exclude or set(order).isdisjoint(session)
         assert_scores_are_right(trained, session, vectors, recommendations)
     for k in (1, 5):
-        for whole, best in zip(found, recommender(sessions, k), strict=True):
-            assert [one.item for one in best] == [one.item for one in whole[:k]]
+        for replicated, best in zip(found, recommender(sessions, k), strict=True):
+            assert [one.item for one in best] == [one.item for one in replicated[:k]]
 
 
 def assert_scores_are_right(
-    trained: Trained, session: list[int], vectors: np.ndarray, found: list[Recommendation]
+    trained: TrainedModel, session: list[int], vectors: np.ndarray, found: list[Recommendation]
 ) -> None:
     """Each item tells the score it was ranked by, and of which kind that is."""
     fused, text = scores(trained, session, vectors) if session else (trained.dataset.train_counts, np.zeros(0))
@@ -106,7 +106,7 @@ def assert_scores_are_right(
         assert one.by == ("text" if is_new else "fused" if session else "popularity")
 
 
-def test_new_items_do_reach_the_top_and_not_only_the_end(trained: Trained) -> None:
+def test_new_items_do_reach_the_top_and_not_only_the_end(trained: TrainedModel) -> None:
     sessions = [session for session in SESSIONS if session]
     found = Recommender(trained, new_vectors(), False)(sessions, CATALOGUE + NEW)
     ranks = [[one.item for one in recommendations].index(CATALOGUE) for recommendations in found]
@@ -114,20 +114,22 @@ def test_new_items_do_reach_the_top_and_not_only_the_end(trained: Trained) -> No
 
 
 @pytest.mark.parametrize("alpha", [0.0, ALPHA, 1.0])
-def test_items_are_ranked_as_they_are_evaluated(trained: Trained, alpha: float) -> None:
+def test_items_are_ranked_as_they_are_evaluated(trained: TrainedModel, alpha: float) -> None:
     vectors, params = trained.dataset.text_vectors.copy(), {name: dict(tree) for name, tree in trained.params.items()}
     vectors[20:CATALOGUE] = vectors[3]
     table = params["id"]["items"]["table"]
     params["id"]["items"] = {**params["id"]["items"], "table": table.at[20:].set(table[3])}
     config = dataclasses.replace(CONFIG, protocol=ProtocolConfig(alpha=alpha))
     system = build_system(config, CATALOGUE)
-    twins = Trained(config, dataclasses.replace(trained.dataset, text_vectors=vectors), system, params, {}, True)
+    first_duplicate = TrainedModel(
+        config, dataclasses.replace(trained.dataset, text_vectors=vectors), system, params, {}, True
+    )
     sessions = [session for session in SESSIONS if session and max(session) < CATALOGUE]
     held = make_sessions([[*session, item] for session in sessions for item in range(CATALOGUE)])
     targets = select_targets(held, "last")
-    encoder = twins.encoder("id", "text")
+    encoder = first_duplicate.encoder("id", "text")
     ranks = rank_targets(encoder(held, targets), encoder.tables, fusion_views(alpha), targets)["fused"]
-    found = Recommender(twins, np.zeros((0, TEXT_WIDTH), np.float32), False)(sessions, CATALOGUE)
+    found = Recommender(first_duplicate, np.zeros((0, TEXT_WIDTH), np.float32), False)(sessions, CATALOGUE)
     for row, recommendations in enumerate(found):
         scores = dict((one.item, one.score) for one in recommendations)
         of_item = np.array([scores[item] for item in range(CATALOGUE)])
@@ -151,11 +153,11 @@ def test_new_items_that_are_alike_tie(dataset: Dataset, dim: int, new: int) -> N
         assert len({scores[item] for item in range(0, new, 2) if session}) <= 1
 
 
-def test_no_sessions_give_no_recommendations(trained: Trained) -> None:
+def test_no_sessions_give_no_recommendations(trained: TrainedModel) -> None:
     assert list(Recommender(trained, new_vectors(), False)([], 5)) == []
 
 
 @pytest.mark.parametrize("k", [0, -1, CATALOGUE + NEW + 1])
-def test_more_items_than_there_are_is_an_error(trained: Trained, k: int) -> None:
+def test_more_items_than_there_are_is_an_error(trained: TrainedModel, k: int) -> None:
     with pytest.raises(UserError, match=f"--k={k} is not between 1 and the number of items, {CATALOGUE + NEW}"):
         list(Recommender(trained, new_vectors(), False)([[1]], k))

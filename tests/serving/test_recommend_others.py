@@ -14,7 +14,7 @@ from alterrec_jax.config import (
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.serving.recommend import Recommender
-from alterrec_jax.serving.trained_model import Trained
+from alterrec_jax.serving.trained_model import TrainedModel
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.examples import random_model
 from tests.oracles import encoders as oracle
@@ -26,7 +26,7 @@ WITH_NEW = [[CATALOGUE + 1], [0, CATALOGUE + 3, 5], [CATALOGUE, CATALOGUE + 4]]
 NO_ITEMS = np.zeros((0, TEXT_WIDTH), np.float32)
 
 
-def trained(model: str, dataset: Dataset) -> Trained:
+def trained(model: str, dataset: Dataset) -> TrainedModel:
     """A model of random parameters."""
     config = AlterRecConfig(
         model=model,
@@ -46,7 +46,7 @@ def new_vectors() -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def tables(model: Trained, vectors: np.ndarray) -> dict[str, np.ndarray]:
+def tables(model: TrainedModel, vectors: np.ndarray) -> dict[str, np.ndarray]:
     """float64 [item, dim], by NumPy: of the catalogue, and of the new items where it is text that places them."""
     texts = np.concatenate([model.dataset.text_vectors[:CATALOGUE], vectors])
     if model.config.model == "id":
@@ -62,7 +62,7 @@ def tables(model: Trained, vectors: np.ndarray) -> dict[str, np.ndarray]:
     return {"main": nfrec.fused(oracle.id_table(items["id"]), text[:CATALOGUE], "concat"), "text": text}
 
 
-def expected(model: Trained, session: list[int], vectors: np.ndarray) -> list[int]:
+def expected(model: TrainedModel, session: list[int], vectors: np.ndarray) -> list[int]:
     """All items in order: new ones where the text part's ranking of everything has them, the others around them."""
     found = tables(model, vectors)
     known = [item for item in session if item < len(found["main"])][-LENGTH:]

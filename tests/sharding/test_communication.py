@@ -82,11 +82,11 @@ def test_that_check_can_fail(what: str) -> None:
     """A table that is asked for everywhere, and the best of whole rows of scores, are found."""
     with mesh.used(mesh.make_mesh("data:4,model:2", jax.devices()[:8])):
         if what == "table":
-            table = jax.ShapeDtypeStruct((6008, 12), jnp.float32, sharding=mesh.sharding(mesh.BY_ITEM))
-            program = jax.jit(lambda table: mesh.constrained(table, mesh.EVERYWHERE) * 2).lower(table)
+            table = jax.ShapeDtypeStruct((6008, 12), jnp.float32, sharding=mesh.sharding(mesh.ITEMS))
+            program = jax.jit(lambda table: mesh.with_sharding_constraint(table, mesh.REPLICATED) * 2).lower(table)
             wanted = ("all-gather", (6008, 12))
         else:
-            scores = jax.ShapeDtypeStruct((112, 6008), jnp.float32, sharding=mesh.sharding(mesh.BY_ROW_AND_ITEM))
+            scores = jax.ShapeDtypeStruct((112, 6008), jnp.float32, sharding=mesh.sharding(mesh.BATCH_AND_ITEMS))
             program = jax.jit(lambda scores: jax.lax.top_k(scores, 5)).lower(scores)
             wanted = ("all-gather", (28, 6008))
         assert wanted in table_sized(collectives.read(program.compile().as_text() or ""), 3004)
@@ -98,18 +98,18 @@ def test_loops_are_told_apart() -> None:
 
         def of_device(part: jax.Array) -> jax.Array:
             def known(number: jax.Array, sums: jax.Array) -> jax.Array:
-                inner = jax.lax.fori_loop(0, 5, lambda _, sums: mesh.total(jnp.sin(sums), DATA), sums)
-                return mesh.gathered(inner, MODEL)[: len(part)] + number
+                inner = jax.lax.fori_loop(0, 5, lambda _, sums: mesh.psum(jnp.sin(sums), DATA), sums)
+                return mesh.all_gather(inner, MODEL)[: len(part)] + number
 
             def searching(sums: jax.Array) -> jax.Array:
-                return mesh.largest(sums, MODEL) * 2
+                return mesh.pmax(sums, MODEL) * 2
 
             return jax.lax.while_loop(
-                lambda sums: mesh.total(sums[0], DATA) < 9, searching, jax.lax.fori_loop(0, 3, known, part)
+                lambda sums: mesh.psum(sums[0], DATA) < 9, searching, jax.lax.fori_loop(0, 3, known, part)
             )
 
-        rows = jax.ShapeDtypeStruct((28,), jnp.float32, sharding=mesh.sharding(mesh.BY_ROW))
-        program = jax.jit(mesh.sharded(of_device, mesh.BY_ROW, mesh.BY_ROW)).lower(rows).compile()
+        rows = jax.ShapeDtypeStruct((28,), jnp.float32, sharding=mesh.sharding(mesh.BATCH))
+        program = jax.jit(mesh.shard_map(of_device, mesh.BATCH, mesh.BATCH)).lower(rows).compile()
         found = collectives.read(program.as_text() or "")
         sums = traffic_of(found)
     assert sorted((one.kind, one.times, one.searching) for one in found) == [

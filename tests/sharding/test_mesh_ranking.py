@@ -18,7 +18,7 @@ from alterrec_jax.models.registry import build_system
 from alterrec_jax.nn.item_tables import has_row_per_item
 from alterrec_jax.serving import recommend
 from alterrec_jax.serving.recommend import Recommendation, Recommender
-from alterrec_jax.serving.trained_model import Trained
+from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import Columns
 from benchmarks import collectives
@@ -88,7 +88,7 @@ def test_cross_entropies_are_those_of_one_device(words: str) -> None:
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
-def trained(dataset: Dataset) -> Trained:
+def trained(dataset: Dataset) -> TrainedModel:
     """A model of random parameters, which lie on the mesh in use."""
     system = build_system(CONFIG, CATALOGUE)
     vectors = mesh.put_rows(dataset.text_vectors[:CATALOGUE], np.float32)
@@ -103,7 +103,7 @@ def trained(dataset: Dataset) -> Trained:
     for name, network in system.networks.items():
         shapes = jax.eval_shape(network.init, jax.random.key(0), vectors)
         params[name] = jax.tree_util.tree_map_with_path(drawn, shapes)
-    return Trained(CONFIG, dataset, system, params, {}, True)
+    return TrainedModel(CONFIG, dataset, system, params, {}, True)
 
 
 @pytest.mark.usefixtures("scored_in")
@@ -133,10 +133,10 @@ def test_no_device_gets_a_whole_row_of_scores() -> None:
     items, batch = 4001, 16
     with on_mesh("data:4,model:2"):
         columns = Columns.of(items)
-        scores = jax.ShapeDtypeStruct((batch, columns.total), np.float32, sharding=mesh.sharding(mesh.BY_ROW_AND_ITEM))
-        item = jax.ShapeDtypeStruct((batch,), np.int32, sharding=mesh.sharding(mesh.BY_ROW))
-        gone = jax.ShapeDtypeStruct((batch, 3), np.int32, sharding=mesh.sharding(mesh.BY_ROW))
-        where = jax.ShapeDtypeStruct((batch, 3), np.bool_, sharding=mesh.sharding(mesh.BY_ROW))
+        scores = jax.ShapeDtypeStruct((batch, columns.total), np.float32, sharding=mesh.sharding(mesh.BATCH_AND_ITEMS))
+        item = jax.ShapeDtypeStruct((batch,), np.int32, sharding=mesh.sharding(mesh.BATCH))
+        gone = jax.ShapeDtypeStruct((batch, 3), np.int32, sharding=mesh.sharding(mesh.BATCH))
+        where = jax.ShapeDtypeStruct((batch, 3), np.bool_, sharding=mesh.sharding(mesh.BATCH))
         text = rank_counts.count_ranks.lower(scores, item, gone, where, catalogue=items).compile().as_text()
     shapes = [shape for one in collectives.read(text or "") for shape in one.shapes]
     assert shapes

@@ -157,13 +157,13 @@ def test_windows_are_those_of_the_oracle(
     monkeypatch.setattr(mining_module, "HELD", held)
     queries, table, wanted = ranked(items, k1, k2, p)
     with on_mesh(words):
-        arguments = (mesh.put(queries, mesh.BY_ROW), mesh.put_rows(table, np.float32))
+        arguments = (mesh.put(queries, mesh.BATCH), mesh.put_rows(table, np.float32))
 
         def window(queries: jax.Array, table: jax.Array) -> mining_module.RankWindow:
             return mining_module.peer_window(queries, table, k1, k2, p, selection, items)
 
         found = jax.device_get(jax.jit(window)(*arguments))
     for row, (scores, (of_window, best)) in enumerate(zip(queries @ table.T, wanted, strict=True)):
-        inside = (scores < found.below[row]) & (scores >= found.least[row])
+        inside = (scores < found.upper[row]) & (scores >= found.lower[row])
         assert set(np.flatnonzero(inside).tolist()) == of_window
-        assert found.top[row].tolist() == best
+        assert found.best[row].tolist() == best

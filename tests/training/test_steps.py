@@ -12,7 +12,7 @@ import pytest
 from alterrec_jax import numerics
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.contract import Network, PackedRows
-from alterrec_jax.data.batches import BatchGroup, TrainBatches
+from alterrec_jax.data.batches import DeviceChunk, TrainBatches
 from alterrec_jax.hard_negatives import rank_window as mining_module
 from alterrec_jax.hard_negatives.rank_window import drawn_from_window
 from alterrec_jax.losses.streamed import streamed as losses_module
@@ -192,7 +192,7 @@ def test_steps_add_up_and_are_never_compiled_anew(plain: Stepping) -> None:
 def test_a_group_step_takes_one_batch_after_another_and_nothing_from_the_host(plain: Stepping) -> None:
     key, batches = jax.random.key(4), [batch(seed) for seed in range(3)]
     rows = PackedRows(*(np.stack(column) for column in zip(*batches, strict=True)))
-    group = jax.device_put(BatchGroup(rows, np.int32(2)))
+    group = jax.device_put(DeviceChunk(rows, np.int32(2)))
     step = steps.compiled(steps.in_groups(plain.pure))
     late = steps.Totals(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.float32(2))  # two steps were made before
     one_by_one, state = (plain.start()._replace(totals=jax.tree.map(jnp.copy, late)) for _ in range(2))
@@ -202,7 +202,7 @@ def test_a_group_step_takes_one_batch_after_another_and_nothing_from_the_host(pl
             state = step(state, plain.peer, None, group, key)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), on_host(state), on_host(one_by_one))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"), jax.transfer_guard("disallow"):
-        step(state, plain.peer, None, BatchGroup(rows, np.int32(2)), key)
+        step(state, plain.peer, None, DeviceChunk(rows, np.int32(2)), key)
 
 
 def test_a_batch_without_prefixes_has_no_gradient_and_counts_as_a_step(plain: Stepping) -> None:

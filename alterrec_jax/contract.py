@@ -1,86 +1,357 @@
-"""What every model is: three pure functions over a parameter tree.
+"""What every system is made of: features, batches, item tables, networks, objectives, stages, components and views.
 
-Whatever ranks by a dot product of a session vector with an item vector fits, and scoring, mining, losses,
-evaluation and recommendation are written once, for all of them.
+A system ranks by dot products of a session vector with item vectors, or by a weighted sum of such. Scoring, mining,
+evaluation, recommendation, export and sharding are written once over these records and know no model.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.sharding import mesh
+
 Params = Any
-RowArray = Any  # a jax.Array, or a NumPy array that is not on the device yet
+BatchArray = Any  # a jax.Array, or a NumPy array that is not on the device yet
+
+PACKED, PREFIX = "packed", "prefix"
+LAYOUTS = (PACKED, PREFIX)
+"""How sessions lie in a batch. `packed`: a session is a segment, and a causal encoder embeds all of its prefixes in one
+pass. `prefix`: each prefix is a segment of its own, for encoders that read a prefix as a whole."""
 
 
-class PackedRows(NamedTuple):
+class Context(NamedTuple):
+    """What is known and not learned.
+
+    Attributes:
+      features: by name, what is known of the items: float [item, width] or int32 [item], over the mesh's item axis.
+      graphs: by name, what was counted from the training sessions alone.
+    """
+
+    features: Mapping[str, Any]
+    graphs: Mapping[str, Any]
+
+
+class SessionBatch(NamedTuple):
     """Several sessions a row, of static shape (`alterrec_jax.data.packing`).
 
     Attributes:
       items: int32 [row, position], item numbers; 0 where there is none.
-      targets: int32 [row, position], the item that follows; 0 where `where` is False.
       positions: int32 [row, position], the place of an item in its session, from 0.
-      segments: int32 [row, position], numbers the sessions of a row from 0; -1 where there is no item.
-      where: bool [row, position], which positions are prefixes to learn from (or to score).
-      source: int32 [row, position], the place of an item among those of all sessions; -1 where there is none. It
-        tells prefixes apart, however they are packed. None where nobody asks.
+      segments: int32 [row, position], numbers the segments of a row from 0; -1 where there is no item.
+      targets: int32 [prefix], the item that follows the prefix; 0 where `is_target` is False.
+      is_target: bool [prefix], which prefixes are to be learned from; the others are padding.
+      ends: int32 [prefix], where a prefix ends: row * length + position, counted from the first row of the prefix's own
+        device along the mesh's axis `data`. None in the layout `packed`, where every position ends a prefix.
+      interaction: int32 [prefix], the number of the prefix's last interaction among those of all sessions; it
+        identifies a prefix however sessions are packed. None where nobody asks.
+      users: int32 [row, position], the user's number; -1 where unknown. None where no network reads users.
     """
 
-    items: RowArray
-    targets: RowArray
-    positions: RowArray
-    segments: RowArray
-    where: RowArray
-    source: RowArray = None
+    items: BatchArray
+    positions: BatchArray
+    segments: BatchArray
+    targets: BatchArray
+    is_target: BatchArray
+    ends: BatchArray = None
+    interaction: BatchArray = None
+    users: BatchArray = None
+
+
+class ItemTables(NamedTuple):
+    """What a network makes of the items, once a step.
+
+    Attributes:
+      candidates: float32 [item, dim], what session embeddings are multiplied with.
+      own_inputs: any tree of arrays [item, ...], what the session encoder looks up; None if that is `candidates`.
+    """
+
+    candidates: jax.Array
+    own_inputs: Any = None
+
+    @property
+    def inputs(self) -> Any:
+        """What the session encoder looks up."""
+        return self.candidates if self.own_inputs is None else self.own_inputs
 
 
 class InitFn(Protocol):
-    """init(key, features) -> params."""
+    """init(key, context) -> params."""
 
-    def __call__(self, key: jax.Array, features: jax.Array | None) -> Params: ...
-
-
-class ItemFn(Protocol):
-    """item_embeddings(params, features, key=None) -> float32 [item, dim]; a key turns dropout on."""
-
-    def __call__(self, params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array: ...
+    def __call__(self, key: jax.Array, context: Context) -> Params: ...
 
 
-class SessionFn(Protocol):
-    """session_embeddings(params, table, rows, key=None) -> float32 or bfloat16 [row, position, dim]; causal.
+class ItemTablesFn(Protocol):
+    """item_tables(params, context, key=None) -> ItemTables; a key turns dropout on."""
 
-    Position j is the embedding of the prefix that ends there. `table` is the item table of the same parameters,
-    made once and used for inputs and candidates alike.
+    def __call__(self, params: Params, context: Context, key: jax.Array | None = None) -> ItemTables: ...
+
+
+class SessionEmbeddingsFn(Protocol):
+    """session_embeddings(params, tables, batch, key=None) -> float32 or bfloat16 [prefix, dim].
+
+    `tables` are those of the same parameters. Items are looked up in `tables.inputs` only (`sharding.lookup`), never by
+    number in the parameters, so that an export may renumber them. A key turns dropout on.
     """
 
     def __call__(
-        self, params: Params, table: jax.Array, rows: PackedRows, key: jax.Array | None = None
+        self, params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
     ) -> jax.Array: ...
 
 
-class Network(NamedTuple):
-    """A model. `features` are what it knows of the items and does not learn (text vectors), or None.
+class Reads(NamedTuple):
+    """What a network is given besides sessions.
 
-    `session_embeddings` are divided by the temperature: scores are plain dot products, as exact as these are. Of its
-    `items`, each has a row in the tables; rows behind them are padding.
+    Attributes:
+      features: names of item features that it needs.
+      optional: names of item features that it uses where they are known.
+      graphs: names of graphs of training sessions (`alterrec_jax.data.graphs`).
+      users: whether it reads who a session belongs to.
+    """
+
+    features: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    graphs: tuple[str, ...] = ()
+    users: bool = False
+
+
+class Network(NamedTuple):
+    """A model as pure functions over a tree of parameters.
+
+    Attributes:
+      init, item_tables, session_embeddings: the functions. Session embeddings are divided by the temperature, so scores
+        are plain dot products, as exact as the embeddings are.
+      catalogue_size: how many items have rows in the tables; rows behind them are padding.
+      dim: the width of candidates and session embeddings.
+      per_item: paths like "items/table" of the parameters that hold one row an item, which devices share.
+      reads: what it is given besides sessions.
+      layout: one of LAYOUTS.
     """
 
     init: InitFn
-    item_embeddings: ItemFn
-    session_embeddings: SessionFn
+    item_tables: ItemTablesFn
+    session_embeddings: SessionEmbeddingsFn
+    catalogue_size: int
+    dim: int
+    per_item: tuple[str, ...] = ()
+    reads: Reads = Reads()
+    layout: str = PACKED
+
+    @property
+    def places_new_items(self) -> bool:
+        """Whether an item that was not in training has a vector: it is made from features alone."""
+        return not self.per_item and not self.reads.graphs and bool(self.reads.features)
+
+
+class Component(NamedTuple):
+    """Something that scores.
+
+    Attributes:
+      network: its functions.
+      trained: the name of the trained network whose parameters they take.
+    """
+
+    network: Network
+    trained: str
+
+
+View = Mapping[str, float]
+"""A weighted sum of components, by name: {"id": 0.5, "text": 0.5}."""
+
+
+class FrozenView(NamedTuple):
+    """A view whose networks do not train in this stage. Its scores are one dot product: vectors side by side.
+
+    Attributes:
+      params: by component.
+      tables: by component, made once a stage, without dropout.
+      candidates: float32 [item, sum of dims], the components' candidates side by side.
+    """
+
+    params: Mapping[str, Params]
+    tables: Mapping[str, ItemTables]
+    candidates: jax.Array
+
+
+class Objective(NamedTuple):
+    """What a step minimises.
+
+    Attributes:
+      loss: a pure function; the step minimises the total of its terms, divided by the number of prefixes.
+      mine: what the step does without gradient before the loss; None where nothing is mined.
+      cached_positives: where a prefix has the same window in every epoch of a stage, so that it is mined once and kept:
+        how many positives are kept with it. None where windows are not kept.
+    """
+
+    loss: "LossFn"
+    mine: "MineFn | None" = None
+    cached_positives: int | None = None
+
+
+class LossFn(Protocol):
+    """loss(params, context, batch, key, mined) -> the sum over the batch's prefixes of each term, by the term's name.
+
+    `params` are those of the networks that train, by name; `mined` is what `mine` returned.
+    """
+
+    def __call__(
+        self, params: Mapping[str, Params], context: Context, batch: SessionBatch, key: jax.Array, mined: Any
+    ) -> dict[str, jax.Array]: ...
+
+
+class MineFn(Protocol):
+    """mine(params, context, peer, batch, key, windows, reuse) -> (mined, windows).
+
+    `windows` is the cache of a stage that keeps them, or None; with `reuse` they are read from it, else written to it.
+    """
+
+    def __call__(
+        self,
+        params: Mapping[str, Params],
+        context: Context,
+        peer: FrozenView | None,
+        batch: SessionBatch,
+        key: jax.Array,
+        windows: Any,
+        reuse: bool,
+    ) -> tuple[Any, Any]: ...
+
+
+class Stage(NamedTuple):
+    """Some consecutive epochs: who trains, on what, against whom, by which optimizer.
+
+    Attributes:
+      trains: names of the networks that change.
+      objective: the name of what is minimised, one of the system's objectives.
+      epochs: how many.
+      optimizer: the name of one of the system's optimizers; its state outlives the stage.
+      peer: the frozen view whose ranking is mined; empty if none is.
+      frozen: paths of parameters, like "id/encoder", that do not change though their network trains.
+    """
+
+    trains: tuple[str, ...]
+    objective: str
+    epochs: int
+    optimizer: str
+    peer: tuple[tuple[str, float], ...] = ()
+    frozen: tuple[str, ...] = ()
+
+
+class CatalogueInfo(NamedTuple):
+    """What a system must know of a dataset before it is built.
+
+    Attributes:
+      items: how many can be recommended.
+      classes: by name of an id feature (category, brand), how many ids it has; 0 is "unknown".
+      users: how many users training knows.
+    """
+
     items: int
+    classes: Mapping[str, int] = {}
+    users: int = 0
 
 
-def item_table(network: Network, params: Params, features: jax.Array | None) -> jax.Array:
-    """float [item, dim] without dropout, made once for many uses. A parameter that is the table as it stands, as X
-    without a norm, is handed on; a compiled function would copy it."""
-    embed = network.item_embeddings if features is None else jax.jit(network.item_embeddings)
-    return embed(params, features)
+class System(NamedTuple):
+    """What a configuration builds.
+
+    Attributes:
+      networks: what trains, by name.
+      init_numbers: of each network, the number that its initial random key is folded with.
+      components: what scores, by name.
+      views: of each view, the weights of its components; the main view, which chooses the model, first.
+      objectives: what stages minimise, by name: builders, called once a stage.
+      optimizers: records with the settings of `alterrec_jax.config.OptimizerConfig`, by name.
+      optimized: of each optimizer, the networks whose parameters it changes.
+      stages: who trains when.
+      terms: names of the terms of losses that are logged one by one; none where a loss is one term.
+      notes: sentences that whoever trains it should read.
+    """
+
+    networks: Mapping[str, Network]
+    init_numbers: Mapping[str, int]
+    components: Mapping[str, Component]
+    views: Mapping[str, View]
+    objectives: Mapping[str, Callable[["Stage"], Objective]]
+    optimizers: Mapping[str, Any]
+    optimized: Mapping[str, tuple[str, ...]]
+    stages: tuple[Stage, ...]
+    terms: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> str:
+        """The view that chooses the model and recommends."""
+        return next(iter(self.views))
+
+    @property
+    def layout(self) -> str:
+        """Of the batches: `prefix` if any network needs it."""
+        return PREFIX if any(network.layout == PREFIX for network in self.networks.values()) else PACKED
+
+    @property
+    def reads(self) -> Reads:
+        """All that the networks read."""
+        every = [component.network.reads for component in self.components.values()]
+        every += [network.reads for network in self.networks.values()]
+        joined = (tuple(dict.fromkeys(name for reads in every for name in reads[field])) for field in range(3))
+        return Reads(*joined, users=any(reads.users for reads in every))
 
 
-def same_segment(rows: PackedRows) -> jax.Array:
-    """bool [row, query position, key position]: both are items of one session, the key not after the query."""
-    length = rows.segments.shape[1]
-    together = rows.segments[:, :, None] == rows.segments[:, None, :]
-    causal = jnp.tril(jnp.ones((length, length), dtype=bool))
-    return together & (rows.segments >= 0)[:, :, None] & causal[None]
+def at_prefixes(hidden: jax.Array, batch: SessionBatch) -> jax.Array:
+    """[prefix, dim] from [row, position, dim]: what stands where each prefix ends.
+
+    Every device along the mesh's axis `data` picks from its own rows. Draw dropout before this, not behind it: how
+    prefixes are padded depends on the mesh.
+    """
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    if batch.ends is None:
+        return flat
+    shards = mesh.size(mesh.DATA)
+    if shards == 1:
+        return flat[batch.ends]
+    ends = batch.ends.reshape(shards, -1, 1)
+    return jnp.take_along_axis(flat.reshape(shards, -1, flat.shape[-1]), ends, axis=1).reshape(-1, flat.shape[-1])
+
+
+def make_item_tables(network: Network, params: Params, context: Context) -> ItemTables:
+    """The tables without dropout, made once for many uses.
+
+    A parameter that is the table as it stands is handed on; a compiled function would copy it.
+    """
+    reads = network.reads
+    eager = not (reads.features or reads.optional or reads.graphs)
+    return (network.item_tables if eager else jax.jit(network.item_tables))(params, context)
+
+
+def is_per_item(per_item: tuple[str, ...], path: tuple[Any, ...]) -> bool:
+    """Whether a leaf of a tree of parameters, or of an optimizer's state over them, holds one row an item.
+
+    Args:
+      per_item: `Network.per_item`.
+      path: the leaf's path, as of `jax.tree_util.tree_map_with_path`.
+    """
+    keys = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
+    return any(keys[-len(parts) :] == parts for parts in (name.split("/") for name in per_item))
+
+
+def sharded_shapes(per_item: tuple[str, ...], shapes: Any) -> Any:
+    """A tree of shapes with their places: rows of items are shared over the mesh's item axis, all else replicated."""
+
+    def placed(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+        spec = mesh.ITEMS if is_per_item(per_item, path) else mesh.REPLICATED
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=mesh.sharding(spec))
+
+    return jax.tree_util.tree_map_with_path(placed, shapes)
+
+
+def zero_padding_rows(per_item: tuple[str, ...], params: Params, catalogue_size: int) -> Params:
+    """The parameters with zeros in the rows behind the catalogue: no gradient reaches them, so they stay so."""
+
+    def cleared(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        if not is_per_item(per_item, path) or len(leaf) == catalogue_size:
+            return leaf
+        real = jnp.arange(len(leaf)) < catalogue_size
+        return jnp.where(real.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0)
+
+    return jax.tree_util.tree_map_with_path(cleared, params)

@@ -1,17 +1,17 @@
-"""Trains AlterRec, or another model (`--config.model`), on a prepared dataset, or continues a run that was interrupted.
+"""Trains the system of a configuration on a prepared dataset, or continues a run that was interrupted.
 
     python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=DIR --workdir=DIR
 
-Any field of the configuration can be overridden: --config.seed=1 --config.text.dropout=0.3
+Any field of the configuration can be overridden: --config.seed=1 --config.networks.text.dropout=0.3
 """
 
 import pathlib
 
 from absl import flags
 
-from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.numerics import PRECISIONS
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.console import log
@@ -20,7 +20,7 @@ from alterrec_jax.training.trainer import Interrupted, Trainer
 from experiments import config_flag, devices
 
 _CONFIG = config_flag.define(
-    "A file of experiments/configs; --config.FIELD=VALUE overrides a field. alterrec_jax/config.py explains them all.",
+    "A file of experiments/configs; --config.FIELD=VALUE overrides a field. python -m experiments.models MODEL explains them all.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _WORKDIR = flags.DEFINE_string(
@@ -37,7 +37,7 @@ def main() -> int:
     """Trains, and tells the best epoch."""
     keep_freed_memory()
     chosen = {"precision": _PRECISION.value} if _PRECISION.value else {}
-    config = from_mapping(AlterRecConfig, _CONFIG.value.to_dict() | chosen, "--config").check()
+    config = read_run_config(_CONFIG.value.to_dict() | chosen, "--config").check()
     dataset = load_dataset(_DATA_DIR.value)
     with devices.used():
         try:

@@ -8,7 +8,9 @@ from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import KS, summarise
-from alterrec_jax.evaluation.ranking import Ranks, View, rank_targets
+from alterrec_jax.contract import View
+from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.evaluation.ranking import Ranks, rank_targets
 from alterrec_jax.sharding import mesh
 
 QueryProvider = Callable[[Sessions, Targets], Iterable[Mapping[str, Any]]]
@@ -39,20 +41,26 @@ class Protocol:
         return targets
 
 
-def fusion_views(alpha: float) -> dict[str, View]:
-    """The views of an ID and a text network: fused = alpha * id + (1 - alpha) * text, and each alone.
+def protocol_of(config: ProtocolConfig, dataset: Dataset) -> Protocol:
+    """The protocol that a configuration asks for, on a dataset."""
+    return Protocol(config.targets, config.excludes_session_items(dataset.exclude_session_items))
+
+
+def weight_sweep(fusion: View, weights: Iterable[float]) -> dict[str, View]:
+    """A fusion of two components under several weights of the first (alpha), named by them: {"0": ..., "0.25": ...}.
 
     Raises:
-      UserError: alpha is outside [0, 1].
+      UserError: a weight is outside [0, 1], or not two components are fused.
     """
-    if not 0 <= alpha <= 1:
-        raise UserError(f"alpha is {alpha}, but it weighs ID scores against text scores and must lie in [0, 1]")
-    return {"fused": {"id": alpha, "text": 1 - alpha}, "id": {"id": 1.0}, "text": {"text": 1.0}}
-
-
-def alpha_sweep(alphas: Iterable[float]) -> dict[str, View]:
-    """The fused view under several alphas, named by them: {"0": ..., "0.25": ...}. Errors as `fusion_views`."""
-    return {repr(float(alpha)).removesuffix(".0"): fusion_views(alpha)["fused"] for alpha in alphas}
+    if len(fusion) != 2:
+        raise UserError(f"a weight of the first of two networks is asked for, but {', '.join(fusion)} are fused")
+    first, second = fusion
+    found: dict[str, View] = {}
+    for weight in weights:
+        if not 0 <= weight <= 1:
+            raise UserError(f"alpha is {weight}, but it weighs {first} scores against {second} scores: 0 to 1")
+        found[repr(float(weight)).removesuffix(".0")] = {first: weight, second: 1 - weight}
+    return found
 
 
 def rank_split(

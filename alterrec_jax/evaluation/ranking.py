@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax.contract import View
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.errors import UserError
@@ -27,8 +28,6 @@ from alterrec_jax.runtime.console import progress
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.digests import row_digests
 from alterrec_jax.sharding.item_shards import Columns, padded_table
-
-View = Mapping[str, float]
 
 IN_BLOCKS = 2**16  # where a device holds more items, it scores them in blocks
 _TARGETS_AT_ONCE = 256  # there

@@ -11,7 +11,8 @@ from alterrec_jax.evaluation.groups import group_metrics, target_groups
 from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap, percentile_interval, resampled_means
 from alterrec_jax.evaluation.metrics import metric_values, summarise
 from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
-from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
+from alterrec_jax.contract import View
+from alterrec_jax.evaluation.ranking import Ranks, rank_rows
 from alterrec_jax.evaluation.significance import holm, paired_p_value
 from alterrec_jax.models.counting import (
     cooccurrence_rows,

@@ -1,7 +1,7 @@
-"""The windows of all training prefixes, mined in a turn's first epoch and kept for its others: a few numbers a prefix.
+"""The frozen peer's windows of all training prefixes, mined in a stage's first epoch and read in its others.
 
-The peer is frozen for a turn, so its ranking of a prefix is the same in all epochs. Rows are packed anew in each, and a
-prefix is known by its place among the interactions (`PackedRows.source`).
+The peer is frozen for a stage, so its ranking of a prefix is the same in all of its epochs. Rows are packed anew in
+each, and a prefix is identified by its last interaction (`SessionBatch.interaction`).
 """
 
 from typing import Any, NamedTuple
@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.contract import PackedRows
+from alterrec_jax.contract import SessionBatch
 from alterrec_jax.hard_negatives.rank_window import RankWindow
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import local_rows
@@ -31,47 +30,45 @@ class WindowCache(NamedTuple):
     best: tuple[jax.Array, ...]
 
 
-def shapes_for(config: AlterRecConfig, interactions: int) -> WindowCache | None:
-    """The shapes of what a run on so many training interactions keeps, and where it lies; None if that is nothing."""
-    if not config.keeps_windows:
-        return None
+def shapes(interactions: int, positives: int) -> WindowCache:
+    """The shapes of a cache for so many training interactions, with so many positives each, and where it lies."""
     shape, place = (mesh.padded(interactions, mesh.MODEL),), mesh.sharding(mesh.ITEMS)
     border: Any = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)
     items: Any = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=place)
-    return WindowCache(border, border, (items,) * config.mining.positives)
+    return WindowCache(border, border, (items,) * positives)
 
 
 def zeros(shapes: WindowCache | None) -> WindowCache | None:
-    """Room for windows of such shapes."""
+    """An empty cache of such shapes; None where there is none."""
     return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype, device=shape.sharding), shapes)
 
 
-def write(kept: WindowCache, rows: PackedRows, found: RankWindow) -> WindowCache:
-    """The same with the windows of a batch: `found` of its row * position prefixes."""
+def write(cache: WindowCache, batch: SessionBatch, found: RankWindow) -> WindowCache:
+    """The cache with the windows of a batch; `found` has one for each of its prefixes."""
 
-    def of_device(kept: WindowCache, source: jax.Array, found: RankWindow) -> WindowCache:
-        source, found = jax.tree.map(lambda array: mesh.all_gather(array, mesh.DATA), (source, found))
-        here, place = local_rows(source, len(kept.upper))
-        place = jnp.where(here, place, len(kept.upper))
+    def of_device(cache: WindowCache, interaction: jax.Array, found: RankWindow) -> WindowCache:
+        interaction, found = jax.tree.map(lambda array: mesh.all_gather(array, mesh.DATA), (interaction, found))
+        here, place = local_rows(interaction, len(cache.upper))
+        place = jnp.where(here, place, len(cache.upper))
         mined = WindowCache(found.upper, found.lower, tuple(found.best.T))
-        return jax.tree.map(lambda every, some: every.at[place].set(some, mode="drop"), kept, mined)
+        return jax.tree.map(lambda every, some: every.at[place].set(some, mode="drop"), cache, mined)
 
-    source = jnp.where(rows.where, rows.source, -1).reshape(-1)
+    interaction = jnp.where(batch.is_target, batch.interaction, -1)
     program = mesh.shard_map(of_device, (mesh.ITEMS, mesh.BATCH, mesh.BATCH), mesh.ITEMS)
-    windows: WindowCache = program(kept, source, found)
+    windows: WindowCache = program(cache, interaction, found)
     return windows
 
 
-def read(kept: WindowCache, rows: PackedRows) -> RankWindow:
-    """The windows of a batch's row * position prefixes; anything where there is no prefix to learn from."""
+def read(cache: WindowCache, batch: SessionBatch) -> RankWindow:
+    """The windows of a batch's prefixes; anything where there is no prefix to learn from."""
 
-    def of_device(kept: WindowCache, source: jax.Array) -> RankWindow:
-        here, place = local_rows(source, len(kept.upper))
-        below, least, top = jax.tree.map(lambda every: jnp.where(here, every[place], 0), kept)
-        best = jnp.stack(top, axis=1) if top else jnp.zeros((len(source), 0), jnp.int32)
-        found: RankWindow = jax.tree.map(lambda array: mesh.psum(array, mesh.MODEL), RankWindow(below, least, best))
+    def of_device(cache: WindowCache, interaction: jax.Array) -> RankWindow:
+        here, place = local_rows(interaction, len(cache.upper))
+        upper, lower, top = jax.tree.map(lambda every: jnp.where(here, every[place], 0), cache)
+        best = jnp.stack(top, axis=1) if top else jnp.zeros((len(interaction), 0), jnp.int32)
+        found: RankWindow = jax.tree.map(lambda array: mesh.psum(array, mesh.MODEL), RankWindow(upper, lower, best))
         return found
 
     program = mesh.shard_map(of_device, (mesh.ITEMS, mesh.BATCH), mesh.BATCH)
-    window: RankWindow = program(kept, rows.source.reshape(-1))
+    window: RankWindow = program(cache, batch.interaction)
     return window

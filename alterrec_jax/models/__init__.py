@@ -1,1 +1,1 @@
-"""The networks. The only package that imports flax.linen; everything else sees init and apply functions."""
+"""The systems, one file a family; with `nn`, the only rooms that import flax.linen. See `registry`."""

@@ -1,91 +1,224 @@
-"""AlterRec's two networks: one shape of session encoder, on an ID table and on a text table."""
+"""AlterRec (Li et al., 2024): networks on different item knowledge, trained in turns, each mined from another.
 
-from collections.abc import Iterable
+The paper alternates an ID and a text network (algorithm 1, eqs. 1-6). Here any number of networks alternate, on learned
+ids, on any frozen vectors, on attributes; the peer that one mines is another network, or the others fused. A single
+network is the same without a peer.
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+Departures from the paper, as its released code has them: the Transformer is post-LayerNorm with ReLU, without biases in
+the attention, LayerNorm epsilon 1e-6 (1e-5 on item tables). From the released code: SPEC rows that are fields here.
+`experiments/configs/official.py` sets them all.
+"""
 
-from alterrec_jax.config import AlterRecConfig, NetworkConfig
-from alterrec_jax.contract import Network, PackedRows, Params
-from alterrec_jax.nn.item_tables import ItemEncoder, id_items, text_items, without_padding
-from alterrec_jax.nn.transformer import MeanEncoder, TransformerEncoder
-from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.lookup import lookup
+import dataclasses
 
+from alterrec_jax.config import RunConfig, require, setting
+from alterrec_jax.contract import PACKED, CatalogueInfo, Component, Objective, Stage, System, View
+from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.hard_negatives.rank_window import SELECTIONS
+from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_window, random_negatives
+from alterrec_jax.models.registry import register
+from alterrec_jax.models.unimodal import (
+    AnyNetworkConfig,
+    IdNetworkConfig,
+    VectorNetworkConfig,
+    build_network,
+    check_encoder,
+    item_encoder,
+)
+from alterrec_jax.stages import alternation
 
-def build_networks(config: AlterRecConfig, items: int) -> dict[str, Network]:
-    """The ID and the text network of a configuration, for a catalogue of so many items."""
-    of_items = {
-        "id": id_items(items, config.id.dim, config.id.item_norm),
-        "text": text_items(config.text, config.text, config.precision),
-    }
-    return {
-        name: build_network(part, items, of_items[name], config.max_length, config.precision)
-        for name, part in (("id", config.id), ("text", config.text))
-    }
+FUSED = "fused"
+"""The view that joins all networks; it chooses the model."""
 
+RANDOM, WINDOW, OWN_WINDOW, FULL = "random", "window", "own_window", "full"
+NEGATIVES = ("peer", "self", "uniform", "full")
+NEXT, REST = "next", "rest"
 
-def item_features(
-    text_vectors: np.ndarray, precision: str, networks: Iterable[str] = ("id", "text", "fused")
-) -> dict[str, jax.Array | None]:
-    """What each network knows of the items: nothing, or their text vectors [item, d_text], of that precision.
-
-    The vectors are put on the devices only if one of the networks reads them, each device's items there.
-    """
-    networks = set(networks)
-    vectors = mesh.put_rows(text_vectors, jnp.dtype(precision)) if networks != {"id"} else None
-    return {name: None if name == "id" else vectors for name in networks}
+_INIT_NUMBERS = {"id": 0, "text": 1}  # alone or with others, a network begins alike
+_OTHERS_BEGIN_AT = 3
 
 
-def build_network(config: NetworkConfig, items: int, of_items: ItemEncoder, max_length: int, dtype: str) -> Network:
-    """Joins an item encoder and a session encoder into a `Network`.
+@dataclasses.dataclass(frozen=True)
+class MiningConfig:
+    """What each network learns from a ranking (section 4.2). Ranks count from 0."""
 
-    Args:
-      config: of the session encoder.
-      items: how many there are.
-      of_items: makes their embeddings, of the width that the configuration has.
-      max_length: the longest prefix that the encoder sees.
-      dtype: that of what products take; session embeddings have it.
-    """
-    encoder = (
-        MeanEncoder(config.dropout)
-        if config.encoder == "mean"
-        else TransformerEncoder(config.layers, config.heads, config.dropout, max_length, dtype)
+    negatives: str = setting(
+        "peer",
+        "what a network learns to tell the target from: a window of its peer's ranking, or of its own, after a warm-up on "
+        "uniform items; uniform items; or the full catalogue",
+        choices=NEGATIVES,
+    )
+    k1: int = setting(20, "first rank of the hard negatives", low=0)
+    k2: int = setting(20_000, "one past their last rank; clipped to the catalogue", low=1)
+    augment: bool = setting(True, "AlterRec_aug: learn from the peer's top p as positives too")
+    p: int = setting(5, "how many augmented positives a prefix has; at most k1", low=0)
+    beta: float = setting(0.5, "weight of augmented positives", low=0)
+    beta_per: str = setting(
+        "positive",
+        "beta weighs each positive (eqs. 4-5), or all of a prefix together: beta / p each, as the code that made the "
+        "paper's figures",
+        choices=("positive", "prefix"),
+    )
+    selection: str = setting(
+        "search", "how ranks are found: by counting, by lax.top_k, or approximately (fast on TPU)", choices=SELECTIONS
+    )
+    gpu_kernels: bool = setting(False, "sum long windows by kernels for NVIDIA GPUs, in bfloat16")
+    hard_fraction: float = setting(
+        1.0, "share of the window that is drawn; uniform items fill up the rest (released code: 0.5)", above=0, high=1
     )
 
-    def item_embeddings(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        return of_items.embed(params["items"], features, key)
+    @property
+    def positives(self) -> int:
+        """How many augmented positives a prefix has."""
+        return self.p if self.augment else 0
 
-    def session_embeddings(
-        params: Params, table: jax.Array, rows: PackedRows, key: jax.Array | None = None
-    ) -> jax.Array:
-        rngs = {} if key is None else {"dropout": key}
-        variables = {"params": params["encoder"]}
-        hidden: jax.Array = encoder.apply(  # type: ignore[assignment]
-            variables, lookup(table, rows.items), rows, key is None, rngs=rngs
+    def settings(self, items: int) -> WindowSettings:
+        """Within a catalogue of so many items, to which k2 is clipped.
+
+        Raises:
+          UserError: k1 is not below the catalogue's size, so that no item is left.
+        """
+        if self.k1 >= items and self.negatives != "full":
+            raise UserError(f"mining.k1 is {self.k1}, but the catalogue has {items} items; choose a smaller one")
+        beta = self.beta / max(self.positives, 1) if self.beta_per == "prefix" else self.beta
+        return WindowSettings(
+            self.k1,
+            min(self.k2, items),
+            self.positives,
+            beta,
+            self.selection,
+            self.hard_fraction,
+            self.gpu_kernels,
         )
-        return (hidden / config.temperature).astype(dtype)
 
-    def init(key: jax.Array, features: jax.Array | None) -> Params:
-        table_key, encoder_key, uniform_key = jax.random.split(key, 3)
-        one = jnp.zeros((1, max_length), jnp.int32)
-        rows = PackedRows(one, one, one, one, one.astype(bool))
-        hidden = jnp.zeros((1, max_length, config.width))
-        params = {
-            "items": of_items.init(table_key, features),
-            "encoder": encoder.init(encoder_key, hidden, rows, True).get("params", {}),
+
+@register(
+    "alterrec",
+    title="AlterRec",
+    paper="Li et al., 2024, arXiv 2402.08921",
+    needs="what its networks are made of: text or other vectors, category, brand",
+    layout=PACKED,
+)
+@dataclasses.dataclass(frozen=True)
+class AlterRecConfig(RunConfig):
+    """AlterRec, or one of its networks alone."""
+
+    warmup_epochs: int = setting(2, "epochs with random negatives, for each network (m_random)", low=0)
+    turn_epochs: int = setting(2, "epochs of a turn; its windows are mined in the first (m_gap)", low=1)
+    networks: dict[str, AnyNetworkConfig] = setting(
+        {"id": IdNetworkConfig(), "text": VectorNetworkConfig()}, "the networks, in the order of their turns"
+    )
+    mining: MiningConfig = dataclasses.field(default_factory=MiningConfig)
+
+    def check(self) -> "AlterRecConfig":
+        """As `RunConfig.check`."""
+        super().check()
+        mining = self.mining
+        require(bool(self.networks), "networks", self.networks, "at least one network")
+        for name, network in self.networks.items():
+            check_encoder(f"networks.{name}", network)
+            _check_name(name, network.peer, tuple(self.networks))
+        total = sum(network.weight for network in self.networks.values())
+        require(total > 0, "networks.*.weight", 0, "above 0 for one network at least")
+        if len(self.networks) == 1:
+            only = next(iter(self.networks))
+            may_be = f"'self', 'uniform' or 'full', for the network {only} alone has no peer"
+            require(mining.negatives != "peer", "mining.negatives", mining.negatives, may_be)
+        if mining.negatives != "peer":
+            require(not mining.augment, "mining.augment", True, "False where the negatives are not the peer's")
+        require(mining.k1 < mining.k2, "mining.k1", mining.k1, f"below mining.k2 ({mining.k2})")
+        if mining.augment:
+            may_be = f"0 to mining.k1 ({mining.k1}): a positive must not be a negative too"
+            require(mining.p <= mining.k1, "mining.p", mining.p, may_be)
+        if mining.gpu_kernels:
+            may_be = "False, or precision 'bfloat16': in float32 a tile of scores does not fit a GPU's registers"
+            require(self.precision == "bfloat16", "mining.gpu_kernels", True, may_be)
+            whole = mining.hard_fraction == 1
+            require(whole, "mining.gpu_kernels", True, "False where mining.hard_fraction is below 1")
+        return self
+
+    @property
+    def fusion(self) -> View:
+        """The weight of each network's score in the fusion; they add up to 1 (eq. 6, alpha for the first of two)."""
+        first, *others = self.networks
+        total = sum(network.weight for network in self.networks.values())
+        shares = {name: network.weight / total for name, network in self.networks.items()}
+        if len(others) == 1:
+            return {first: shares[first], others[0]: 1 - shares[first]}
+        return shares
+
+    def peer_of(self, name: str) -> View:
+        """The frozen view whose ranking a network mines: one other network, or all others as they weigh in the fusion."""
+        names, chosen = list(self.networks), self.networks[name].peer
+        if chosen == REST:
+            rest = {other: weight for other, weight in self.fusion.items() if other != name and weight}
+            return {other: weight / sum(rest.values()) for other, weight in rest.items()}
+        return {names[(names.index(name) + 1) % len(names)] if chosen == NEXT else chosen: 1.0}
+
+    def build(self, catalogue: CatalogueInfo) -> System:
+        """The system, for a catalogue."""
+        networks = {
+            name: build_network(
+                part, catalogue.items, item_encoder(part, catalogue, self.precision), self.max_length, self.precision
+            )
+            for name, part in self.networks.items()
         }
-        params = _uniform(uniform_key, params, config.width) if config.init == "uniform" else params
-        return without_padding(params, items)
+        components = {name: Component(network, name) for name, network in networks.items()}
+        alone: dict[str, View] = {name: {name: 1.0} for name in networks}
+        views = {FUSED: self.fusion, **alone} if len(networks) > 1 else alone
+        mining = self.mining
+        window = mining.settings(catalogue.items)
 
-    return Network(init, item_embeddings, session_embeddings, items)
+        def random(stage: Stage) -> Objective:
+            (name,) = stage.trains
+            return random_negatives(name, networks[name], window.k2 - window.k1)
+
+        def full(stage: Stage) -> Objective:
+            (name,) = stage.trains
+            return full_softmax(name, networks[name])
+
+        def own(stage: Stage) -> Objective:
+            (name,) = stage.trains
+            return own_window(name, networks[name], window)
+
+        def of_peer(stage: Stage) -> Objective:
+            (name,) = stage.trains
+            return peer_window(name, networks[name], components, dict(stage.peer), window)
+
+        clipped = mining.k2 > catalogue.items and mining.negatives != "full"
+        objective = {"peer": WINDOW, "self": OWN_WINDOW, "uniform": RANDOM, "full": FULL}[mining.negatives]
+        return System(
+            networks=networks,
+            init_numbers={
+                name: _INIT_NUMBERS.get(name, _OTHERS_BEGIN_AT + number) for number, name in enumerate(networks)
+            },
+            components=components,
+            views=views,
+            objectives={RANDOM: random, FULL: full, OWN_WINDOW: own, WINDOW: of_peer},
+            optimizers=dict(self.networks),
+            optimized={name: (name,) for name in networks},
+            stages=alternation(
+                tuple(networks),
+                self.epochs,
+                warmup_epochs=self.warmup_epochs,
+                turn_epochs=self.turn_epochs,
+                warmup=FULL if mining.negatives == "full" else RANDOM,
+                objective=objective,
+                peers={name: self.peer_of(name) for name in networks} if mining.negatives == "peer" else {},
+            ),
+            notes=(
+                f"mining.k2 ({mining.k2}) exceeds the catalogue ({catalogue.items} items): clipped to {catalogue.items}",
+            )
+            if clipped
+            else (),
+        )
 
 
-def _uniform(key: jax.Array, params: Params, dim: int) -> Params:
-    """Every parameter, gains and biases included, uniform in +-1/sqrt(dim) (released code)."""
-    leaves, tree = jax.tree.flatten(params)
-    bound = dim**-0.5
-    keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.uniform(k, leaf.shape, leaf.dtype, -bound, bound) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, drawn)
+def _check_name(name: str, peer: str, known: tuple[str, ...]) -> None:
+    """Refuses a network whose name a view, a file or an error could not tell from something else."""
+    reserved = (FUSED, NEXT, REST, "self")
+    if name in reserved or not name.isidentifier():
+        raise UserError(f"configuration: a network is called '{name}'; choose a word that is none of {', '.join(reserved)}")
+    others = [NEXT, REST, *(other for other in known if other != name)]
+    if peer not in others:
+        raise UserError(f"configuration: networks.{name}.peer is '{peer}'; {nearest(peer, others)}")

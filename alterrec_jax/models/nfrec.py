@@ -7,44 +7,87 @@ products of one half with the other belong to neither. Nor do they with a Transf
 tells what the network can do with one half alone.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.contract import Network, Params
-from alterrec_jax.models.alterrec import build_network
-from alterrec_jax.nn.item_tables import ItemEncoder, id_items, text_items
+from alterrec_jax.config import RunConfig, setting
+from alterrec_jax.contract import PACKED, CatalogueInfo, Context, Params, Reads, System
+from alterrec_jax.models.registry import register
+from alterrec_jax.models.single import single_network_system
+from alterrec_jax.models.unimodal import EncoderConfig, VectorsConfig, build_network, check_encoder, vectors_of
+from alterrec_jax.nn.item_tables import ItemEncoder, learned_items
 
 PARTS = ("id", "text")
+FUSED = "fused"
+
+_INIT_NUMBER = 2
 
 
-def build_fused(config: AlterRecConfig, items: int) -> dict[str, Network]:
-    """The network "fused" of a configuration, and its parts "id" and "text": other functions of the same parameters."""
-    fused = config.fused
-    encoders = {
-        "id": id_items(items, fused.dim, fused.item_norm),
-        "text": text_items(config.text, fused, config.precision),
-    }
-    return {
-        name: build_network(
-            fused, items, _fused_items(encoders, fused.operation, kept), config.max_length, config.precision
+@dataclasses.dataclass(frozen=True)
+class FusedNetworkConfig(EncoderConfig):
+    """NFRec's only network; its text encoder is described by `text`, but for its width and norm."""
+
+    encoder: str = setting("mean", "session encoder g: mean, or a causal Transformer", choices=("transformer", "mean"))
+    dim: int = setting(300, "width of the ID and of the text embeddings, before they are fused", low=1)
+    operation: str = setting("concat", "how they are fused", choices=("concat", "sum"))
+
+    @property
+    def width(self) -> int:
+        """Of the fused embeddings."""
+        return self.dim * (2 if self.operation == "concat" else 1)
+
+
+@register("nfrec", title="NFRec", paper="Li et al., 2024, appendix A", needs="text vectors", layout=PACKED)
+@dataclasses.dataclass(frozen=True)
+class NFRecConfig(RunConfig):
+    """Naive fusion."""
+
+    network: FusedNetworkConfig = dataclasses.field(default_factory=FusedNetworkConfig)
+    text: VectorsConfig = dataclasses.field(default_factory=VectorsConfig)
+
+    def check(self) -> "NFRecConfig":
+        """As `RunConfig.check`."""
+        super().check()
+        check_encoder("network", self.network)
+        return self
+
+    def build(self, catalogue: CatalogueInfo) -> System:
+        """The system, for a catalogue."""
+        fused, items = self.network, catalogue.items
+        encoders = {
+            "id": learned_items(items, fused.dim, fused.item_norm),
+            "text": vectors_of(self.text, fused.dim, fused.item_norm, self.precision),
+        }
+        whole, *halves = (
+            build_network(fused, items, _fused_items(encoders, fused.operation, kept), self.max_length, self.precision)
+            for kept in (PARTS, *((part,) for part in PARTS))
         )
-        for name, kept in (("fused", PARTS), ("id", ("id",)), ("text", ("text",)))
-    }
+        return single_network_system(
+            FUSED,
+            whole,
+            fused,
+            self.epochs,
+            init_number=_INIT_NUMBER,
+            parts=dict(zip(PARTS, halves, strict=True)),
+        )
 
 
 def _fused_items(encoders: dict[str, ItemEncoder], operation: str, kept: tuple[str, ...]) -> ItemEncoder:
     """Z = X + H, or [X, H], with zeros in place of what is not kept."""
 
-    def init(key: jax.Array, features: jax.Array | None) -> Params:
+    def init(key: jax.Array, context: Context) -> Params:
         keys = jax.random.split(key, len(PARTS))
-        return {name: encoders[name].init(k, features) for name, k in zip(PARTS, keys, strict=True)}
+        return {name: encoders[name].init(k, context) for name, k in zip(PARTS, keys, strict=True)}
 
-    def embed(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        halves = {name: encoders[name].embed(params[name], features, key) for name in kept}
+    def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
+        halves = {name: encoders[name].embed(params[name], context, key) for name in kept}
         if operation == "sum":
             return sum(halves.values(), jnp.zeros((), jnp.float32))
         nothing = jnp.zeros_like(next(iter(halves.values())))
         return jnp.concatenate([halves.get(name, nothing) for name in PARTS], axis=1)
 
-    return ItemEncoder(init, embed)
+    per_item = tuple(f"{name}/{path}" for name in PARTS for path in encoders[name].per_item)
+    features = tuple(feature for name in PARTS for feature in encoders[name].reads.features)
+    return ItemEncoder(init, embed, per_item, Reads(features=features))

@@ -1,82 +1,102 @@
-"""What a configuration trains, and what is scored of it: AlterRec, one of its networks alone, or NFRec.
+"""The families of systems: each a frozen dataclass of its own fields, registered under a name.
 
-A system trains one or several networks. What is ranked are *parts*, each a network's functions on trained parameters,
-and *views*, weighted sums of their scores. Training, evaluation and recommendation are written once, for all systems.
+A family is one file of `alterrec_jax/models`. Whatever file lies there is imported, so registering is all that a new
+one has to do.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
-from alterrec_jax.config import AlterRecConfig, NetworkConfig
-from alterrec_jax.contract import Network, Params
-from alterrec_jax.evaluation.protocol import fusion_views
-from alterrec_jax.evaluation.ranking import View
-from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.models.nfrec import build_fused
-from alterrec_jax.scoring.prefix_encoder import Encoder
+import alterrec_jax.models
+from alterrec_jax.config import FamilyConfig, RunConfig, from_mapping
+from alterrec_jax.errors import UserError, nearest
 
+Config = TypeVar("Config", bound=type[FamilyConfig])
 
-class Part(NamedTuple):
-    """Something that scores. Attributes: network, its functions; trained, the name of the network whose parameters
-    they take."""
-
-    network: Network
-    trained: str
+TRAINED, COUNTED = "trained", "counted"
 
 
-class System(NamedTuple):
-    """A model.
+class Family(NamedTuple):
+    """A family of systems.
 
     Attributes:
-      networks: what trains, by name.
-      configs: the configuration of each network.
-      parts: what scores, by name.
-      views: of each view, the weights of its parts; the main view, which chooses the model, first.
+      name: what a configuration calls it.
+      config: its record; `config(...).build(catalogue)` makes a system.
+      title: what people call it.
+      paper: where it is from.
+      kind: "trained", or "counted": it has no parameters and ranks by counts of training sessions.
+      needs: what it reads of a dataset besides sessions, in words; empty for nothing.
+      layout: how its batches lie, one of `contract.LAYOUTS`; empty for families that only count.
     """
 
-    networks: Mapping[str, Network]
-    configs: Mapping[str, NetworkConfig]
-    parts: Mapping[str, Part]
-    views: Mapping[str, View]
+    name: str
+    config: type[FamilyConfig]
+    title: str
+    paper: str
+    kind: str
+    needs: str
+    layout: str
 
-    @property
-    def main(self) -> str:
-        """The view that chooses the model and recommends."""
-        return next(iter(self.views))
 
-    def encoder(
-        self,
-        params: Mapping[str, Params],
-        features: Mapping[str, Any],
-        max_length: int,
-        *parts: str,
-        new_items: int = 0,
-    ) -> Encoder:
-        """Encodes prefixes with the named parts; with all of them where none is named. Arguments as of `Encoder`."""
-        chosen = {name: self.parts[name] for name in parts or self.parts}
-        return Encoder(
-            {name: part.network for name, part in chosen.items()},
-            {name: params[part.trained] for name, part in chosen.items()},
-            {name: features[part.trained] for name, part in chosen.items()},
-            max_length,
-            new_items,
+_FAMILIES: dict[str, Family] = {}
+
+
+def register(
+    name: str, *, title: str, paper: str, kind: str = TRAINED, needs: str = "", layout: str = ""
+) -> Callable[[Config], Config]:
+    """Registers the record of a family; arguments as the attributes of `Family`."""
+
+    def add(config: Config) -> Config:
+        config.family = name
+        _FAMILIES[name] = Family(name, config, title, paper, kind, needs, layout)
+        return config
+
+    return add
+
+
+def families() -> Mapping[str, Family]:
+    """All families by name, those that train first."""
+    for module in pkgutil.iter_modules(alterrec_jax.models.__path__):
+        importlib.import_module(f"{alterrec_jax.models.__name__}.{module.name}")
+    return dict(sorted(_FAMILIES.items(), key=lambda entry: (entry[1].kind != TRAINED, entry[0])))
+
+
+def family(name: str) -> Family:
+    """A family by its name.
+
+    Raises:
+      UserError: there is none of that name; the nearest is named.
+    """
+    known = families()
+    if name not in known:
+        raise UserError(f"no model is called '{name}'; {nearest(name, list(known))}")
+    return known[name]
+
+
+def read_config(values: Mapping[str, Any], where: str = "configuration") -> FamilyConfig:
+    """The configuration record of nested plain values, whose "model" names the family.
+
+    Raises:
+      UserError: an unknown family or field (naming the nearest), or a value of the wrong type.
+    """
+    if not isinstance(values.get("model"), str):
+        raise UserError(f"{where} names no model; write one of {', '.join(families())}")
+    fields = {name: value for name, value in values.items() if name != "model"}
+    return from_mapping(family(values["model"]).config, fields, where)
+
+
+def read_run_config(values: Mapping[str, Any], where: str = "configuration") -> RunConfig:
+    """The same of a family that trains.
+
+    Raises:
+      UserError: as `read_config`, or the family only counts.
+    """
+    config = read_config(values, where)
+    if not isinstance(config, RunConfig):
+        raise UserError(
+            f"{where}: {config.family} only counts, so there is nothing to train; rank it by "
+            "experiments.evaluate --config=FILE --data_dir=DIR"
         )
-
-
-def build_system(config: AlterRecConfig, items: int) -> System:
-    """The system of a configuration, for a catalogue of so many items."""
-    if config.model == "nfrec":
-        parts = {name: Part(network, "fused") for name, network in build_fused(config, items).items()}
-        views: dict[str, View] = {name: {name: 1.0} for name in parts}
-        return System({"fused": parts["fused"].network}, {"fused": config.fused}, parts, views)
-    views = fusion_views(config.protocol.alpha)
-    if config.model != "alterrec":
-        views = {config.model: views[config.model]}
-    configs = {"id": config.id, "text": config.text}
-    networks = {name: network for name, network in build_networks(config, items).items() if name in views}
-    return System(
-        networks,
-        {name: configs[name] for name in networks},
-        {name: Part(network, name) for name, network in networks.items()},
-        views,
-    )
+    return config

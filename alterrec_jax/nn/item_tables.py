@@ -1,101 +1,149 @@
-"""Item encoders (section 4.1.1): the learned ID table X, and the table H made from frozen sentence vectors."""
+"""Item encoders: a learned table, an MLP on frozen vectors (section 4.1.1 of the AlterRec paper), sums of attributes."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import NetworkConfig, TextNetworkConfig
-from alterrec_jax.contract import InitFn, ItemFn, Params
-from alterrec_jax.nn.transformer import NORM_EPSILON
+from alterrec_jax.contract import Context, Params, Reads
 from alterrec_jax.numerics import precision_of
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import rows_in_blocks
 
-TABLE = "table"
-"""The name of every parameter that holds one row an item."""
+NORM_EPSILON = 1e-5
+"""Of the LayerNorm on an item table: PyTorch's, as in the released code; linen's own is 1e-6."""
 
-_START = 0.02
-_ROWS_AT_ONCE = 2**14  # items whose text passes through the MLP together
+START = 0.02
+"""Standard deviation of a fresh table's entries, whatever makes them, so that no network drowns another in a sum."""
+
+_ROWS_AT_ONCE = 2**14  # items whose vectors pass through the MLP together
 
 
 class ItemEncoder(NamedTuple):
-    """How items get their embeddings: two of the three functions of a `Network`."""
+    """How items get their embeddings.
 
-    init: InitFn
-    embed: ItemFn
+    Attributes:
+      init: (key, context) -> params.
+      embed: (params, context, key or None) -> float32 [item, dim]; a key turns dropout on.
+      per_item: paths of the parameters that hold one row an item.
+      reads: the features that it is made from.
+    """
+
+    init: Any
+    embed: Any
+    per_item: tuple[str, ...] = ()
+    reads: Reads = Reads()
 
 
-def id_items(items: int, dim: int, norm: bool) -> ItemEncoder:
-    """X, for a catalogue of so many items, and rows of padding that the mesh shares alike; reads no features."""
+def learned_items(items: int, dim: int, norm: bool = False, start: str = "") -> ItemEncoder:
+    """X: one learned row an item, optionally normalised (released code).
+
+    Args:
+      items: how many; rows behind them are padding, so that devices share them evenly.
+      dim: width.
+      norm: whether a LayerNorm stands behind the table.
+      start: name of the feature whose principal components the table starts from (LLM2SASRec); empty: random.
+    """
     table = IdTable(mesh.padded(items, mesh.MODEL), dim, norm)
 
-    def init(key: jax.Array, features: jax.Array | None) -> Params:
-        del features
-        return table.init(key)["params"]
+    def init(key: jax.Array, context: Context) -> Params:
+        params = table.init(key)["params"]
+        return {**params, "table": principal_components(context.features[start], dim, key)} if start else params
 
-    def embed(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        del features, key
+    def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
+        del context, key
         return table.apply({"params": params})  # type: ignore[return-value]
 
-    return ItemEncoder(init, embed)
+    # Read by `init` alone: a table that has started does not need the vectors any more.
+    return ItemEncoder(init, embed, ("table",), Reads(features=(start,) if start else ()))
 
 
-def text_items(config: TextNetworkConfig, like: NetworkConfig, precision: str) -> ItemEncoder:
-    """H, by the MLP of a configuration; its width and norm are those of the network `like`, which it serves."""
-    table = TextTable(
-        dim=like.dim,
-        dtype=precision,
-        unit_variance=config.unit_variance,
-        hidden=config.mlp_hidden,
-        output_relu=config.mlp_output_relu,
-        norm=like.item_norm,
+def principal_components(vectors: jax.Array, dim: int, key: jax.Array) -> jax.Array:
+    """float32 [item, dim]: the vectors' first principal components, centred, neither whitened nor rescaled.
+
+    They are fitted on the items that have a vector (LLM2SASRec, section 2.4 of Harte et al., 2023). The others, rows of
+    zeros, get normal numbers with the components' standard deviation.
+
+    Args:
+      vectors: float [item, width], width at least `dim`.
+      dim: how many components.
+      key: for the items without a vector.
+    """
+    vectors = vectors.astype(jnp.float32)
+    known = jnp.any(vectors != 0, axis=1)
+    count = jnp.maximum(jnp.sum(known), 1)
+    centred = jnp.where(known[:, None], vectors - jnp.sum(vectors, axis=0) / count, 0)
+    covariance = jnp.einsum("ni,nj->ij", centred, centred, precision="highest") / count
+    _, axes = jnp.linalg.eigh(covariance)  # by ascending variance
+    components = jnp.einsum("ni,ij->nj", centred, axes[:, ::-1][:, :dim], precision="highest")
+    spread = jnp.sqrt(jnp.sum(components**2, axis=0) / count)
+    return jnp.where(known[:, None], components, spread * jax.random.normal(key, components.shape))
+
+
+def vector_items(
+    feature: str,
+    dim: int,
+    *,
+    hidden: tuple[int, ...],
+    precision: str,
+    norm: bool = False,
+    unit_variance: bool = True,
+    output_relu: bool = False,
+    dropout: float = 0.0,
+) -> ItemEncoder:
+    """H: an MLP on the frozen vectors of a feature (eq. 1).
+
+    Args:
+      feature: its name in the context.
+      dim: width.
+      hidden: widths of the hidden layers; () is one linear map.
+      precision: of products.
+      norm: whether a LayerNorm stands behind the table.
+      unit_variance: whether vectors of unit length are multiplied by sqrt(width) first.
+      output_relu: whether a ReLU follows the last linear map.
+      dropout: rate over the whole table, one mask for inputs and candidates.
+    """
+    table = VectorTable(
+        dim=dim, dtype=precision, unit_variance=unit_variance, hidden=hidden, output_relu=output_relu, norm=norm
     )
 
-    def init(key: jax.Array, features: jax.Array | None) -> Params:
-        assert features is not None, "text needs its vectors"
-        return table.init(key, features[:1], None)["params"]  # their width alone matters
+    def init(key: jax.Array, context: Context) -> Params:
+        return table.init(key, context.features[feature][:1], None)["params"]  # their width alone matters
 
     def of_rows(params: Params, rows: jax.Array, numbers: jax.Array, key: jax.Array | None) -> jax.Array:
-        keep = _kept(key, numbers, like.dim, config.item_dropout) if key is not None and config.item_dropout else None
+        keep = _keep_mask(key, numbers, dim, dropout) if key is not None and dropout else None
         return table.apply({"params": params}, rows, keep)  # type: ignore[return-value]
 
-    def embed(params: Params, features: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        assert features is not None, "text needs its vectors"
-        return rows_in_blocks(of_rows, params, features, key, _ROWS_AT_ONCE)
+    def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
+        return rows_in_blocks(of_rows, params, context.features[feature], key, _ROWS_AT_ONCE)
 
-    return ItemEncoder(init, embed)
-
-
-def has_row_per_item(path: tuple[Any, ...]) -> bool:
-    """Whether what lies at a path of a tree of parameters, or of their optimizer's state, holds one row an item."""
-    return bool(path) and getattr(path[-1], "key", None) == TABLE
+    return ItemEncoder(init, embed, (), Reads(features=(feature,)))
 
 
-def placed_shapes(shapes: Any) -> Any:
-    """A tree of shapes, to which is added where the arrays lie: what holds one row an item over `model`, all else
-    everywhere."""
+def attribute_items(classes: Mapping[str, int], dim: int, norm: bool = False) -> ItemEncoder:
+    """An item is the sum of learned rows, one for each of its attributes: category and brand, say.
 
-    def placed(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
-        place = mesh.sharding(mesh.ITEMS if has_row_per_item(path) else mesh.REPLICATED)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+    Args:
+      classes: by name of an id feature, how many ids it has; 0 is "unknown" and has a row of its own.
+      dim: width.
+      norm: whether a LayerNorm stands behind the table.
+    """
+    table = AttributeTable(tuple(classes.items()), dim, norm)
 
-    return jax.tree_util.tree_map_with_path(placed, shapes)
+    def init(key: jax.Array, context: Context) -> Params:
+        return table.init(key, {name: context.features[name][:1] for name in classes})["params"]
+
+    def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
+        del key
+        found = table.apply({"params": params}, {name: context.features[name] for name in classes})
+        return mesh.with_sharding_constraint(found, mesh.ITEMS)  # type: ignore[arg-type]
+
+    return ItemEncoder(init, embed, (), Reads(features=tuple(classes)))
 
 
-def without_padding(params: Params, items: int) -> Params:
-    """The parameters with zeros in the rows of no item: no gradient reaches them, so they stay so."""
-
-    def cleared(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        if not has_row_per_item(path) or len(leaf) == items:
-            return leaf
-        return jnp.where(jnp.arange(len(leaf))[:, None] < items, leaf, 0)
-
-    return jax.tree_util.tree_map_with_path(cleared, params)
-
-
-def _kept(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Array:
+def _keep_mask(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Array:
     """float32 [item, dim]: what dropout multiplies the rows of some items by, drawn for each by its number."""
 
     def of_item(number: jax.Array) -> jax.Array:
@@ -105,7 +153,7 @@ def _kept(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Arra
 
 
 class IdTable(nn.Module):
-    """X: one learned row an item, optionally normalised (released code)."""
+    """One learned row an item, optionally normalised."""
 
     items: int
     dim: int
@@ -114,12 +162,12 @@ class IdTable(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         """float [item, dim]."""
-        table = self.param(TABLE, nn.initializers.normal(_START), (self.items, self.dim))
+        table = self.param("table", nn.initializers.normal(START), (self.items, self.dim))
         return nn.LayerNorm(NORM_EPSILON, name="norm")(table) if self.norm else table
 
 
-class TextTable(nn.Module):
-    """H = MLP(sentence vectors), eq. 1.
+class VectorTable(nn.Module):
+    """H = MLP(frozen vectors), eq. 1.
 
     Hidden layers are linear maps with ReLU; dropout on the finished table gives inputs and candidates the same mask.
     """
@@ -133,18 +181,32 @@ class TextTable(nn.Module):
 
     @nn.compact
     def __call__(self, vectors: jax.Array, keep: jax.Array | None) -> jax.Array:
-        """float [item, d_text] -> float [item, dim]; `keep`, of the same shape, is what dropout multiplies by."""
-        # Where sentence vectors have unit length, their entries then have unit variance: what initialisers and Adam
-        # expect.
+        """float [item, width] -> float [item, dim]; `keep`, of the same shape, is what dropout multiplies by."""
+        # Where vectors have unit length, their entries then have unit variance: what initialisers and Adam expect.
         table = vectors * vectors.shape[-1] ** 0.5 if self.unit_variance else vectors
         exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
         for layer, width in enumerate(self.hidden):
             table = nn.relu(nn.Dense(width, name=f"hidden_{layer}", **exact)(table))
-        # Rows start as small as those of the ID table, so that neither network drowns the other in the fused score.
-        small = nn.initializers.variance_scaling(_START**2, "fan_in", "normal")
+        small = nn.initializers.variance_scaling(START**2, "fan_in", "normal")
         table = nn.Dense(self.dim, kernel_init=small, name="output", **exact)(table).astype(jnp.float32)
         if self.output_relu:
             table = nn.relu(table)
         if keep is not None:
             table = table * keep
+        return nn.LayerNorm(NORM_EPSILON, name="norm")(table) if self.norm else table
+
+
+class AttributeTable(nn.Module):
+    """The sum of one learned row for each attribute."""
+
+    classes: tuple[tuple[str, int], ...]
+    dim: int
+    norm: bool
+
+    @nn.compact
+    def __call__(self, ids: Mapping[str, jax.Array]) -> jax.Array:
+        """int32 [item] by attribute -> float [item, dim]."""
+        start = nn.initializers.normal(START / max(len(self.classes), 1) ** 0.5)
+        rows = [nn.Embed(count, self.dim, embedding_init=start, name=name)(ids[name]) for name, count in self.classes]
+        table = sum(rows[1:], rows[0])
         return nn.LayerNorm(NORM_EPSILON, name="norm")(table) if self.norm else table

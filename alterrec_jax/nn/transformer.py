@@ -1,75 +1,120 @@
-"""Session encoders g (section 4.1.2): from the items of a session to an embedding of each of its prefixes."""
+"""The Transformer of session encoders, in the variants that released code uses."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.contract import PackedRows, same_segment
+from alterrec_jax.contract import SessionBatch
+from alterrec_jax.nn.segments import causal_mask
 from alterrec_jax.numerics import precision_of
 
-NORM_EPSILON = 1e-5  # PyTorch's, as in the released code; linen's own is 1e-6
 
+@dataclasses.dataclass(frozen=True)
+class TransformerSettings:
+    """A Transformer. The defaults are those of AlterRec's released code.
 
-class MeanEncoder(nn.Module):
-    """g = mean: the running mean of the items so far, for every prefix at once."""
-
-    dropout: float
-
-    @nn.compact
-    def __call__(self, inputs: jax.Array, rows: PackedRows, deterministic: bool) -> jax.Array:
-        """float [row, position, dim] -> float [row, position, dim]; zeros where a row holds no item."""
-        inputs = nn.Dropout(self.dropout)(inputs, deterministic=deterministic)
-        share = same_segment(rows).astype(inputs.dtype)
-        return jnp.einsum(
-            "rqk,rkd->rqd", share / jnp.maximum(share.sum(-1, keepdims=True), 1.0), inputs, precision="highest"
-        )
-
-
-class TransformerEncoder(nn.Module):
-    """g = causal Transformer, read at the last item of the prefix.
-
-    As in the released code: post-LayerNorm blocks, ReLU, a feed-forward width of 4 dim, no bias in the attention,
-    learned positions from 0, LayerNorm and dropout on the input.
+    Attributes:
+      layers, heads: how many; heads divide the width of the input.
+      dropout: rate on the input and behind each sublayer.
+      dtype: of what products take.
+      attention_dropout: rate on attention weights; None is `dropout`.
+      activation: "relu" or "gelu" (exact, by the error function).
+      attention_bias: whether the four maps of the attention have biases.
+      inner: width of the feed-forward layer; 0 is 4 times the input's.
+      norm_epsilon: of every LayerNorm.
+      fast_variance: whether LayerNorm takes E[x^2] - E[x]^2; an epsilon of 1e-12 cannot bear its rounding.
+      init_stddev: of every weight, normal; 0 leaves flax's initialisers.
     """
 
     layers: int
     heads: int
     dropout: float
+    dtype: str = "float32"
+    attention_dropout: float | None = None
+    activation: str = "relu"
+    attention_bias: bool = False
+    inner: int = 0
+    norm_epsilon: float = 1e-6
+    fast_variance: bool = True
+    init_stddev: float = 0.0
+
+    def norm(self, name: str) -> nn.LayerNorm:
+        """A LayerNorm."""
+        return nn.LayerNorm(self.norm_epsilon, use_fast_variance=self.fast_variance, name=name)
+
+    @property
+    def kernels(self) -> dict[str, Any]:
+        """How weights begin, for modules with a `kernel_init`."""
+        return {"kernel_init": nn.initializers.normal(self.init_stddev)} if self.init_stddev else {}
+
+
+def recbole_transformer(
+    layers: int, heads: int, dropout: float, attention_dropout: float, inner: int, dtype: str
+) -> TransformerSettings:
+    """RecBole's block, which BSARec, S3-Rec and UniSRec share: GELU, biases everywhere, LayerNorm epsilon 1e-12."""
+    return TransformerSettings(
+        layers,
+        heads,
+        dropout,
+        dtype,
+        attention_dropout,
+        activation="gelu",
+        attention_bias=True,
+        inner=inner,
+        norm_epsilon=1e-12,
+        fast_variance=False,
+        init_stddev=0.02,
+    )
+
+
+class TransformerEncoder(nn.Module):
+    """A causal Transformer of post-LayerNorm blocks, read at the last item of the prefix.
+
+    Learned positions from 0, LayerNorm and dropout on the input.
+    """
+
+    settings: TransformerSettings
     max_length: int
-    dtype: str
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, rows: PackedRows, deterministic: bool) -> jax.Array:
+    def __call__(self, inputs: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
         """float [row, position, dim] -> float [row, position, dim]; junk where a row holds no item."""
-        dim = inputs.shape[-1]
-        places = nn.Embed(self.max_length, dim, embedding_init=nn.initializers.normal(0.02), name="positions")
-        hidden = nn.LayerNorm(NORM_EPSILON, name="input_norm")(inputs + places(rows.positions))
-        hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
-        mask = same_segment(rows)[:, None]
-        for layer in range(self.layers):
-            hidden = _Block(self.heads, self.dropout, self.dtype, name=f"block_{layer}")(hidden, mask, deterministic)
+        given = self.settings
+        start = nn.initializers.normal(0.02)
+        positions = nn.Embed(self.max_length, inputs.shape[-1], embedding_init=start, name="positions")
+        hidden = given.norm("input_norm")(inputs + positions(batch.positions))
+        hidden = nn.Dropout(given.dropout)(hidden, deterministic=deterministic)
+        mask = causal_mask(batch)[:, None]
+        for layer in range(given.layers):
+            hidden = _Block(given, name=f"block_{layer}")(hidden, mask, deterministic)
         return hidden
 
 
 class _Block(nn.Module):
-    heads: int
-    dropout: float
-    dtype: str
+    settings: TransformerSettings
 
     @nn.compact
     def __call__(self, hidden: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
-        dim = hidden.shape[-1]
+        given, dim = self.settings, hidden.shape[-1]
         # Of the products alone: sums and norms stay float32.
-        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
+        exact: dict[str, Any] = {"dtype": jnp.dtype(given.dtype), "precision": precision_of(given.dtype)}
         attention = nn.MultiHeadDotProductAttention(
-            self.heads, use_bias=False, dropout_rate=self.dropout, broadcast_dropout=False, name="attention", **exact
+            given.heads,
+            use_bias=given.attention_bias,
+            dropout_rate=given.dropout if given.attention_dropout is None else given.attention_dropout,
+            broadcast_dropout=False,
+            name="attention",
+            **exact,
+            **given.kernels,
         )
         attended = attention(hidden, mask=mask, deterministic=deterministic)
-        attended = nn.Dropout(self.dropout)(attended, deterministic=deterministic)
-        hidden = nn.LayerNorm(NORM_EPSILON, name="attention_norm")(hidden + attended.astype(hidden.dtype))
-        inner = nn.relu(nn.Dense(4 * dim, name="inner", **exact)(hidden))
-        outer = nn.Dense(dim, name="outer", **exact)(inner)
-        outer = nn.Dropout(self.dropout)(outer, deterministic=deterministic)
-        return nn.LayerNorm(NORM_EPSILON, name="feed_forward_norm")(hidden + outer.astype(hidden.dtype))
+        attended = nn.Dropout(given.dropout)(attended, deterministic=deterministic)
+        hidden = given.norm("attention_norm")(hidden + attended.astype(hidden.dtype))
+        inner = nn.Dense(given.inner or 4 * dim, name="inner", **exact, **given.kernels)(hidden)
+        inner = nn.relu(inner) if given.activation == "relu" else nn.gelu(inner, approximate=False)
+        outer = nn.Dense(dim, name="outer", **exact, **given.kernels)(inner)
+        outer = nn.Dropout(given.dropout)(outer, deterministic=deterministic)
+        return given.norm("feed_forward_norm")(hidden + outer.astype(hidden.dtype))

@@ -1,8 +1,8 @@
 """Session embeddings for evaluation and recommendation: every wanted prefix, encoded as training encodes it.
 
-A prefix is encoded from its last max_length items, exactly. Items outside the catalogue have no row in the ID
-table: they are left out of the prefix, for both networks alike. A prefix of which nothing is left gets a zero
-embedding, so that all items tie.
+A prefix is encoded from its last max_length items, exactly. Items outside the catalogue have no row in a learned table:
+they are left out of the prefix, for all networks alike. A prefix of which nothing is left gets a zero embedding, so that
+all items tie.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from alterrec_jax.contract import Network, Params, item_table
+from alterrec_jax.contract import PREFIX, Component, Context, Params, make_item_tables
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import cut_chunks, fill_rows, plan_rows, row_blocks
+from alterrec_jax.data.packing import Chunks, cut_chunks, cut_prefixes, fill_rows, plan_rows, row_blocks
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.sharding import mesh
 
@@ -29,47 +29,67 @@ class Prefixes(NamedTuple):
       offsets: int64 [session + 1], where each begins.
       session: int64 [prefix], ascending.
       length: int64 [prefix], how many of the session's first items the prefix holds.
+      users: int32 [session], whose each is, -1 where unknown; None where nobody asks.
     """
 
     items: np.ndarray
     offsets: np.ndarray
     session: np.ndarray
     length: np.ndarray
+    users: np.ndarray | None = None
 
 
-class Encoder:
-    """Encodes prefixes with several networks of one catalogue at once.
+class PrefixEncoder:
+    """Encodes prefixes with several components of one catalogue at once.
 
     Attributes:
-      tables: float [item, dim] by network, made once, without dropout; on a mesh, rows of padding behind them.
-
-    `new_items` are those whose features stand behind the catalogue's.
+      tables: float [item, dim] by component, the candidates, made once, without dropout; on a mesh, rows of padding
+        behind them.
+      item_tables: the same with what the session encoders look up.
     """
 
     def __init__(
         self,
-        networks: Mapping[str, Network],
+        components: Mapping[str, Component],
         params: Mapping[str, Params],
-        features: Mapping[str, jax.Array | None],
+        context: Context,
         max_length: int,
         new_items: int = 0,
     ):
-        self._params, self._max_length = dict(params), max_length
+        """Makes the tables.
+
+        Args:
+          components: by name.
+          params: by name of the trained network.
+          context: what is known of the items.
+          max_length: of a prefix, the latest items that are seen.
+          new_items: how many items' features stand behind the catalogue's.
+        """
+        self._max_length = max_length
         everywhere = mesh.sharding(mesh.REPLICATED)  # so that every process can read what comes out
+        self._params = {name: params[component.trained] for name, component in components.items()}
         self._encode = {
-            name: jax.jit(network.session_embeddings, out_shardings=everywhere) for name, network in networks.items()
+            name: jax.jit(component.network.session_embeddings, out_shardings=everywhere)
+            for name, component in components.items()
         }
-        self.tables = {name: item_table(n, params[name], features[name]) for name, n in networks.items()}
-        self._known = next(iter(networks.values())).items + new_items
+        self.item_tables = {
+            name: make_item_tables(component.network, self._params[name], context)
+            for name, component in components.items()
+        }
+        self.tables = {name: tables.candidates for name, tables in self.item_tables.items()}
+        networks = [component.network for component in components.values()]
+        self._known = networks[0].catalogue_size + new_items
+        self._whole = any(network.layout == PREFIX for network in networks)
+        self._users = any(network.reads.users for network in networks)
 
     def __call__(self, sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:
-        """Yields float32 [some targets, dim] by network: of what stands before each target, in their order."""
-        return self.encode(
-            Prefixes(sessions.items, sessions.offsets, targets.session, targets.position.astype(np.int64))
-        )
+        """Yields float32 [some targets, dim] by component: of what stands before each target, in their order."""
+        users = sessions.users if self._users else None
+        length = targets.position.astype(np.int64)
+        return self.encode(Prefixes(sessions.items, sessions.offsets, targets.session, length, users))
 
     def encode(self, prefixes: Prefixes) -> Iterator[dict[str, np.ndarray]]:
-        """Yields float32 [some prefixes, dim] by network, in the order of `prefixes`."""
+        """Yields float32 [some prefixes, dim] by component, in the order of `prefixes`."""
         known = drop_unknown(prefixes, self._known)
         first, sessions = 0, len(known.offsets) - 1
         while first < sessions:
@@ -81,31 +101,40 @@ class Encoder:
             first = last
 
     def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, np.ndarray]:
-        """float32 [prefix, dim] by network: the `wanted` prefixes, which belong to sessions first .. last-1."""
+        """float32 [prefix, dim] by component: the `wanted` prefixes, which belong to sessions first .. last-1."""
         session, length = prefixes.session[wanted] - first, prefixes.length[wanted]
         begin = prefixes.offsets[first]  # numbers in rows have 32 bits, and count from here
         items, offsets = prefixes.items[begin:], prefixes.offsets[first : last + 1] - begin
-        shortest = np.full(last - first, np.iinfo(np.int64).max)
-        longest = np.zeros(last - first, np.int64)
-        np.minimum.at(shortest, session, np.maximum(length, 1))
-        np.maximum.at(longest, session, length)
-        windows = cut_chunks(shortest - 1, longest, self._max_length, stride=1)
-        plan = plan_rows(windows.stop - windows.start, self._max_length)
+        users = prefixes.users[first:last] if self._users and prefixes.users is not None else None
+        if self._users and users is None:
+            users = np.full(last - first, -1, np.int32)
+        chunks = self._chunks(session, length, last - first)
+        plan = plan_rows(chunks.stop - chunks.start, self._max_length)
         # One embedding for each item of the sessions, that of the prefix which ends there; the last one stays zero.
         count = int(offsets[-1])
         out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
         rows_at_once = min(_ROWS_AT_ONCE, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
-        for part, place in row_blocks(windows, plan, rows_at_once):
-            rows = fill_rows(items, offsets, part, place, self._max_length)
-            source, where = rows.source, rows.where
-            on_device = mesh.put(rows._replace(source=None), mesh.BATCH)
+        for part, place in row_blocks(chunks, plan, rows_at_once):
+            batch = fill_rows(items, offsets, part, place, self._max_length, users)
+            interaction, wanted_here = batch.interaction, batch.is_target
+            on_device = mesh.put(batch._replace(interaction=None), mesh.BATCH)
             for name, encode in self._encode.items():
-                embeddings = np.asarray(encode(self._params[name], self.tables[name], on_device))
-                out[name][source[where]] = embeddings[where]
+                embeddings = np.asarray(encode(self._params[name], self.item_tables[name], on_device), np.float32)
+                out[name][interaction[wanted_here]] = embeddings[wanted_here]
         pick = np.where(length > 0, offsets[session] + length - 1, count)
         return {name: embeddings[pick] for name, embeddings in out.items()}
+
+    def _chunks(self, session: np.ndarray, length: np.ndarray, sessions: int) -> Chunks:
+        """The chunks whose scored positions are all prefixes that are wanted, and those between them."""
+        shortest = np.full(sessions, np.iinfo(np.int64).max)
+        longest = np.zeros(sessions, np.int64)
+        np.minimum.at(shortest, session, np.maximum(length, 1))
+        np.maximum.at(longest, session, length)
+        if self._whole:
+            return cut_prefixes(shortest - 1, longest, self._max_length)
+        return cut_chunks(shortest - 1, longest, self._max_length, stride=1)
 
 
 def drop_unknown(prefixes: Prefixes, catalogue: int) -> Prefixes:
@@ -113,9 +142,8 @@ def drop_unknown(prefixes: Prefixes, catalogue: int) -> Prefixes:
     known = prefixes.items < catalogue
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])
     start = prefixes.offsets[prefixes.session]
-    return Prefixes(
+    return prefixes._replace(
         items=prefixes.items[known],
         offsets=before[prefixes.offsets],
-        session=prefixes.session,
         length=before[start + prefixes.length] - before[start],
     )

@@ -3,21 +3,21 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from alterrec_jax.config import AlterRecConfig, from_mapping
-from alterrec_jax.contract import Params
+from alterrec_jax.config import RunConfig
+from alterrec_jax.contract import Params, System
 from alterrec_jax.data.catalogue import as_numbered_in
 from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.data.features import catalogue_info, context_shapes, make_context
 from alterrec_jax.errors import UserError
-from alterrec_jax.models.alterrec import item_features
-from alterrec_jax.models.registry import System, build_system
-from alterrec_jax.nn.item_tables import placed_shapes
-from alterrec_jax.scoring.prefix_encoder import Encoder
+from alterrec_jax.models.registry import read_run_config
+from alterrec_jax.scoring.prefix_encoder import PrefixEncoder
 from alterrec_jax.training.checkpoint import read_newest
+from alterrec_jax.training.steps import param_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,27 +33,29 @@ class TrainedModel:
       finished: whether the run has come to its end.
     """
 
-    config: AlterRecConfig
+    config: RunConfig
     dataset: Dataset
     system: System
     params: dict[str, Params]
     best: dict[str, Any]
     finished: bool
 
-    def encoder(self, *parts: str, new_vectors: np.ndarray | None = None, params: Any = None) -> Encoder:
-        """An encoder of some parts of the system at once, of all where none is named.
+    def encoder(
+        self, *components: str, new_items: Mapping[str, np.ndarray] | None = None, params: Any = None
+    ) -> PrefixEncoder:
+        """An encoder of some components of the system at once, of all where none is named.
 
         Args:
-          parts: their names. The text part, asked for alone, can hold further items behind the catalogue.
-          new_vectors: float32 [new item, d_text], text vectors of items that were not in training; for "text" alone.
+          components: their names.
+          new_items: by name of a feature, float32 [new item, width]: of items that were not in training, behind the
+            catalogue. For components alone that place new items (`Network.places_new_items`).
           params: others than the best ones, those of another epoch say.
         """
-        vectors = self.dataset.text_vectors[: self.dataset.catalogue_size]
-        vectors = vectors if new_vectors is None else np.concatenate([vectors, new_vectors])
-        trained = {self.system.parts[name].trained for name in parts or self.system.parts}
-        features = item_features(vectors, self.config.precision, trained)
-        new_items = 0 if new_vectors is None else len(new_vectors)
-        return self.system.encoder(params or self.params, features, self.config.max_length, *parts, new_items=new_items)
+        chosen = {name: self.system.components[name] for name in components or self.system.components}
+        reads = self.system._replace(components=chosen, networks={}).reads
+        context = make_context(self.dataset, reads, self.config.precision, new_items)
+        count = len(next(iter(new_items.values()))) if new_items else 0
+        return PrefixEncoder(chosen, params or self.params, context, self.config.max_length, count)
 
 
 def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> TrainedModel:
@@ -68,8 +70,8 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
       UserError: no intact checkpoint, no epoch done yet, no dataset, or one without these items.
     """
     meta = read_newest(workdir).meta
-    config = from_mapping(AlterRecConfig, meta["config"], f"the configuration in {workdir}")
-    if meta["place"]["best"] is None:
+    config = read_run_config(meta["config"], f"the configuration in {workdir}")
+    if meta["run_state"]["best"] is None:
         raise UserError(f"{workdir} has not finished its first epoch yet; let experiments.train go on")
     trained_on = pathlib.Path(meta["dataset"]["path"])
     if data_dir is None and not trained_on.is_dir():
@@ -77,11 +79,10 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     dataset = load_dataset(data_dir or trained_on)
     if dataset.fingerprint != meta["dataset"]["fingerprint"]:
         dataset = as_numbered_in(workdir, dataset, meta["dataset"]["text_encoder"])
-    system = build_system(config, dataset.catalogue_size)
-    vectors = jax.ShapeDtypeStruct((dataset.catalogue_size, dataset.text_vectors.shape[1]), np.float32)
-    key = jax.random.key(0)
-    shapes = {name: jax.eval_shape(network.init, key, vectors) for name, network in system.networks.items()}
-    found = read_newest(workdir, placed_shapes(shapes))
-    if found.meta["place"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged
+    system = config.build(catalogue_info(dataset))
+    context = context_shapes(dataset, system.reads, config.precision)
+    shapes = {name: param_shapes(network, context) for name, network in system.networks.items()}
+    found = read_newest(workdir, shapes)
+    if found.meta["run_state"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged
         raise UserError(f"{workdir} has no intact checkpoint of a finished epoch; let experiments.train go on")
-    return TrainedModel(config, dataset, system, found.best, found.meta["place"]["best"], found.meta["finished"])
+    return TrainedModel(config, dataset, system, found.best, found.meta["run_state"]["best"], found.meta["finished"])

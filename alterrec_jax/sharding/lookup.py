@@ -18,7 +18,7 @@ def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BATCH)
     Args:
       table: float32 [item, dim].
       items: int32 [...], numbers below the table's length.
-      spec: how `items` lie: by `BY_ROW` over the axis `data`, or by `EVERYWHERE`.
+      spec: how `items` lie: by `BATCH` over the axis `data`, or by `REPLICATED`.
     """
     return table[items] if mesh.devices() == 1 else _lookup(spec, len(table), table, items)
 

@@ -1,7 +1,7 @@
 """Checkpoints by orbax: the whole run in each, verified on the way back.
 
-A checkpoint holds three items: `state` (the networks' parameters, optimizer states and sums of the epoch, and the
-windows that the turn keeps), `best` (the networks' parameters at the best validation so far) and `meta` (JSON: the
+A checkpoint holds three items: `state` (the networks' parameters, the optimizers' states, the sums of the epoch, and the
+windows that the stage caches), `best` (the networks' parameters at the best validation so far) and `meta` (JSON: the
 place in the schedule and in the epoch, the history of the epochs, the best so far, the configuration, the dataset, and
 digests of the arrays). Orbax writes beside, while the run goes on, and renames, so a checkpoint that has its name is
 complete; the digests tell whether it is still intact.
@@ -26,7 +26,7 @@ from alterrec_jax.runtime import files, processes
 from alterrec_jax.runtime.console import log
 from alterrec_jax.sharding.digests import tree_digest
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
 FOLDER = "checkpoints"
 EPOCHS = "epochs"

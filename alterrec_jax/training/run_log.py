@@ -5,7 +5,6 @@ neither loses an epoch nor tells one twice.
 """
 
 import contextlib
-import dataclasses
 import math
 import pathlib
 import shutil
@@ -16,24 +15,25 @@ from typing import Any
 import polars as pl
 from tensorboard.summary import Writer
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.config import RunConfig, to_json
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
 from alterrec_jax.runtime import files
 
 CONFIG, _HISTORY, _EVENTS, _CURVES = "config.json", "history.csv", "tensorboard", "curves.png"
 WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
-_TEXT = ("network", "phase")
+_WORDS = ("network", "objective", "optimizer")
+_SHOWN = "_hits@20"
 _DRAW_SECONDS = 10  # between two pictures: each takes half a second, as long as an epoch of little data
 
 
 class RunLog:
     """The logs of one workdir."""
 
-    def __init__(self, workdir: pathlib.Path, config: AlterRecConfig, history: Sequence[Mapping[str, Any]]):
+    def __init__(self, workdir: pathlib.Path, config: RunConfig, history: Sequence[Mapping[str, Any]]):
         self._workdir, self._written = workdir, 0
         self._drawn_at = -math.inf
         self._to_draw: tuple[Mapping[str, Any], ...] = ()
-        files.write_json(workdir / CONFIG, dataclasses.asdict(config))
+        files.write_json(workdir / CONFIG, to_json(config))
         shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # told anew from the history
         self._writer = Writer(str(workdir / _EVENTS))
         if history:
@@ -50,7 +50,7 @@ class RunLog:
         for record in history[self._written :]:
             group = f"{record['network']}_network"
             for name, value in record.items():
-                if name not in (*_TEXT, "epoch", "finished_at"):
+                if name not in (*_WORDS, "epoch", "finished_at"):
                     view, _, metric = name.partition("_")
                     of_view = "@" in name or metric == CROSS_ENTROPY
                     split = "train" if metric == CROSS_ENTROPY else "validation"
@@ -73,38 +73,36 @@ class RunLog:
 
 
 def _draw_curves(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
-    """Losses on the left, validation on the right, turns as shades behind both."""
+    """Losses on the left, validation on the right, whose turn it was as shades behind both."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    colours = {"id": "tab:blue", "text": "tab:orange", "fused": "tab:green"}
+    views = [name.removesuffix(_SHOWN) for name in history[0] if name.endswith(_SHOWN)]
+    networks = list(dict.fromkeys(record["network"] for record in history))
+    colours = {name: f"C{place}" for place, name in enumerate(dict.fromkeys((*networks, *views)))}
     figure = Figure(figsize=(11, 4), layout="constrained")  # not by pyplot, whose settings are the caller's
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for network in colours:
-        own = [record for record in history if record["network"] == network]
-        for phase, style in (("random", ":"), ("window", "-"), ("full", "-")):
-            part = [record for record in own if record["phase"] == phase]
-            if part:
-                left.plot(
-                    [record["epoch"] + 1 for record in part],
-                    [record["loss"] for record in part],
-                    style,
-                    marker="o",
-                    markersize=3,
-                    color=colours[network],
-                    label=f"{network}, {phase} negatives",
-                )
-    for view, colour in colours.items():
-        if f"{view}_hits@20" not in history[0]:
-            continue
-        epochs = [record["epoch"] + 1 for record in history]
-        right.plot(
-            epochs,
-            [record[f"{view}_hits@20"] for record in history],
+    drawn = dict.fromkeys((record["network"], record["objective"]) for record in history)
+    first = {network: objective for network, objective in reversed(drawn)}
+    for network, objective in drawn:
+        part = [record for record in history if (record["network"], record["objective"]) == (network, objective)]
+        left.plot(
+            [record["epoch"] + 1 for record in part],
+            [record["loss"] for record in part],
+            "-" if objective != first[network] or len(drawn) == len(networks) else ":",
             marker="o",
             markersize=3,
-            color=colour,
+            color=colours[network],
+            label=f"{network}, {objective}",
+        )
+    for view in views:
+        right.plot(
+            [record["epoch"] + 1 for record in history],
+            [record[f"{view}{_SHOWN}"] for record in history],
+            marker="o",
+            markersize=3,
+            color=colours[view],
             label=view,
         )
     for axes, title in ((left, "training loss of the network that trains"), (right, "validation Hits@20")):

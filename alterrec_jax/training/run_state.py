@@ -1,13 +1,11 @@
-"""Where a run is, and whose it is: the part of its checkpoints that is not arrays."""
+"""How far a run has come, and whose it is: the part of its checkpoints that is not arrays."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
-from alterrec_jax.config import SAVING, AlterRecConfig, from_mapping
+from alterrec_jax.config import SAVING, RunConfig, flat, to_json
 from alterrec_jax.data.catalogue import encoder_of
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
@@ -15,7 +13,7 @@ from alterrec_jax.errors import UserError
 
 @dataclasses.dataclass
 class RunState:
-    """Where a run is, and what it has seen.
+    """How far a run has come, and what it has seen.
 
     Attributes:
       epoch: the epoch it is in, from 0.
@@ -32,12 +30,12 @@ class RunState:
     best: dict[str, Any] | None = None
 
 
-def record_of(place: RunState, finished: bool, config: AlterRecConfig, dataset: Dataset) -> dict[str, Any]:
+def record_of(state: RunState, finished: bool, config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     """The record of a checkpoint, as JSON holds it."""
     return {
-        "place": dataclasses.asdict(place),
+        "run_state": dataclasses.asdict(state),
         "finished": finished,
-        "config": _plain(config),
+        "config": to_json(config),
         "dataset": {
             "path": str(dataset.path.absolute()),
             "fingerprint": dataset.fingerprint,
@@ -46,14 +44,14 @@ def record_of(place: RunState, finished: bool, config: AlterRecConfig, dataset: 
     }
 
 
-def check_same_run(workdir: pathlib.Path, record: Mapping[str, Any], config: AlterRecConfig, dataset: Dataset) -> None:
+def check_same_run(workdir: pathlib.Path, record: Mapping[str, Any], config: RunConfig, dataset: Dataset) -> None:
     """Compares a record in a workdir with the run that is to continue there.
 
     Raises:
       UserError: it is of another configuration, naming the field, or of another dataset.
     """
-    there, here = (_flat(_plain(one)) for one in (from_mapping(AlterRecConfig, record["config"]), config))
-    for name in sorted(there.keys() | here.keys()):
+    there, here = flat(record["config"]), flat(to_json(config))
+    for name in sorted(there.keys() | here.keys(), key=lambda name: (name != "model", name)):
         if name not in SAVING and there.get(name) != here.get(name):
             raise UserError(
                 f"{workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
@@ -65,19 +63,3 @@ def check_same_run(workdir: pathlib.Path, record: Mapping[str, Any], config: Alt
             f"{workdir} holds a run on another dataset ({trained_on['path']}, {trained_on['fingerprint']}) "
             f"than {dataset.path} ({dataset.fingerprint}); use another --workdir"
         )
-
-
-def _plain(config: AlterRecConfig) -> dict[str, Any]:
-    """The configuration as JSON holds it: tuples are lists."""
-    return jax.tree.map(
-        lambda v: list(v) if isinstance(v, tuple) else v,
-        dataclasses.asdict(config),
-        is_leaf=lambda v: isinstance(v, tuple),
-    )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat

@@ -1,12 +1,10 @@
-"""The driver: alternates the two train steps by the schedule, validates, checkpoints, and continues where it stopped.
+"""The driver: consumes the loop's events; validates, records, saves and stops, and continues where it stopped.
 
-Everything that decides the numbers is in the configuration, the dataset and the checkpoint. Keys are folded from
-one base key by what they are for and when, so a run that is killed and continued makes the same steps.
+Everything that decides the numbers is in the configuration, the dataset and the checkpoint.
 """
 
 import contextlib
 import functools
-import itertools
 import math
 import pathlib
 import shutil
@@ -16,35 +14,31 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig
-from alterrec_jax.data.batches import DeviceChunk, TrainBatches
+from alterrec_jax.config import RunConfig
+from alterrec_jax.contract import Params
+from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.catalogue import write_catalogue
 from alterrec_jax.data.dataset import Dataset, Sessions
+from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY, mean_cross_entropy, sample_of_training
-from alterrec_jax.evaluation.protocol import Protocol, validate
-from alterrec_jax.hard_negatives import cache
-from alterrec_jax.models.alterrec import item_features
-from alterrec_jax.models.registry import build_system
+from alterrec_jax.evaluation.protocol import Protocol, protocol_of, validate
 from alterrec_jax.runtime import processes
-from alterrec_jax.runtime.console import log, progress
-from alterrec_jax.runtime.host_memory import steps_in_flight
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.signals import stop_signals
+from alterrec_jax.scoring.prefix_encoder import PrefixEncoder
 from alterrec_jax.sharding import mesh
-from alterrec_jax.training import steps
+from alterrec_jax.stages import Epoch
 from alterrec_jax.training.checkpoint import EPOCHS, Checkpoint, CheckpointStore
+from alterrec_jax.training.loop import RunArrays, StepDone, TrainLoop, copied
 from alterrec_jax.training.run_log import RunLog
 from alterrec_jax.training.run_state import RunState, check_same_run, record_of
-from alterrec_jax.training.stages import Turn, turn_of_epoch
+from alterrec_jax.training.start import params_of_run
 from alterrec_jax.training.workdir import claimed
-
-_INIT, _ORDER, _STEP = range(3)  # what a key is folded for
-_INIT_COUNT = {"id": 0, "text": 1, "fused": 2}  # alone or with others, a network begins alike
 
 
 class Interrupted(Exception):
@@ -52,20 +46,7 @@ class Interrupted(Exception):
 
 
 class Diverged(UserError):
-    """A loss stopped being finite: the configuration's fault, not that of the place where it trains."""
-
-
-def clip_window(mining: MiningConfig, items: int) -> tuple[int, int]:
-    """The rank window (k1, k2) within a catalogue; says so if k2 had to be clipped.
-
-    Raises:
-      UserError: k1 is not below the catalogue's size, so that no item is left.
-    """
-    if mining.k1 >= items:
-        raise UserError(f"mining.k1 is {mining.k1}, but the catalogue has {items} items; choose a smaller one")
-    if mining.k2 > items:
-        log(f"mining.k2 ({mining.k2}) exceeds the catalogue ({items} items): clipped to {items}")
-    return mining.k1, min(mining.k2, items)
+    """A loss stopped being finite: the configuration's fault, not that of the machine."""
 
 
 class Trainer:
@@ -75,22 +56,17 @@ class Trainer:
     """
 
     def __init__(
-        self, config: AlterRecConfig, dataset: Dataset, workdir: pathlib.Path, stop: threading.Event | None = None
+        self, config: RunConfig, dataset: Dataset, workdir: pathlib.Path, stop: threading.Event | None = None
     ):
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
-        items = dataset.catalogue_size
-        self._window = (0, items) if config.mining.negatives == "full" else clip_window(config.mining, items)
-        self._system = build_system(config, items)
-        self._features = item_features(dataset.text_vectors[:items], config.precision, self._system.networks)
-        self._batches = TrainBatches(dataset.splits["train"], config.batch_prefixes, config.max_length)
+        self._system = config.build(catalogue_info(dataset))
+        self._context = make_context(dataset, self._system.reads, config.precision)
+        train, reads = dataset.splits["train"], self._system.reads
+        self._batches = TrainBatches(train, config.batch_prefixes, config.max_length, self._system.layout, reads.users)
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
-        spe = self._batches.steps_per_epoch
-        self._kept = cache.shapes_for(config, len(dataset.splits["train"].items))
-        self._optimizers = {name: steps.make_optimizer(part, spe) for name, part in self._system.configs.items()}
-        self._step_fns: dict[Turn, steps.GroupStep] = {}
-        self._base = jax.random.key(config.seed)
-        self._protocol = Protocol(config.protocol.targets, config.protocol.exclude_session_items)
+        self._loop = TrainLoop(self._system, self._context, self._batches, len(train.items), config.seed)
+        self._protocol: Protocol = protocol_of(config.protocol, dataset)
         self._stop = stop or threading.Event()
 
     @property
@@ -114,60 +90,72 @@ class Trainer:
             processes.on_main_process(lambda: stack.enter_context(claimed(self._workdir)))
             kept = self._config.keep_checkpoints
             self._store = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, kept=kept)))
-            self._epochs = None
+            self._epoch_store: CheckpointStore | None = None
             if self._config.keep_epochs:
-                self._epochs = stack.enter_context(contextlib.closing(CheckpointStore(self._workdir, folder=EPOCHS)))
+                store = CheckpointStore(self._workdir, folder=EPOCHS)
+                self._epoch_store = stack.enter_context(contextlib.closing(store))
             self._begin_or_continue()
-            tell = after_epoch or (lambda record: None)
             if self._log is not None:
                 stack.enter_context(contextlib.closing(self._log))
-            for record in self._place.history:
-                tell(record)
-            while not self._finished():
-                self._epoch()
-                if after_epoch is not None:  # whoever is told may read it; else the next epoch need not wait for it
-                    self._store.wait()
-                tell(self._place.history[-1])
+            for record in self._state.history:
+                if after_epoch is not None:
+                    after_epoch(record)
+            self._consume(after_epoch)
             self._store.wait()
             if self._log is not None:
                 self._log.draw()
-        assert self._place.best is not None
-        return self._place.best
+        assert self._state.best is not None
+        return self._state.best
+
+    def _consume(self, after_epoch: Callable[[Mapping[str, Any]], None] | None) -> None:
+        """Handles what the loop tells, until the run is over."""
+        if self._finished():
+            return
+        for event in self._loop.run(self._arrays, self._state):
+            if isinstance(event, StepDone):
+                self._after_step(event)
+                continue
+            self._after_epoch(event.epoch)
+            if after_epoch is not None:
+                self._store.wait()  # whoever is told may read it; else the next epoch need not wait for it
+                after_epoch(self._state.history[-1])
+            if self._finished():
+                return
 
     def _begin_or_continue(self) -> None:
-        self._place = RunState()
-        self._log: RunLog | None = None  # only the first process has one
+        self._state = RunState()
+        self._log: RunLog | None = None  # only the main process has one
         record = self._store.restore_newest(None, None)
         if record is not None:  # arrays of another configuration have other shapes: compare before reading them
             check_same_run(self._workdir, record.meta, self._config, self._dataset)
         # By their shapes: fresh arrays beside those that are read would take the memory of a second run.
-        networks = self._system.networks
-        shapes = {
-            name: steps.state_shapes(network, self._optimizers[name], self._features[name])
-            for name, network in networks.items()
-        }
-        state = {"networks": shapes, "windows": self._kept}
-        found = self._store.restore_newest(state, {name: network.params for name, network in shapes.items()})
+        shapes = self._loop.shapes()
+        found = self._store.restore_newest(shapes.as_tree(), shapes.params)
         if found is None:
-            self._states = {
-                name: steps.init_state(
-                    network, self._optimizers[name], self._features[name], self._key(_INIT, _INIT_COUNT[name])
-                )
-                for name, network in networks.items()
-            }
-            self._windows = cache.zeros(self._kept)
-            self._best = {name: _copy(state.params) for name, state in self._states.items()}
+            self._arrays = self._loop.fresh(self._start())
+            self._best = copied(self._arrays.params)
         else:
-            state, self._best = _copy(found.state), found.best
-            self._states, self._windows = state["networks"], state["windows"]
-            self._place = RunState(**found.meta["place"])
+            self._arrays, self._best = RunArrays(**copied(found.state)), found.best
+            self._state = RunState(**found.meta["run_state"])
             self._store.forget_after(self._number())
-            log(f"continuing at epoch {self._place.epoch + 1}, step {self._place.step}")
-        if self._epochs is not None:  # those of a run that died before its checkpoint, or of one that was here before
-            self._epochs.forget_after(self._place.epoch - 1)
+            log(f"continuing at epoch {self._state.epoch + 1}, step {self._state.step}")
+        if self._epoch_store is not None:  # those of a run that died before its checkpoint, or of one that was here
+            self._epoch_store.forget_after(self._state.epoch - 1)
         else:
             processes.on_main_process(lambda: shutil.rmtree(self._workdir / EPOCHS, ignore_errors=True))
+        self._say_what_an_epoch_is()
+        processes.on_main_process(self._begin_logs)
+        self._saved_at = time.monotonic()
+
+    def _start(self) -> dict[str, Params]:
+        if not self._config.start_from:
+            return {}
+        return params_of_run(self._config.start_from, self._system, self._context, self._dataset)
+
+    def _say_what_an_epoch_is(self) -> None:
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
+        for note in self._system.notes:
+            log(note)
         log(
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "
             f"{batches.fill:.1%} of which hold an item"
@@ -177,108 +165,59 @@ class Trainer:
                 f"note: {mesh.size(mesh.DATA)} devices share {batches.rows} rows a batch and {empty} empty ones; let "
                 f"batch_prefixes be {self._config.max_length} times a multiple of {mesh.size(mesh.DATA)}"
             )
-        processes.on_main_process(self._begin_logs)
-        self._saved_at = time.monotonic()
 
     def _begin_logs(self) -> None:
-        self._log = RunLog(self._workdir, self._config, self._place.history)  # first: config.json tells whose this is
+        self._log = RunLog(self._workdir, self._config, self._state.history)  # first: config.json tells whose this is
         write_catalogue(self._workdir, self._dataset)
 
     def _finished(self) -> bool:
-        schedule, place = self._config.schedule, self._place
-        if place.epoch >= schedule.m_max:
+        state, patience = self._state, self._config.patience
+        if state.epoch >= len(self._loop.epochs):
             return True
-        waited = place.epoch - 1 - place.best["epoch"] if place.best else 0
-        return bool(schedule.patience) and waited >= schedule.patience
+        waited = state.epoch - 1 - state.best["epoch"] if state.best else 0
+        return bool(patience) and waited >= patience
 
-    def _epoch(self) -> None:
-        """One epoch, or what is left of it: train, validate, record, save."""
-        place = self._place
-        turn = turn_of_epoch(place.epoch, self._config.schedule, tuple(self._system.networks), self._config.mining)
-        if place.step == 0:
-            self._states[turn.network] = steps.start_epoch(self._states[turn.network])
-        self._train(turn)
+    def _after_step(self, event: StepDone) -> None:
+        """Saves, or stops, if it is time."""
+        due = self._config.checkpoint_steps > 0 and self._state.step % self._config.checkpoint_steps == 0
+        if jax.process_count() > 1 and not event.synced and not due:
+            return  # processes agree only when they wait for the devices anyway
+        late = time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
+        stop, late = processes.any_process(self._stop.is_set(), late)
+        if stop:
+            self._interrupt()
+        if late or due:
+            self._save()
+
+    def _after_epoch(self, epoch: Epoch) -> None:
+        """Validates, records and saves."""
+        state = self._state
         self._check_finite()
-        metrics = self._validate()
-        self._record(turn, metrics)
-        if self._epochs is not None:
-            params = {name: state.params for name, state in self._states.items()}
-            self._epochs.save(place.epoch, Checkpoint({}, params, {}))
-            self._epochs.wait()  # no checkpoint may say that the epoch is done before
-        place.epoch, place.step, place.seconds = place.epoch + 1, 0, 0.0
+        self._record(epoch, self._validate())
+        if self._epoch_store is not None:
+            self._epoch_store.save(state.epoch, Checkpoint({}, self._arrays.params, {}))
+            self._epoch_store.wait()  # no checkpoint may say that the epoch is done before
+        state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
         self._save()
         if self._log is not None:
-            self._log.write(place.history)
-        if self._told_to_stop() and not self._finished():
+            self._log.write(state.history)
+        if processes.any_process(self._stop.is_set())[0] and not self._finished():
             self._interrupt()
-
-    def _train(self, turn: Turn) -> None:
-        place, total = self._place, self._batches.steps_per_epoch
-        step_fn, peer = self._step_fn(turn), self._peer(turn)
-        features, state = self._features[turn.network], self._states[turn.network]._replace(windows=self._windows)
-        key, batches = self._key(_STEP, place.epoch), self._on_device(place.epoch, place.step)
-        what = f"epoch {place.epoch + 1}/{self._config.schedule.m_max} {turn}"
-        started = time.monotonic() - place.seconds
-        for group in progress(batches, what, total=total, unit="steps", initial=place.step):
-            with jax.transfer_guard("disallow"):
-                state = step_fn(state, peer, features, group, key)
-            self._states[turn.network], self._windows = state._replace(windows=None), state.windows
-            place.step += 1
-            if place.step % steps_in_flight() == 0 or place.step == total:
-                jax.block_until_ready(state.totals)  # tells true times, and hears signals
-            place.seconds = time.monotonic() - started
-            if jax.process_count() > 1 and place.step % steps_in_flight() and not self._due_by_steps():
-                continue  # processes agree only when they wait for the devices anyway
-            stop, late = processes.any_process(
-                self._stop.is_set(), time.monotonic() - self._saved_at >= self._config.checkpoint_seconds
-            )
-            if stop:
-                self._interrupt()
-            if late or self._due_by_steps():
-                self._save()
-                started = time.monotonic() - place.seconds
-
-    def _due_by_steps(self) -> bool:
-        """Whether to save after this step of the epoch, whatever the time."""
-        every = self._config.checkpoint_steps
-        return every > 0 and self._place.step % every == 0
-
-    def _told_to_stop(self) -> bool:
-        """Whether a signal has reached this process or another one."""
-        return processes.any_process(self._stop.is_set())[0]
-
-    def _on_device(self, epoch: int, start: int) -> Iterator[DeviceChunk]:
-        """Yields for each batch from number `start` on the group that it is in."""
-        for batches, group in self._batches.groups(self._key(_ORDER, epoch), start):
-            yield from itertools.repeat(group, batches)
-
-    def _step_fn(self, turn: Turn) -> steps.GroupStep:
-        if turn not in self._step_fns:
-            optimizer, mining = self._optimizers[turn.network], self._config.mining
-            step = steps.make_step(turn, self._system.networks, optimizer, mining, self._window)
-            self._step_fns[turn] = steps.compiled(steps.in_groups(step))
-        return self._step_fns[turn]
-
-    def _peer(self, turn: Turn) -> steps.FrozenPeer | None:
-        if turn.peer is None:
-            return None
-        peer = turn.peer
-        return steps.FrozenPeer.of(self._system.networks[peer], self._states[peer].params, self._features[peer])
 
     def _validate(self) -> dict[str, dict[str, float]]:
         """Metrics on validation, and cross-entropies on a sample of training, of every view."""
-        params = {name: state.params for name, state in self._states.items()}
-        encoder = self._system.encoder(params, self._features, self._config.max_length)
+        system, config = self._system, self._config
+        encoder = PrefixEncoder(system.components, self._arrays.params, self._context, config.max_length)
 
         def queries(sessions: Sessions, targets: Targets) -> Iterator[Mapping[str, np.ndarray]]:
             size = default_batch_size(self._dataset.catalogue_size)
             for batch in encoder(sessions, targets):
                 for start in range(0, len(next(iter(batch.values()))), size):
-                    if self._told_to_stop():
+                    if processes.any_process(self._stop.is_set())[0]:
                         self._interrupt()  # the steps are all done: continued, the epoch is validated at once
                     yield {name: array[start : start + size] for name, array in batch.items()}
 
-        views, train = self._system.views, self._dataset.splits["train"]
+        views, train = system.views, self._dataset.splits["train"]
         found = validate(self._dataset, queries, encoder.tables, views, self._protocol)
         catalogue = self._dataset.catalogue_size
         losses = mean_cross_entropy(
@@ -290,33 +229,33 @@ class Trainer:
     def _sample(self) -> Targets:
         return sample_of_training(self._dataset)
 
-    def _record(self, turn: Turn, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        place, total = self._place, self._batches.steps_per_epoch
-        totals = jax.tree.map(float, self._states[turn.network].totals)
-        own = sum(record["network"] == turn.network for record in place.history)
+    def _record(self, epoch: Epoch, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        state, totals = self._state, jax.tree.map(float, self._arrays.totals)
+        network = "+".join(epoch.stage.trains)
+        before = sum(record["optimizer"] == epoch.stage.optimizer for record in state.history)
         record: dict[str, Any] = {
-            "epoch": place.epoch,
-            "network": turn.network,
-            "phase": turn.phase,
+            "epoch": state.epoch,
+            "network": network,
+            "objective": epoch.stage.objective,
+            "optimizer": epoch.stage.optimizer,
             "loss": totals.loss / max(totals.prefixes, 1.0),
             "gradient_norm": totals.gradient_norm / max(totals.steps, 1.0),
-            "learning_rate": float(
-                steps.learning_rate_schedule(self._system.configs[turn.network], total)(own * total)
-            ),
-            "prefixes_per_second": totals.prefixes / max(place.seconds, 1e-9),
-            "seconds": place.seconds,
+            "learning_rate": self._loop.learning_rate(epoch, before),
+            "prefixes_per_second": totals.prefixes / max(state.seconds, 1e-9),
+            "seconds": state.seconds,
             "finished_at": time.time(),
         }
+        record |= {f"loss_{name}": value / max(totals.prefixes, 1.0) for name, value in totals.terms.items()}
         record |= {f"{view}_{metric}": value for view, values in metrics.items() for metric, value in values.items()}
-        place.history.append(record)
-        if place.best is None or record[self.selected_on] > place.best[self.selected_on]:
-            place.best = record
-            self._best = {name: _copy(state.params) for name, state in self._states.items()}
+        state.history.append(record)
+        if state.best is None or record[self.selected_on] > state.best[self.selected_on]:
+            state.best = record
+            self._best = copied(self._arrays.params)
         log(
-            f"epoch {place.epoch + 1:3d} {str(turn):21s} loss {record['loss']:.4f}  validation hits@20 "
+            f"epoch {state.epoch + 1:3d} {str(epoch):21s} loss {record['loss']:.4f}  validation hits@20 "
             + "  ".join(f"{view} {values['hits@20']:.4f}" for view, values in metrics.items())
             + f"  {record['prefixes_per_second']:,.0f} prefixes/s"
-            + ("  *" if place.best is record else "")
+            + ("  *" if state.best is record else "")
         )
 
     def _interrupt(self) -> NoReturn:
@@ -326,29 +265,21 @@ class Trainer:
         raise Interrupted
 
     def _save(self) -> None:
-        """Begins to save the run's place, if it is not saved yet and no network has diverged."""
+        """Begins to save the run, if it is not saved yet and no network has diverged."""
         self._check_finite()
-        meta = record_of(self._place, self._finished(), self._config, self._dataset)
-        state = {"networks": self._states, "windows": self._windows}
-        self._store.save(self._number(), Checkpoint(state, self._best, meta))
+        meta = record_of(self._state, self._finished(), self._config, self._dataset)
+        self._store.save(self._number(), Checkpoint(self._arrays.as_tree(), self._best, meta))
         self._saved_at = time.monotonic()
 
     def _check_finite(self) -> None:
-        for name, state in self._states.items():
-            if not math.isfinite(float(state.totals.loss)) or not math.isfinite(float(state.totals.gradient_norm)):
-                raise Diverged(
-                    f"the loss of the {name} network stopped being finite in epoch {self._place.epoch + 1}; lower "
-                    f"{name}.learning_rate or raise {name}.temperature, and train in another workdir"
-                )
+        totals = self._arrays.totals
+        if not math.isfinite(float(totals.loss)) or not math.isfinite(float(totals.gradient_norm)):
+            epoch = self._loop.epochs[min(self._state.epoch, len(self._loop.epochs) - 1)]
+            raise Diverged(
+                f"the loss of the {'+'.join(epoch.stage.trains)} network stopped being finite in epoch "
+                f"{self._state.epoch + 1}; lower its learning_rate or raise its temperature, and train in another workdir"
+            )
 
     def _number(self) -> int:
         """Grows through the run: the steps done, and one more for each epoch's validation."""
-        return self._place.epoch * (self._batches.steps_per_epoch + 1) + self._place.step
-
-    def _key(self, purpose: int, count: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(self._base, purpose), count)
-
-
-def _copy(tree: Any) -> Any:
-    """A copy on the same devices, which no step takes over."""
-    return jax.tree.map(jnp.copy, tree)
+        return self._state.epoch * (self._batches.steps_per_epoch + 1) + self._state.step

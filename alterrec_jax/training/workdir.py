@@ -1,13 +1,11 @@
 """A run's claim on its workdir: one process at a time, and no folder of somebody else's."""
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
 
-from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data import catalogue
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
@@ -75,4 +73,4 @@ def _is_ours(workdir: pathlib.Path) -> bool:
         config = files.read_json(workdir / CONFIG, "configuration")
     except UserError:
         return False
-    return isinstance(config, dict) and config.keys() == {field.name for field in dataclasses.fields(AlterRecConfig)}
+    return isinstance(config, dict) and {"model", "protocol", "seed"} <= config.keys()

@@ -1,12 +1,10 @@
 """How a configuration file is made: a typed record, turned into what absl flags can override."""
 
-import dataclasses
-
 from ml_collections import ConfigDict
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.config import FamilyConfig, to_mapping
 
 
-def overridable(config: AlterRecConfig) -> ConfigDict:
+def overridable(config: FamilyConfig) -> ConfigDict:
     """The configuration with its fields and types fixed, for `--config.field=value`."""
-    return ConfigDict(dataclasses.asdict(config))
+    return ConfigDict(to_mapping(config))

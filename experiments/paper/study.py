@@ -21,7 +21,8 @@ from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import metric_values
 from alterrec_jax.evaluation.protocol import Protocol, rank_split
-from alterrec_jax.evaluation.ranking import Ranks, View, rank_rows
+from alterrec_jax.contract import View
+from alterrec_jax.evaluation.ranking import Ranks, rank_rows
 from alterrec_jax.models.registry import build_system
 from alterrec_jax.runtime import files
 from alterrec_jax.runtime.console import log

@@ -15,7 +15,7 @@ from alterrec_jax.config import MiningConfig
 from alterrec_jax.contract import Network, PackedRows
 from alterrec_jax.errors import UserError
 from alterrec_jax.hard_negatives import rank_window as mining_module
-from alterrec_jax.losses.streamed import streamed as losses_module
+from alterrec_jax.losses import streamed as losses_module
 from alterrec_jax.nn import item_tables
 from alterrec_jax.nn.item_tables import has_row_per_item
 from alterrec_jax.sharding import mesh

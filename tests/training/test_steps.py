@@ -15,7 +15,7 @@ from alterrec_jax.contract import Network, PackedRows
 from alterrec_jax.data.batches import DeviceChunk, TrainBatches
 from alterrec_jax.hard_negatives import rank_window as mining_module
 from alterrec_jax.hard_negatives.rank_window import drawn_from_window
-from alterrec_jax.losses.streamed import streamed as losses_module
+from alterrec_jax.losses import streamed as losses_module
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.nn import item_tables
 from alterrec_jax.training import steps

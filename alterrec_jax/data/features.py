@@ -1,0 +1,88 @@
+"""What is known of the items and not learned, by name: vectors (text and others) and ids (category, brand)."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alterrec_jax.contract import CatalogueInfo, Context, Reads
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.graphs import GRAPHS
+from alterrec_jax.errors import UserError
+from alterrec_jax.sharding import mesh
+
+ID_FEATURES = ("category", "brand")
+"""Columns of the items that become numbers: 0 is "unknown", the others are the values that the catalogue has."""
+
+
+def catalogue_info(dataset: Dataset) -> CatalogueInfo:
+    """What a system must know of a dataset before it is built."""
+    classes = {name: len(_values(dataset, name)) + 1 for name in ID_FEATURES if name in dataset.items.columns}
+    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users)
+
+
+def make_context(
+    dataset: Dataset, reads: Reads, precision: str, new_items: Mapping[str, np.ndarray] | None = None
+) -> Context:
+    """What a system reads, on the devices: each holds the rows of its own items.
+
+    Args:
+      dataset: its catalogue's items, and its training sessions, are all that is looked at.
+      reads: what is wanted.
+      precision: dtype of vectors.
+      new_items: by name of a feature, float32 [new item, width], rows that are put behind the catalogue's.
+
+    Raises:
+      UserError: the dataset lacks a feature that is needed.
+    """
+    features: dict[str, jax.Array] = {}
+    for name in (*reads.features, *reads.optional):
+        rows = feature_rows(dataset, name)
+        if rows is None:
+            if name in reads.optional:
+                continue
+            raise UserError(_missing(dataset, name))
+        if new_items is not None and name in new_items:
+            rows = np.concatenate([rows, new_items[name]])
+        dtype = jnp.int32 if name in ID_FEATURES else jnp.dtype(precision)
+        features[name] = mesh.put_rows(rows, dtype)
+    graphs = {name: mesh.put(GRAPHS[name](dataset.splits["train"], dataset.catalogue_size)) for name in reads.graphs}
+    return Context(features, graphs)
+
+
+def context_shapes(dataset: Dataset, reads: Reads, precision: str) -> Context:
+    """The shapes of what `make_context` makes, without putting anything on a device."""
+    features: dict[str, jax.ShapeDtypeStruct] = {}
+    for name in (*reads.features, *reads.optional):
+        rows = feature_rows(dataset, name)
+        if rows is not None:
+            dtype = jnp.int32 if name in ID_FEATURES else jnp.dtype(precision)
+            shape = (mesh.padded(len(rows), mesh.MODEL), *rows.shape[1:])
+            features[name] = jax.ShapeDtypeStruct(shape, dtype)
+    graphs = {name: GRAPHS[name](dataset.splits["train"], dataset.catalogue_size) for name in reads.graphs}
+    return Context(features, jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), graphs))
+
+
+def feature_rows(dataset: Dataset, name: str) -> np.ndarray | None:
+    """float32 [catalogue, width] of vectors, int32 [catalogue] of an id feature; None where the dataset has none."""
+    if name in ID_FEATURES:
+        return _class_ids(dataset, name) if name in dataset.items.columns else None
+    vectors = dataset.vectors.get(name)
+    return None if vectors is None else vectors[: dataset.catalogue_size]
+
+
+def _values(dataset: Dataset, name: str) -> list[str]:
+    """The values of a column that items of the catalogue have, sorted."""
+    return dataset.items[name].head(dataset.catalogue_size).drop_nulls().unique().sort().to_list()
+
+
+def _class_ids(dataset: Dataset, name: str) -> np.ndarray:
+    number = {value: place for place, value in enumerate(_values(dataset, name), 1)}
+    column = dataset.items[name].head(dataset.catalogue_size).to_list()
+    return np.array([0 if value is None else number[value] for value in column], np.int32)
+
+
+def _missing(dataset: Dataset, name: str) -> str:
+    flag = f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy"
+    return f"this system needs {name} of the items, which {dataset.path} lacks; prepare it with {flag}"

@@ -1,0 +1,48 @@
+"""What systems of one jointly trained network have in common: one stage of cross-entropy over the whole catalogue."""
+
+from collections.abc import Mapping
+
+from alterrec_jax.config import OptimizerConfig
+from alterrec_jax.contract import Component, Network, Objective, Stage, System, View
+from alterrec_jax.losses.objectives import full_softmax
+
+FULL = "full"
+
+
+def single_network_system(
+    name: str,
+    network: Network,
+    optimizer: OptimizerConfig,
+    epochs: int,
+    *,
+    init_number: int = 0,
+    parts: Mapping[str, Network] | None = None,
+) -> System:
+    """A system of one network.
+
+    Args:
+      name: of the network, its component and its view.
+      network: what trains.
+      optimizer: its settings.
+      epochs: in all.
+      init_number: as of `System.init_numbers`.
+      parts: other functions of the same parameters that are scored beside it, by name.
+    """
+    components = {name: Component(network, name)}
+    components |= {part: Component(of_part, name) for part, of_part in (parts or {}).items()}
+    views: dict[str, View] = {component: {component: 1.0} for component in components}
+
+    def objective(stage: Stage) -> Objective:
+        del stage
+        return full_softmax(name, network)
+
+    return System(
+        networks={name: network},
+        init_numbers={name: init_number},
+        components=components,
+        views=views,
+        objectives={FULL: objective},
+        optimizers={name: optimizer},
+        optimized={name: (name,)},
+        stages=(Stage((name,), FULL, epochs, name),),
+    )

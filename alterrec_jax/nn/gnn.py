@@ -1,0 +1,68 @@
+"""Gated graph layers over the items of a session, by masks alone: no node is numbered, nothing is built on the host.
+
+Every position computes the vector of its own item's node, so positions that hold one item agree.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.contract import SessionBatch
+from alterrec_jax.nn.segments import same_segment
+from alterrec_jax.numerics import precision_of
+
+
+def session_graph(batch: SessionBatch) -> tuple[jax.Array, jax.Array]:
+    """float32 [row, position, position] twice: means over distinct predecessors and over distinct successors.
+
+    An edge leads from an item to each item that ever follows it in its segment, whatever the count; an item that follows
+    itself is its own neighbour. Rows without a neighbour are zero. A node stands in the column of its first position.
+    """
+    segment = same_segment(batch)
+    same = segment & (batch.items[:, :, None] == batch.items[:, None, :])
+    # same[i, j - 1] where j - 1 and j are of one segment: the item of i is followed by what stands at j.
+    follows = jnp.pad(same[:, :, :-1], ((0, 0), (0, 0), (1, 0))) & segment
+    shared, chained = same.astype(jnp.float32), follows.astype(jnp.float32)
+    edges = jnp.einsum("rij,rjk->rik", chained, shared) > 0
+    length = same.shape[1]
+    earlier = jnp.tril(jnp.ones((length, length), bool), -1)
+    first = ~jnp.any(same & earlier[None], axis=2)
+
+    def mean(edges: jax.Array) -> jax.Array:
+        counted = (edges & first[:, None, :]).astype(jnp.float32)
+        return counted / jnp.maximum(jnp.sum(counted, axis=2, keepdims=True), 1.0)
+
+    return mean(jnp.swapaxes(edges, 1, 2)), mean(edges)
+
+
+class GatedGraphLayer(nn.Module):
+    """A step of a gated graph neural network (SR-GNN, eqs. 1-5), as its released code computes it.
+
+        a  = [A_in (W_1 h + b_1) + c_1 ; A_out (W_2 h + b_2) + c_2]
+        r, z = sigmoid of maps of a and h;  n = tanh(W a + b + r * (U h + u));  h' = (1 - z) n + z h
+
+    The paper and RecBole write h' = (1 - z) h + z n: the same family, with z for 1 - z.
+    """
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array, incoming: jax.Array, outgoing: jax.Array) -> jax.Array:
+        """float32 [row, position, dim] and two graphs [row, position, position] -> float32 [row, position, dim]."""
+        dim = hidden.shape[-1]
+        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
+
+        def spread(graph: jax.Array, name: str) -> jax.Array:
+            mapped = nn.Dense(dim, name=name, **exact)(hidden).astype(jnp.float32)
+            bias = self.param(f"{name}_bias", nn.initializers.zeros, (dim,))
+            return jnp.einsum("rqk,rkd->rqd", graph, mapped, precision="highest") + bias[None, None]
+
+        around = jnp.concatenate([spread(incoming, "incoming"), spread(outgoing, "outgoing")], axis=-1)
+        gates = nn.Dense(3 * dim, name="input_gates", **exact)(around).astype(jnp.float32)
+        own = nn.Dense(3 * dim, name="hidden_gates", **exact)(hidden).astype(jnp.float32)
+        (reset_a, update_a, new_a), (reset_h, update_h, new_h) = jnp.split(gates, 3, -1), jnp.split(own, 3, -1)
+        reset, update = jax.nn.sigmoid(reset_a + reset_h), jax.nn.sigmoid(update_a + update_h)
+        new = jnp.tanh(new_a + reset * new_h)
+        return new + update * (hidden - new)

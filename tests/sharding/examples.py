@@ -1,5 +1,6 @@
 """Meshes of eight virtual devices, and what the small networks read and are made of on them."""
 
+import re
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -64,3 +65,18 @@ def assert_params_alike(found: Any, whole: Any) -> None:
         np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
     jax.tree_util.tree_map_with_path(alike, found, whole)
+
+
+_COLLECTIVE = re.compile(
+    r" = (?P<results>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|(?:ragged-)?all-to-all|collective-[a-z]+)"
+    r"(?:-start)?\("
+)
+
+
+def collectives(text: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The kind and the shape of everything that devices send one another in a program, by the text of its HLO."""
+    return [
+        (match["kind"], tuple(int(size) for size in dimensions.split(",") if size))
+        for match in _COLLECTIVE.finditer(text)
+        for dimensions in re.findall(r"[a-z]\w*\[([\d,]*)\]", match["results"])
+    ]

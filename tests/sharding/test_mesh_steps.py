@@ -110,7 +110,7 @@ def test_half_a_window_needs_whole_rows() -> None:
 
 @pytest.mark.parametrize("name", ["id", "text"])
 def test_a_network_and_its_optimizer_begin_alike(name: str) -> None:
-    params, moments = [], []
+    params = []
     for words in (ONE, "data:4,model:2"):
         with on_mesh(words):
             network, known = system_of("transformer").networks[name], context_on_mesh()
@@ -118,16 +118,15 @@ def test_a_network_and_its_optimizer_begin_alike(name: str) -> None:
             optimizer = steps.make_optimizer(OptimizerConfig(), 1)
             state = steps.init_opt_state(optimizer, {name: network}, {name: begun})
             placed = steps.opt_state_shapes(optimizer, {name: network}, {name: begun})
-            assert jax.tree.map(mesh_of, state) == jax.tree.map(mesh_of, placed) or words == ONE
+            if words != ONE:
+                assert mesh_specs(state) == mesh_specs(placed)
             params.append(on_host({name: begun}))
-            moments.append([leaf.shape for leaf in jax.tree.leaves(state)])
     assert_params_alike(params[1], params[0])
-    assert len(moments[0]) == len(moments[1]) == 2 * len(jax.tree.leaves(params[0])) + 1
 
 
-def mesh_of(leaf: Any) -> Any:
-    """How an array lies, or is to lie."""
-    return leaf.sharding.spec
+def mesh_specs(tree: Any) -> Any:
+    """How arrays lie, or are to lie."""
+    return jax.tree.map(lambda leaf: leaf.sharding.spec, tree)
 
 
 class Prefixes:
@@ -148,7 +147,7 @@ class Prefixes:
         """The state after an epoch of plain gradient descent."""
         nothing = Context({}, {})
         with mesh.used(mesh.make_mesh(words, jax.devices()[: np.prod(list(mesh.named_sizes(words).values()))])):
-            system, optimizer = self.system(), optax.sgd(0.3)
+            system, optimizer = self.system(), optax.sgd(0.01)
             params = {"sr_gnn": params_on_mesh(system.networks["sr_gnn"], nothing, 1)}
             state = steps.StageState(params, optimizer.init(params), steps.Totals.zeros())
             step = steps.compiled(steps.in_chunks(step_of(system, system.stages[0], optimizer)))

@@ -131,7 +131,8 @@ def joint_objective(networks: Mapping[str, Network]) -> Objective:
     def loss(
         params: Mapping[str, Params], context: Context, batch: SessionBatch, key: jax.Array, mined: Any
     ) -> dict[str, jax.Array]:
-        return {name: of_one(params, context, batch, key, mined)[NEXT_ITEM] for name, of_one in alone.items()}
+        keys = dict(zip(alone, jax.random.split(key, len(alone)), strict=True))
+        return {name: of_one(params, context, batch, keys[name], mined)[NEXT_ITEM] for name, of_one in alone.items()}
 
     return Objective(loss)
 

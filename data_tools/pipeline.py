@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alterrec_jax.data.dataset import SPLITS, is_dataset, write_dataset
+from alterrec_jax.data.dataset import SPLITS, write_dataset
+from alterrec_jax.data.dataset_files import is_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.files import read_json

@@ -32,6 +32,7 @@ SESSION_COLUMNS = ("split", "session_id", "user_id", "items", "first_target")
 ALONE = "alone"
 
 _VECTORS_END = "_vectors.npy"
+_NPY = b"\x93NUMPY"
 REMEDY = "prepare the dataset again with data_tools.prepare"
 _ROWS_CHECKED_AT_ONCE = 65_536
 
@@ -168,17 +169,20 @@ def read_vectors(path: pathlib.Path, items: int, *, what: str = "", remedy: str 
     if not path.is_file():
         raise UserError(f"{what} file {path} is missing; {remedy}")
     try:
+        with open(path, "rb") as file:  # of anything else, NumPy says that pickled data could be trusted
+            if not file.read(len(_NPY)) == _NPY:
+                raise ValueError("it is no .npy file")
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{what} {path} cannot be read ({error}); {remedy}") from None
-    if not isinstance(vectors, np.ndarray):
-        raise UserError(f"{what} {path} is not one NumPy array; {remedy}")
     if vectors.ndim != 2 or len(vectors) != items or not vectors.shape[1]:
         raise UserError(f"{what} {path} have shape {vectors.shape}, but there are {items} items; {remedy}")
     if not np.issubdtype(vectors.dtype, np.floating):
         raise UserError(f"{what} {path} hold {vectors.dtype}, not floating-point numbers; {remedy}")
     for start in range(0, items, _ROWS_CHECKED_AT_ONCE):
-        finite = np.isfinite(vectors[start : start + _ROWS_CHECKED_AT_ONCE]).all(axis=1)
+        with np.errstate(over="ignore"):  # a float64 may be finite, and not as the float32 that it becomes
+            block = np.asarray(vectors[start : start + _ROWS_CHECKED_AT_ONCE], np.float32)
+        finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
             raise UserError(f"{what} {path} hold a NaN or an infinity in row {row}; {remedy}")

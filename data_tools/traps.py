@@ -133,12 +133,12 @@ def _repeats(dataset: Dataset, repeated: tuple[int, int]) -> str:
         )
     )
     exclude, why = bool(rule["exclude_session_items"]), str(rule["why"])
-    value = str(exclude).lower()
+    value, setting = str(exclude).lower(), "yes" if exclude else "no"
     if not recorded:
-        return f"{_sentence(why)} This folder records no choice: train with {_CONFIG}={value}, or prepare it again."
+        return f"{_sentence(why)} This folder records no choice: train with {_CONFIG}={setting}, or prepare it again."
     advice = f"exclude_session_items={value} is recorded, and training follows it"
     if exclude:
-        return f"{_sentence(why)} {advice}: say so beside the results, or set {_CONFIG}=false to count them in."
+        return f"{_sentence(why)} {advice}: say so beside the results, or set {_CONFIG}=no to count them in."
     targets, total = repeated
     lost = f"{targets:,} of {total:,} held-out targets ({targets / max(total, 1):.1%})"
     return f"{_sentence(why)} {advice}: leave it, for otherwise {lost} are certain misses."

@@ -43,7 +43,7 @@ class Sessions:
       user_ids: the users' names; None where unknown.
       alone: bool [interactions], whether no other interaction of the whole session (also of what a split takes from
         it) has the same time; None where times are unknown, and in training, which must not know of what follows.
-      known_users: str, the distinct user ids of the training sessions, sorted.
+      user_names: str, the distinct user ids of the training sessions, sorted.
     """
 
     items: np.ndarray
@@ -52,7 +52,7 @@ class Sessions:
     session_ids: pl.Series
     user_ids: pl.Series
     alone: np.ndarray | None = None
-    known_users: pl.Series = dataclasses.field(default_factory=lambda: pl.Series(dtype=pl.String))
+    user_names: pl.Series = dataclasses.field(default_factory=lambda: pl.Series(dtype=pl.String))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -67,11 +67,11 @@ class Sessions:
 
     @functools.cached_property
     def users(self) -> np.ndarray:
-        """int32 [sessions], the number of each session's user in `known_users`; -1 where that does not hold it."""
-        if self.known_users.is_empty():
+        """int32 [sessions], the number of each session's user in `user_names`; -1 where that does not hold it."""
+        if self.user_names.is_empty():
             return np.full(len(self), -1, np.int32)
-        numbers = pl.Series(np.arange(len(self.known_users), dtype=np.int32))
-        found = self.user_ids.replace_strict(self.known_users, numbers, default=-1, return_dtype=pl.Int32)
+        numbers = pl.Series(np.arange(len(self.user_names), dtype=np.int32))
+        found = self.user_ids.replace_strict(self.user_names, numbers, default=-1, return_dtype=pl.Int32)
         return found.to_numpy()
 
 
@@ -101,6 +101,11 @@ class Dataset:
     def has_vector(self, name: str) -> np.ndarray:
         """bool [items], whether the item has a vector of that feature: a row of zeros says that it has none."""
         return np.asarray(np.any(self.vectors[name], axis=1))
+
+    @property
+    def known_users(self) -> int:
+        """How many distinct users the training sessions have: `Sessions.users` are below it."""
+        return len(self.splits["train"].user_names)
 
     @property
     def exclude_session_items(self) -> bool:
@@ -240,7 +245,7 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     return Dataset(path, manifest, items, vectors, splits)
 
 
-def _flatten(sessions: pl.DataFrame, known_users: pl.Series) -> Sessions:
+def _flatten(sessions: pl.DataFrame, user_names: pl.Series) -> Sessions:
     lengths = sessions["items"].list.len().to_numpy().astype(np.int64)
     alone = None
     if ALONE in sessions.columns and not sessions[ALONE].has_nulls():
@@ -252,5 +257,5 @@ def _flatten(sessions: pl.DataFrame, known_users: pl.Series) -> Sessions:
         session_ids=sessions["session_id"],
         user_ids=sessions["user_id"],
         alone=alone,
-        known_users=known_users,
+        user_names=user_names,
     )

@@ -111,13 +111,15 @@ def test_users_are_numbered_by_training(tmp_path: pathlib.Path) -> None:
         rows = [(split, f"{split}{i}", user, [0, 1], 1) for split, of in users.items() for i, user in enumerate(of)]
         arguments["sessions"] = pl.DataFrame(rows, schema=arguments["sessions"].schema, orient="row")
 
-    splits = write_changed(tmp_path / "d", change).splits
+    dataset = write_changed(tmp_path / "d", change)
+    splits = dataset.splits
+    assert dataset.known_users == 2
     assert {split: part.users.tolist() for split, part in splits.items()} == {
         "train": [1, -1, 0, 1],
         "validation": [-1, 1],
         "test": [-1, 0],
     }
-    assert splits["test"].known_users.to_list() == ["a", "b"] and splits["test"].users.dtype == np.int32
+    assert splits["test"].user_names.to_list() == ["a", "b"] and splits["test"].users.dtype == np.int32
 
 
 @pytest.mark.parametrize("name", ["text", "image"])

@@ -164,7 +164,7 @@ def test_some_equal_times_repeats_unseen_targets_and_shared_texts(tmp_path: path
 def test_a_folder_without_a_protocol_is_told_what_to_set(tmp_path: pathlib.Path) -> None:
     facts = description.describe(load_dataset(write_small_dataset(tmp_path / "d")))
     (sentence,) = [trap for trap in facts.traps if "records no choice" in trap]
-    assert "train with --config.protocol.exclude_session_items=false" in sentence
+    assert "train with --config.protocol.exclude_session_items=no" in sentence
 
 
 def test_equal_times_of_an_earlier_version(tmp_path: pathlib.Path) -> None:

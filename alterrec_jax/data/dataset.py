@@ -122,14 +122,6 @@ class Dataset:
         """Names the content: equal for two folders whose files are the same byte by byte, and whose catalogue is."""
         return self.manifest["fingerprint"]
 
-    @property
-    def vectors(self) -> Mapping[str, np.ndarray]:
-        """TEMPORARY"""
-        return {"text": self.text_vectors}
-
-    known_users = 0
-    exclude_session_items = False
-
     @functools.cached_property
     def train_counts(self) -> np.ndarray:
         """int64 [items], how often each item occurs in training (its popularity)."""

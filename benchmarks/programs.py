@@ -76,7 +76,9 @@ def compiled_step(name: str, config: AlterRecConfig, items: int) -> jax.stages.C
 def _frozen_shapes(system: Any, stage: Stage, params: dict[str, Params], known: Context) -> FrozenView:
     """The stage's peer in shape: parameters lie as those of a network that trains, tables over the items."""
     view = dict(stage.peer)
-    made: FrozenView = jax.eval_shape(lambda params, known: freeze(system.components, view, params, known), params, known)
+    made: FrozenView = jax.eval_shape(
+        lambda params, known: freeze(system.components, view, params, known), params, known
+    )
     tables, candidates = jax.tree.map(
         lambda leaf: _shape(leaf.shape, leaf.dtype, mesh.ITEMS), (made.tables, made.candidates)
     )

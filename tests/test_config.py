@@ -239,7 +239,10 @@ def test_whole_numbers_become_floats() -> None:
     [
         ({"sed": 1}, ("'sed'", "'seed'")),
         ({"networks": {"id": {"droput": 0.1}}}, ("configuration.networks.id", "'droput'", "'dropout'")),
-        ({"networks": {"text": {"kind": "vectors", "mlp_widths": [1]}}}, ("configuration.networks.text", "'mlp_widths'")),
+        (
+            {"networks": {"text": {"kind": "vectors", "mlp_widths": [1]}}},
+            ("configuration.networks.text", "'mlp_widths'"),
+        ),
         ({"networks": {"id": {"kind": "id"}}}, ("configuration.networks.id.kind", "'id'", "did you mean 'ids'")),
         ({"networks": {"id": {"kind": 3}}}, ("configuration.networks.id.kind", "known: attributes, ids, vectors")),
         ({"mining": {"zzzz": 1}}, ("'zzzz'", "known:", "hard_fraction")),
@@ -309,7 +312,9 @@ def test_values_of_another_type_are_refused_by_name(values: dict[str, Any], fiel
 
 def test_every_field_is_explained() -> None:
     def fields_of(record: Any) -> list[dataclasses.Field[Any]]:
-        own = [field for field in dataclasses.fields(record) if not dataclasses.is_dataclass(getattr(record, field.name))]
+        own = [
+            field for field in dataclasses.fields(record) if not dataclasses.is_dataclass(getattr(record, field.name))
+        ]
         nested = [getattr(record, field.name) for field in dataclasses.fields(record) if field not in own]
         return own + [field for part in nested for field in fields_of(part)]
 

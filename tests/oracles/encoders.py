@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-
 INSIDE, ON_TABLES = 1e-6, 1e-5
 """The epsilons of LayerNorms: inside a Transformer, and on item tables."""
 

@@ -33,7 +33,9 @@ def padded_rows(batch: SessionBatch) -> SessionBatch:
 
 def context_on_mesh() -> Context:
     """As of `tests.training.examples`."""
-    return Context({"text": mesh.put_rows(vectors(), np.float32), "image": mesh.put_rows(vectors(10, 4), np.float32)}, {})
+    return Context(
+        {"text": mesh.put_rows(vectors(), np.float32), "image": mesh.put_rows(vectors(10, 4), np.float32)}, {}
+    )
 
 
 def params_on_mesh(network: Network, context: Context, seed: int) -> Any:

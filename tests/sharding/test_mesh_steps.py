@@ -87,9 +87,7 @@ def test_dropout_does_not_depend_on_the_mesh() -> None:
     assert_alike(stepped(ID_WINDOW, "data:4,model:2", *case), whole)
 
 
-@pytest.mark.parametrize(
-    "stage", [ID_WINDOW, stage_of("text", "window", "id"), stage_of("text", "full")], ids=title
-)
+@pytest.mark.parametrize("stage", [ID_WINDOW, stage_of("text", "window", "id"), stage_of("text", "full")], ids=title)
 def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = stepped(stage, ONE)
     monkeypatch.setattr(streamed, "MAX_SCORES", 1)

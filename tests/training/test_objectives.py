@@ -38,8 +38,8 @@ from tests.training.examples import (
     K2,
     LENGTH,
     MINING,
-    P,
     TEMPERATURE,
+    P,
     assert_identical,
     batch,
     config_of,
@@ -115,11 +115,15 @@ def test_beta_of_a_prefix_is_shared_by_its_positives() -> None:
     optimizer, stage, losses = optax.sgd(0.0), stage_of("id", "window", "text"), []
     for beta, beta_per in ((BETA, "prefix"), (BETA / P, "positive"), (BETA, "positive")):
         mining = MiningConfig(k1=K1, k2=K2, p=P, beta=beta, beta_per=beta_per)
-        assert mining.settings(ITEMS).beta == pytest.approx(BETA if (beta, beta_per) == (BETA, "positive") else BETA / P)
+        assert mining.settings(ITEMS).beta == pytest.approx(
+            BETA if (beta, beta_per) == (BETA, "positive") else BETA / P
+        )
         system = system_of("mean", mining=mining)
         peer = freeze(system.components, {"text": 1.0}, frozen_params(system_of("mean", names=THREE)), context())
         step = steps.compiled(step_of(system, stage, optimizer))
-        losses.append(float(step(fresh(system, stage, optimizer), peer, context(), batch(), jax.random.key(0)).totals.loss))
+        losses.append(
+            float(step(fresh(system, stage, optimizer), peer, context(), batch(), jax.random.key(0)).totals.loss)
+        )
     assert losses[0] == pytest.approx(losses[1], rel=1e-6) and losses[0] < 0.99 * losses[2]
     assert MiningConfig(p=0, beta_per="prefix").settings(30_000).beta == 0.5, "nothing to share"
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-import jax
 import numpy as np
 import pytest
 

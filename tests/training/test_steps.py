@@ -29,8 +29,8 @@ from tests.training.examples import (
     K1,
     K2,
     MINING,
-    P,
     STAGES,
+    P,
     assert_identical,
     batch,
     context,
@@ -120,9 +120,7 @@ def test_a_step_changes_what_trains_and_leaves_the_peer_bit_identical(plain: Ste
 
 
 def test_without_draws_and_dropout_a_step_does_not_depend_on_its_key(plain: Stepping) -> None:
-    first, second = (
-        plain.step(plain.start(), plain.peer, context(), batch(), jax.random.key(seed)) for seed in (2, 3)
-    )
+    first, second = (plain.step(plain.start(), plain.peer, context(), batch(), jax.random.key(seed)) for seed in (2, 3))
     assert_identical(on_host(first), on_host(second))
 
 

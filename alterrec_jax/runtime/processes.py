@@ -1,7 +1,7 @@
 """Several processes of one run, each with its own devices: how they find, hear and outlive each other.
 
 They run the same program on the same dataset and workdir. Whatever decides what is computed next must be the same in
-all of them, so what one process alone knows (a signal, the time) is agreed upon; and the first process alone writes logs.
+all of them, so what one process alone knows (a signal, the time) is agreed upon; the first process alone writes logs.
 """
 
 import contextlib

@@ -6,7 +6,6 @@ python -m benchmarks.compile_only --chip=v5e:2x2 --mesh=model:4 --items=1400000
 Wants that chip's compiler: `pip install "jax[cuda12]"` for GPUs, `pip install "jax[tpu]"` for TPUs.
 """
 
-import dataclasses
 import math
 import os
 import pathlib
@@ -19,6 +18,7 @@ import jax
 from absl import flags
 from jax.experimental import topologies
 
+from alterrec_jax.config import to_json
 from alterrec_jax.errors import UserError
 from alterrec_jax.numerics import PRECISIONS
 from alterrec_jax.runtime import command_line, files
@@ -26,7 +26,7 @@ from alterrec_jax.runtime.console import progress
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.sharding import mesh
 from benchmarks import settings
-from benchmarks.programs import TURNS, compiled_step, row_sorts
+from benchmarks.programs import PROGRAMS, compiled_step, row_sorts
 
 _CHIPS = pathlib.Path(__file__).parent / "chips"
 _GPUS = sorted(path.stem for path in _CHIPS.glob("*.txtpb"))
@@ -40,7 +40,7 @@ _CHIP = flags.DEFINE_string(
 )
 _MESH = flags.DEFINE_string("mesh", "data:1", "Devices along each axis.")
 _ITEMS = flags.DEFINE_integer("items", 40_000, "Items of the catalogue.", lower_bound=100)
-_PHASES = flags.DEFINE_list("phases", list(TURNS), "Which steps, separated by commas.")
+_PHASES = flags.DEFINE_list("phases", list(PROGRAMS), "Which steps, separated by commas.")
 _PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of matrix products and text vectors.")
 _KERNELS = flags.DEFINE_bool("gpu_kernels", False, "Whether blocks of items are left to our kernels for NVIDIA GPUs.")
 settings.define(dim=300, layers=2, batch_prefixes=1024, k2=6000)
@@ -48,9 +48,9 @@ settings.define(dim=300, layers=2, batch_prefixes=1024, k2=6000)
 
 def main() -> int:
     """Compiles, prints the table and writes the JSON."""
-    unknown = sorted(set(_PHASES.value) - set(TURNS))
+    unknown = sorted(set(_PHASES.value) - set(PROGRAMS))
     if unknown:
-        raise UserError(f"--phases: there is no {unknown[0]}; there are {', '.join(TURNS)}")
+        raise UserError(f"--phases: there is no {unknown[0]}; there are {', '.join(PROGRAMS)}")
     config = settings.config(_ITEMS.value, _PRECISION.value, _KERNELS.value)
     wanted = math.prod(mesh.named_sizes(_MESH.value).values())
     if _CHIP.value == "cpu":
@@ -62,7 +62,7 @@ def main() -> int:
         for name in progress(_PHASES.value, "phases", unit="phases"):
             started = time.perf_counter()
             try:
-                program = compiled_step(TURNS[name], config, _ITEMS.value)
+                program = compiled_step(name, config, _ITEMS.value)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
@@ -92,7 +92,7 @@ def main() -> int:
     kind = over.devices.flat[0].device_kind
     print(f"of each device; {_ITEMS.value:,} items over {_MESH.value}, {_PRECISION.value}, for {kind}: nothing ran")
     if _OUTPUT.value:
-        about = {"device": kind, "mesh": _MESH.value, "items": _ITEMS.value, "config": dataclasses.asdict(config)}
+        about = {"device": kind, "mesh": _MESH.value, "items": _ITEMS.value, "config": to_json(config)}
         files.write_json(_OUTPUT.value, {"phases": result, **about})
     return 0
 

@@ -9,6 +9,7 @@ import time
 
 import jax
 from absl import flags
+from alterrec_jax.training.stages import WINDOW, Turn
 
 from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
 from alterrec_jax.data.batches import TrainBatches
@@ -19,7 +20,6 @@ from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.training import steps
-from alterrec_jax.training.stages import WINDOW, Turn
 from benchmarks import synthetic
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")

@@ -9,57 +9,80 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import AlterRecConfig
-from alterrec_jax.contract import PackedRows
+from alterrec_jax.contract import PACKED, CatalogueInfo, Context, FrozenView, Params, SessionBatch, Stage
 from alterrec_jax.data.batches import rows_of_batch
-from alterrec_jax.hard_negatives.cache import shapes_for
-from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.nn import item_tables
+from alterrec_jax.hard_negatives import cache
+from alterrec_jax.models.alterrec import FULL, RANDOM, WINDOW, AlterRecConfig
+from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.mesh import DATA, MODEL
+from alterrec_jax.stages import Epoch
 from alterrec_jax.training import steps
-from alterrec_jax.training.stages import FULL, RANDOM, WINDOW, Turn
 from benchmarks.synthetic import TEXT_WIDTH
 
-TURNS = {
-    str(turn): turn
-    for turn in (
-        Turn("id", RANDOM),
-        Turn("id", WINDOW, "text"),
-        Turn("id", WINDOW, "text", again=True),
-        Turn("text", RANDOM),
-        Turn("text", WINDOW, "id"),
-        Turn("text", WINDOW, "id", again=True),
-        Turn("id", FULL),
+
+def stage_of(name: str, objective: str, peer: str = "") -> Stage:
+    """An epoch of one network of AlterRec."""
+    return Stage((name,), objective, 1, name, ((peer, 1.0),) if peer else ())
+
+
+def _titled(stage: Stage, reuse_windows: bool) -> str:
+    return f"{Epoch(stage, 0, 0)}{' reused' if reuse_windows else ''}"
+
+
+PROGRAMS = {
+    _titled(stage, reuse): (stage, reuse)
+    for stage, reuse in (
+        (stage_of("id", RANDOM), False),
+        (stage_of("id", WINDOW, "text"), False),
+        (stage_of("id", WINDOW, "text"), True),
+        (stage_of("text", RANDOM), False),
+        (stage_of("text", WINDOW, "id"), False),
+        (stage_of("text", WINDOW, "id"), True),
+        (stage_of("id", FULL), False),
     )
 }
-"""Every step of the alternation, and that of a network alone, by their names."""
-
+"""Every step of the alternation, and that of a network alone, by their names: a stage, and whether it reads the windows
+that were mined in an epoch before."""
 
 CLICKS = 10
 """Of each item, as many are taken to be in the training sessions."""
 
 
-def compiled_step(turn: Turn, config: AlterRecConfig, items: int) -> jax.stages.Compiled:
-    """The program of a turn's step on the mesh in use."""
-    networks = build_networks(config, items)
-    optimizer = steps.make_optimizer(config.id if turn.network == "id" else config.text, 1)
-    window = (config.mining.k1, min(config.mining.k2, items))
-    step = steps.make_step(turn, networks, optimizer, config.mining, window)
-    key, features = _shape((), jax.eval_shape(jax.random.key, 0).dtype, mesh.REPLICATED), features_of(config, items)
-    peer = None
-    if turn.peer:
-        network = networks[turn.peer]
-        params = item_tables.placed_shapes(jax.eval_shape(network.init, key, features[turn.peer]))
-        made = jax.eval_shape(network.item_embeddings, params, features[turn.peer])
-        table: Any = _shape(made.shape, made.dtype, mesh.ITEMS)
-        peer = steps.FrozenPeer(params, table)
-    batch = (rows_of_step(config), config.max_length)
-    rows = PackedRows(*(_shape(batch, dtype, mesh.BATCH) for dtype in (*4 * (jnp.int32,), jnp.bool_, jnp.int32)))
-    of_network, windows = features[turn.network], shapes_for(config, CLICKS * items)
-    state = steps.state_shapes(networks[turn.network], optimizer, of_network)._replace(windows=windows)
+def compiled_step(name: str, config: AlterRecConfig, items: int) -> jax.stages.Compiled:
+    """The program of a step, one of `PROGRAMS`, on the mesh in use."""
+    stage, reuse_windows = PROGRAMS[name]
+    system = config.build(CatalogueInfo(items))
+    assert system.layout == PACKED
+    known = Context({"text": _shape((mesh.padded(items, mesh.MODEL), TEXT_WIDTH), config.precision, mesh.ITEMS)}, {})
+    optimizer = steps.make_optimizer(system.optimizers[stage.optimizer], 1)
+    step = steps.make_step(system.objectives[stage.objective](stage), optimizer, reuse_windows)
+    params = {name: steps.param_shapes(network, known) for name, network in system.networks.items()}
+    trained = {name: params[name] for name in stage.trains}
+    opt_state = steps.opt_state_shapes(optimizer, system.networks, trained)
+    number = _shape((), jnp.float32, mesh.REPLICATED)
+    totals = steps.Totals(number, number, number, number, dict.fromkeys(system.terms, number))
+    windows = cache.shapes(CLICKS * items, config.mining.positives)
+    state = steps.StageState(trained, opt_state, totals, windows)
+    peer = _frozen_shapes(system, stage, params, known) if stage.peer else None
+    rows, length = mesh.padded(rows_of_batch(config.batch_prefixes, config.max_length), mesh.DATA), config.max_length
+    in_rows, of_prefixes = (_shape(shape, jnp.int32, mesh.BATCH) for shape in ((rows, length), (rows * length,)))
+    is_target = _shape((rows * length,), jnp.bool_, mesh.BATCH)
+    batch = SessionBatch(in_rows, in_rows, in_rows, of_prefixes, is_target, interaction=of_prefixes)
+    key = _shape((), jax.eval_shape(jax.random.key, 0).dtype, mesh.REPLICATED)
     jitted = jax.jit(step, donate_argnames="state", out_shardings=mesh.shardings(state))
-    return jitted.lower(state, peer, of_network, rows, key).compile()
+    return jitted.lower(state, peer, known, batch, key).compile()
+
+
+def _frozen_shapes(system: Any, stage: Stage, params: dict[str, Params], known: Context) -> FrozenView:
+    """The stage's peer in shape: parameters lie as those of a network that trains, tables over the items."""
+    view = dict(stage.peer)
+    made: FrozenView = jax.eval_shape(
+        lambda params, known: freeze(system.components, view, params, known), params, known
+    )
+    tables, candidates = jax.tree.map(
+        lambda leaf: _shape(leaf.shape, leaf.dtype, mesh.ITEMS), (made.tables, made.candidates)
+    )
+    return FrozenView({name: params[system.components[name].trained] for name in view}, tables, candidates)
 
 
 def row_sorts(program: str) -> int:
@@ -67,16 +90,5 @@ def row_sorts(program: str) -> int:
     return len(re.findall(r" = \(?f32\[\d+,\d{3,}\][^=]* sort\(", program))  # shorter ones are the best of something
 
 
-def rows_of_step(config: AlterRecConfig) -> int:
-    """Rows of a batch, as many as the devices of `data` share alike."""
-    return mesh.padded(rows_of_batch(config.batch_prefixes, config.max_length), DATA)
-
-
-def features_of(config: AlterRecConfig, items: int) -> dict[str, Any]:
-    """What each network knows of the items, in shape."""
-    vectors = _shape((mesh.padded(items, MODEL), TEXT_WIDTH), config.precision, mesh.ITEMS)
-    return {"id": None, "text": vectors}
-
-
-def _shape(shape: tuple[int, ...], dtype: Any, spec: jax.sharding.PartitionSpec) -> jax.ShapeDtypeStruct:
+def _shape(shape: tuple[int, ...], dtype: Any, spec: jax.sharding.PartitionSpec) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.sharding(spec))

@@ -4,7 +4,8 @@ from typing import Any
 
 from absl import flags
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 
 flags.disclaim_key_flags()  # flags defined here belong to the benchmark that asks for them, and stand in its --help
 
@@ -28,7 +29,7 @@ def config(
       items: of the catalogue, where its size is known already.
       precision: of products.
       gpu_kernels: as of `MiningConfig`.
-      of_networks: more fields of both `NetworkConfig`s.
+      of_networks: more fields of both networks.
 
     Raises:
       UserError: no such networks can be made.
@@ -39,8 +40,7 @@ def config(
         batch_prefixes=given.batch_prefixes,
         max_length=given.max_length,
         precision=precision,
-        id=NetworkConfig(**shared),
-        text=TextNetworkConfig(**shared, mlp_hidden=(given.dim,)),
+        networks={"id": IdNetworkConfig(**shared), "text": VectorNetworkConfig(**shared, mlp_hidden=(given.dim,))},
         mining=MiningConfig(
             k1=given.k1,
             k2=given.k2 if items is None else min(given.k2, items),

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import flags
+from alterrec_jax.training.stages import RANDOM, WINDOW, Turn
 
 from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data.batches import TrainBatches, rows_of_batch
@@ -28,7 +29,6 @@ from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory, steps_in_flight
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.training import steps
-from alterrec_jax.training.stages import RANDOM, WINDOW, Turn
 from alterrec_jax.training.trainer import clip_window
 from benchmarks import settings, synthetic
 from benchmarks.timing import seconds

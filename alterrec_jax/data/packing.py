@@ -103,7 +103,7 @@ def plan_batches(lengths: np.ndarray, row_length: int, chunks: int) -> tuple[Pla
     Args:
       lengths: int [chunk], each 1 .. row_length.
       row_length: positions of a row.
-      chunks: of a batch; the last batches may have one less.
+      chunks: of a batch, at most. Batches differ by one at most, so many have one less, and few batches have some less.
 
     Returns:
       the plan, the batches one after another, and the rows of a batch.

@@ -160,12 +160,13 @@ def own_window(name: str, network: Network, settings: WindowSettings) -> Objecti
         key: jax.Array,
         windows: WindowCache | None,
         reuse: bool,
-    ) -> tuple[Mined, None]:
-        del frozen, windows, reuse
+    ) -> tuple[Mined, WindowCache | None]:
+        del frozen, reuse
         tables = network.item_tables(params[name], context)
         queries = network.session_embeddings(params[name], tables, batch)
         found = _window(queries, tables.candidates, settings, network.catalogue_size, False)
-        return Mined(_negatives(found, queries, tables.candidates, batch.targets, key, settings), found.best), None
+        mined = Mined(_negatives(found, queries, tables.candidates, batch.targets, key, settings), found.best)
+        return mined, windows  # another stage's
 
     return Objective(_mined_loss(name, network, settings), mine)
 

@@ -189,7 +189,8 @@ class VectorTable(nn.Module):
         for layer, width in enumerate(self.hidden):
             table = nn.relu(nn.Dense(width, name=f"hidden_{layer}", **exact)(table))
         small = nn.initializers.variance_scaling(START**2, "fan_in", "normal")
-        table = nn.Dense(self.dim, kernel_init=small, name="output", **exact)(table).astype(jnp.float32)
+        table = nn.Dense(self.dim, kernel_init=small, name="output", **exact)(table)
+        table = table.astype(jnp.promote_types(table.dtype, jnp.float32))
         if self.output_relu:
             table = nn.relu(table)
         if keep is not None:

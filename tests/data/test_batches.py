@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import PackedRows
+from alterrec_jax.contract import PREFIX, SessionBatch, at_prefixes
 from alterrec_jax.data import batches as module
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.errors import UserError
+from alterrec_jax.sharding import mesh
 from tests.evaluation.examples import make_sessions
 from tests.oracles import packing as oracle
 
@@ -24,17 +25,16 @@ def sessions_of_all_kinds(max_length: int) -> tuple[list[list[int]], list[int]]:
     return lists, [max(len(items) - 1, 1) if late else 1 for items, late in zip(lists, leave_one_out, strict=True)]
 
 
-def an_epoch(batches: TrainBatches, key: jax.Array, start: int = 0) -> list[PackedRows]:
+def an_epoch(batches: TrainBatches, key: jax.Array, start: int = 0) -> list[SessionBatch]:
     """The batches of an epoch."""
     return list(batches.epoch(key, start))
 
 
-def assert_same(found: list[PackedRows], expected: list[PackedRows]) -> None:
+def assert_same(found: list[SessionBatch], expected: list[SessionBatch]) -> None:
     """Bit by bit."""
     assert len(found) == len(expected)
     for left, right in zip(found, expected, strict=True):
-        for a, b in zip(left, right, strict=True):
-            np.testing.assert_array_equal(a, b)
+        jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
 @pytest.mark.parametrize("max_length", [1, 2, 7, 13])
@@ -62,8 +62,8 @@ def test_batches_have_one_shape_and_count_what_they_hold() -> None:
     assert batches.rows == 5
     assert len(epoch) == batches.steps_per_epoch > 3
     for rows in epoch:
-        assert [part.shape for part in rows] == [(5, 7)] * 6
-    assert sum(int(rows.where.sum()) for rows in epoch) == batches.prefixes
+        assert [part.shape for part in rows[:5]] == [(5, 7)] * 3 + [(35,)] * 2
+    assert sum(int(rows.is_target.sum()) for rows in epoch) == batches.prefixes
     held = sum(int((rows.segments >= 0).sum()) for rows in epoch)
     assert batches.fill == pytest.approx(held / (len(epoch) * 5 * 7))
 
@@ -93,7 +93,7 @@ def test_no_session_of_two_items_gives_no_prefix() -> None:
         batches = TrainBatches(make_sessions(lists), 35, 7)
         assert (batches.prefixes, batches.steps_per_epoch) == (0, 0)
         assert an_epoch(batches, jax.random.key(0)) == []
-        assert list(batches.groups(jax.random.key(0))) == []
+        assert list(batches.device_chunks(jax.random.key(0))) == []
 
 
 def test_a_batch_has_at_least_one_row() -> None:
@@ -108,16 +108,87 @@ def test_more_interactions_than_32_bits_count_are_refused() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 2])
-def test_groups_hold_the_batches_of_an_epoch_in_one_shape(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_chunks_hold_the_batches_of_an_epoch_in_one_shape(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lists, first_target = sessions_of_all_kinds(7)
     batches = TrainBatches(make_sessions(lists, first_target), batch_prefixes=35, max_length=7)
-    monkeypatch.setattr(module, "_GROUP_BYTES", 5 * batches.rows * 7 * 21)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 5 * batches.rows * 7 * 21)
     epoch = an_epoch(batches, jax.random.key(2))
-    assert len(epoch) % 5 and (len(epoch) - 2) % 5, "the last group is not full"
+    assert len(epoch) % 5 and (len(epoch) - 2) % 5, "the last chunk is not full"
     found = []
-    for count, group in batches.groups(jax.random.key(2), start):
-        assert group.first == start + len(found)
-        assert [column.shape for column in group.rows] == [(5, batches.rows, 7)] * 6
-        found += [PackedRows(*(column[number] for column in group.rows)) for number in range(count)]
-        assert not group.rows.where[count:].any()
+    for count, chunk in batches.device_chunks(jax.random.key(2), start):
+        assert chunk.first == start + len(found)
+        assert [column.shape for column in chunk.batches[:3]] == [(5, batches.rows, 7)] * 3
+        assert chunk.batches.is_target.shape == (5, batches.rows * 7)
+        found += [jax.tree.map(lambda column, n=number: column[n], chunk.batches) for number in range(count)]
+        assert not chunk.batches.is_target[count:].any()
     assert_same(found, epoch[start:])
+
+
+def prefix_batches(max_length: int, batch_prefixes: int) -> tuple[TrainBatches, list[oracle.Seen]]:
+    """Batches in the layout `prefix`, and what they are to show, sorted."""
+    lists, first_target = sessions_of_all_kinds(max_length)
+    batches = TrainBatches(make_sessions(lists, first_target), batch_prefixes, max_length, PREFIX)
+    wanted = [
+        oracle.Seen(example.prefix[-max_length:], example.target) for example in oracle.examples(lists, first_target)
+    ]
+    return batches, sorted(wanted)
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 7, 13])
+@pytest.mark.parametrize("batch_prefixes", [1, 29, 10_000])
+def test_prefixes_are_seen_whole_once_and_in_batches_of_one_size(max_length: int, batch_prefixes: int) -> None:
+    batches, wanted = prefix_batches(max_length, batch_prefixes)
+    assert batches.prefixes == len(wanted)
+    assert batches.steps_per_epoch == -(-len(wanted) // batch_prefixes)
+    orders = []
+    for seed in (0, 1):
+        epoch = an_epoch(batches, jax.random.key(seed))
+        seen = [list(oracle.scored(batch)) for batch in epoch]
+        assert len(epoch) == batches.steps_per_epoch
+        assert sorted(example for some in seen for example in some) == wanted, "the same whatever the key"
+        counts = {len(some) for some in seen}
+        assert max(counts) <= batch_prefixes and max(counts) - min(counts) <= 1
+        assert len({batch.ends.shape for batch in epoch}) == 1 and len(epoch[0].ends) == max(counts)
+        assert all(batch.items.shape == (batches.rows, max_length) for batch in epoch)
+        orders.append([example for some in seen for example in some])
+    assert orders[0] != orders[1] or max_length == 1 and batch_prefixes == 10_000
+    held = sum(int((batch.segments >= 0).sum()) for batch in epoch)
+    assert batches.fill == pytest.approx(held / (len(epoch) * batches.rows * max_length))
+
+
+def test_prefixes_continue_where_they_stopped() -> None:
+    batches, _ = prefix_batches(7, 29)
+    whole = an_epoch(batches, jax.random.key(4))
+    for start in range(len(whole) + 1):
+        assert_same(an_epoch(batches, jax.random.key(4), start), whole[start:])
+
+
+@pytest.mark.parametrize("words", ["data:2", "data:8", "data:2,model:2", "model:2"])
+def test_prefixes_of_a_mesh_are_those_of_one_device(words: str) -> None:
+    batches, _ = prefix_batches(7, 29)
+    whole = [sorted(oracle.scored(batch)) for batch in an_epoch(batches, jax.random.key(5), 1)]
+    sizes = mesh.named_sizes(words)
+    with mesh.used(mesh.make_mesh(words, jax.devices()[: np.prod(list(sizes.values()))])):
+        found = []
+        for count, chunk in batches.device_chunks(jax.random.key(5), 1):
+            on_host = jax.device_get(chunk.batches)
+            for number in range(count):
+                alone = jax.tree.map(lambda column, n=number: column[n], on_host)
+                assert len(alone.items) == mesh.padded(batches.rows, mesh.DATA)
+                found.append(sorted(oracle.scored(alone, sizes.get("data", 1))))
+    assert found == whole
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_at_prefixes_picks_from_the_rows_of_each_device(devices: int) -> None:
+    rows, length, dim, prefixes = 4, 5, 3, 8
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(rows, length, dim)).astype(np.float32)
+    ends = rng.integers(0, rows * length // devices, prefixes).astype(np.int32)
+    nothing = np.zeros((rows, length), np.int32)
+    batch = SessionBatch(nothing, nothing, nothing, ends, ends > 0, ends)
+    first = np.repeat(np.arange(devices), prefixes // devices) * (rows * length // devices)
+    with mesh.used(mesh.make_mesh(f"data:{devices}", jax.devices()[:devices])):
+        found = jax.jit(at_prefixes)(mesh.put(hidden, mesh.BATCH), mesh.put(batch, mesh.BATCH))
+    np.testing.assert_array_equal(found, hidden.reshape(-1, dim)[ends + first])
+    np.testing.assert_array_equal(at_prefixes(hidden, batch._replace(ends=None)), hidden.reshape(-1, dim))

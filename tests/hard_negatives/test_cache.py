@@ -1,4 +1,4 @@
-"""Windows that are kept for a turn: those of the oracle for every prefix, however it is packed when they are used."""
+"""Windows that are kept for a stage: those of the oracle for every prefix, however it is packed when they are used."""
 
 from typing import Any
 
@@ -8,21 +8,34 @@ import numpy as np
 import optax
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, ScheduleConfig
-from alterrec_jax.contract import PackedRows
+from alterrec_jax.contract import CatalogueInfo, Context, SessionBatch
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.hard_negatives import cache, rank_window
 from alterrec_jax.hard_negatives.cache import WindowCache
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.sharding import mesh
 from alterrec_jax.training import steps
-from alterrec_jax.training.stages import Turn
+from alterrec_jax.training.loop import TrainLoop
 from tests.evaluation.examples import make_sessions
 from tests.oracles import mining as oracle
-from tests.sharding.test_mesh_steps import ONE, assert_alike, features_of, on_mesh, padded_rows, params_of
-from tests.training.test_steps import ITEMS, K1, K2, LENGTH, MINING, P, fresh, frozen, networks, on_host, text_vectors
+from tests.sharding.examples import ONE, assert_alike, context_on_mesh, on_mesh, padded_rows, params_on_mesh
+from tests.training.examples import (
+    ITEMS,
+    LENGTH,
+    P,
+    context,
+    fresh,
+    frozen,
+    on_host,
+    params_of,
+    stage_of,
+    step_of,
+    system_of,
+    vectors,
+)
 
-TURN = Turn("id", "window", "text")
-AGAIN = TURN._replace(again=True)
+STAGE = stage_of("id", "window", "text")
 LENGTHS = (3, 12, 2, 5, 1, 4, 9, 30, 1, 2, 8, 7, 7)
 INTERACTIONS = sum(LENGTHS)
 
@@ -37,9 +50,7 @@ def batches_of(seed: int = 0) -> TrainBatches:
 
 def room(p: int) -> WindowCache:
     """For the windows of those sessions, filled with what no window is."""
-    mined = MiningConfig(augment=p > 0, p=p)
-    shapes = cache.shapes_for(AlterRecConfig(mining=mined), INTERACTIONS)
-    return jax.tree.map(lambda shape: jnp.full(shape.shape, -77, shape.dtype), shapes)
+    return jax.tree.map(lambda shape: jnp.full(shape.shape, -77, shape.dtype), cache.shapes(INTERACTIONS, p))
 
 
 @pytest.mark.parametrize(("k1", "k2", "p"), [(3, 17, 2), (1, ITEMS, 0), (0, 9, 0), (5, 6, 5)])
@@ -48,32 +59,36 @@ def test_a_prefix_has_the_window_of_the_oracle_in_another_epoch(k1: int, k2: int
 
     Later its scores are a little off, as if they had been rounded otherwise, and no item moves.
     """
-    network, batches = networks("mean")["text"], batches_of()
-    vectors = text_vectors().at[ITEMS // 2 :].set(text_vectors()[: ITEMS - ITEMS // 2])
-    peer = frozen(network, vectors)
+    system, batches = system_of("mean"), batches_of()
+    network = system.networks["text"]
+    repeated = vectors()
+    repeated[ITEMS // 2 :] = repeated[: ITEMS - ITEMS // 2]
+    known = Context({"text": jnp.asarray(repeated)}, {})
+    peer = freeze(system.components, {"text": 1.0}, {"text": params_of(network, known, 2)}, known)
 
     @jax.jit
-    def queries_of(rows: PackedRows) -> jax.Array:
-        return network.session_embeddings(peer.params, peer.table, rows).reshape(4 * LENGTH, -1)
+    def queries_of(batch: SessionBatch) -> jax.Array:
+        return network.session_embeddings(peer.params["text"], peer.tables["text"], batch)
 
     @jax.jit
-    def mine(kept: WindowCache, rows: PackedRows) -> WindowCache:
-        return cache.write(kept, rows, rank_window.peer_window(queries_of(rows), peer.table, k1, k2, p, kept=True))
+    def mine(kept: WindowCache, batch: SessionBatch) -> WindowCache:
+        found = rank_window.peer_window(queries_of(batch), peer.candidates, k1, k2, p, kept=True)
+        return cache.write(kept, batch, found)
 
     kept = room(p)
-    for rows in batches.epoch(jax.random.key(0)):
-        kept = mine(kept, rows)
+    for batch in batches.epoch(jax.random.key(0)):
+        kept = mine(kept, batch)
     seen = set()
-    for rows in batches.epoch(jax.random.key(1)):
-        found = cache.read(kept, rows)
+    for batch in batches.epoch(jax.random.key(1)):
+        found = cache.read(kept, batch)
         assert found.best.shape == (4 * LENGTH, p)
         rounded = np.where(np.arange(4 * LENGTH) % 2, 1 + 2e-6, 1 - 2e-6)[:, None]
-        scores = np.asarray(queries_of(rows) @ peer.table.T) * np.float32(rounded)
+        scores = np.asarray(queries_of(batch) @ peer.candidates.T) * np.float32(rounded)
         inside = np.asarray(rank_window.in_window(jnp.asarray(scores), found))
-        for place in np.flatnonzero(rows.where):
-            assert set(np.flatnonzero(inside[place]).tolist()) == oracle.window(scores[place].tolist(), k1, k2)
-            assert found.best[place].tolist() == oracle.top(scores[place].tolist(), p)
-            seen.add(int(rows.source.flat[place]))
+        for prefix in np.flatnonzero(batch.is_target):
+            assert set(np.flatnonzero(inside[prefix]).tolist()) == oracle.window(scores[prefix].tolist(), k1, k2)
+            assert found.best[prefix].tolist() == oracle.top(scores[prefix].tolist(), p)
+            seen.add(int(batch.interaction[prefix]))
     assert len(seen) == batches.prefixes, "every prefix has its own place"
     elsewhere = np.setdiff1d(np.arange(INTERACTIONS), sorted(seen))
     assert len(elsewhere)
@@ -81,22 +96,21 @@ def test_a_prefix_has_the_window_of_the_oracle_in_another_epoch(k1: int, k2: int
         assert (np.asarray(array)[elsewhere] == -77).all(), "nothing but prefixes is kept"
 
 
-def stepped(words: str) -> tuple[steps.NetworkState, steps.NetworkState]:
+def stepped(words: str) -> tuple[steps.StageState, steps.StageState]:
     """The states after a step that mines and another one, on the same prefixes, with the same windows."""
     empty = room(P)
     with on_mesh(words):
-        both, optimizer, features = networks("mean"), optax.sgd(1.0), features_of("text")
-        params = params_of(both["id"], None, 1)
+        system, optimizer, known = system_of("mean"), optax.sgd(1.0), context_on_mesh()
+        params = {"id": params_on_mesh(system.networks["id"], known, 1)}
         windows = jax.tree.map(lambda array: mesh.put_rows(np.asarray(array), array.dtype), empty)
-        state = steps.NetworkState(params, optimizer.init(params), mesh.put(steps.Totals.zero()), windows)
-        peer = steps.FrozenPeer.of(both["text"], params_of(both["text"], features, 2), features)
-        rows = padded_rows(next(iter(batches_of().epoch(jax.random.key(0)))))
-        mined = steps.compiled(steps.make_step(TURN, both, optimizer, MINING, (K1, K2)))(
-            state, peer, None, rows, jax.random.key(5)
-        )
+        state = steps.StageState(params, optimizer.init(params), steps.Totals.zeros(), windows)
+        of_peer = {"text": params_on_mesh(system.networks["text"], known, 2)}
+        peer = freeze(system.components, {"text": 1.0}, of_peer, known)
+        batch = padded_rows(next(iter(batches_of().epoch(jax.random.key(0)))))
+        mining, reusing = (steps.compiled(step_of(system, STAGE, optimizer, reuse)) for reuse in (False, True))
+        mined = mining(state, peer, known, batch, jax.random.key(5))
         first = on_host(mined)
-        again = steps.compiled(steps.make_step(AGAIN, both, optimizer, MINING, (K1, K2)))
-        return first, on_host(again(mined, peer, None, rows, jax.random.key(6)))
+        return first, on_host(reusing(mined, peer, known, batch, jax.random.key(6)))
 
 
 @pytest.mark.parametrize("words", ["data:8", "data:4,model:2", "model:8"])
@@ -108,53 +122,57 @@ def test_devices_keep_the_windows_of_one(words: str) -> None:
             assert not array[INTERACTIONS:].any()
 
 
-def test_a_step_with_kept_windows_is_the_step_that_mines() -> None:
-    both, optimizer = networks("mean"), optax.sgd(1.0)
-    peer = frozen(both["text"], text_vectors())
-    rows = next(iter(batches_of().epoch(jax.random.key(0))))
+def test_a_step_that_reuses_windows_is_the_step_that_mines() -> None:
+    system, optimizer = system_of("mean"), optax.sgd(1.0)
+    peer = frozen(system, STAGE)
+    batch = next(iter(batches_of().epoch(jax.random.key(0))))
 
-    def step(turn: Turn, state: steps.NetworkState) -> Any:
-        made = steps.make_step(turn, both, optimizer, MINING, (K1, K2))
-        return on_host(steps.compiled(made)(state, peer, None, rows, jax.random.key(5)))
+    def step(windows: WindowCache | None, reuse: bool = False) -> Any:
+        made = steps.compiled(step_of(system, STAGE, optimizer, reuse))
+        state = fresh(system, STAGE, optimizer)._replace(windows=windows)
+        return on_host(made(state, peer, context(), batch, jax.random.key(5)))
 
-    plain = step(TURN, fresh(both["id"], optimizer, None))
-    first = step(TURN, fresh(both["id"], optimizer, None)._replace(windows=room(P)))
+    plain, first = step(None), step(room(P))
     jax.tree.map(np.testing.assert_array_equal, first._replace(windows=None), plain)
-    kept = jax.tree.map(jnp.asarray, first.windows)
-    again = step(AGAIN, fresh(both["id"], optimizer, None)._replace(windows=kept))
+    again = step(jax.tree.map(jnp.asarray, first.windows), reuse=True)
     jax.tree.map(np.testing.assert_array_equal, again.windows, first.windows)
     assert_alike(again, plain)
-    nothing = step(AGAIN, fresh(both["id"], optimizer, None)._replace(windows=room(P)))
+    nothing = step(room(P), reuse=True)
     assert nothing.totals.loss == 0, "it takes what was kept, which here is no window at all"
 
 
-def test_a_step_with_kept_windows_selects_nothing() -> None:
-    both, optimizer = networks("mean"), optax.sgd(1.0)
-    peer, state = frozen(both["text"], text_vectors()), fresh(both["id"], optimizer, None)._replace(windows=room(P))
-    rows, texts = next(iter(batches_of().epoch(jax.random.key(0)))), []
-    for turn in (TURN, AGAIN):
-        step = jax.jit(steps.make_step(turn, both, optimizer, MINING, (3, 17)))
-        texts.append(step.lower(state, peer, None, rows, jax.random.key(5)).compile().as_text() or "")
+def test_a_step_that_reuses_windows_selects_nothing() -> None:
+    system, optimizer = system_of("mean"), optax.sgd(1.0)
+    peer, state = frozen(system, STAGE), fresh(system, STAGE, optimizer)._replace(windows=room(P))
+    batch, texts = next(iter(batches_of().epoch(jax.random.key(0)))), []
+    for reuse in (False, True):
+        step = jax.jit(step_of(system, STAGE, optimizer, reuse))
+        texts.append(step.lower(state, peer, context(), batch, jax.random.key(5)).compile().as_text() or "")
     found = [sum(word in text for word in ("TopK", " sort(")) for text in texts]
     assert found[0] > 0 and found[1] == 0
 
 
 @pytest.mark.parametrize(
-    ("mined", "m_gap", "kept"),
+    ("mined", "turn_epochs", "positives"),
     [
-        (MiningConfig(), 2, True),
-        (MiningConfig(), 1, False),
-        (MiningConfig(hard_fraction=0.5), 2, False),
-        (MiningConfig(negatives="self", augment=False), 2, False),
-        (MiningConfig(negatives="uniform", augment=False), 2, False),
-        (MiningConfig(negatives="full", augment=False), 2, False),
+        (MiningConfig(k1=5), 2, 5),
+        (MiningConfig(k1=5, augment=False), 2, 0),
+        (MiningConfig(k1=5), 1, None),
+        (MiningConfig(k1=5, hard_fraction=0.5), 2, None),
+        (MiningConfig(k1=5, negatives="self", augment=False), 2, None),
+        (MiningConfig(k1=5, negatives="uniform", augment=False), 2, None),
+        (MiningConfig(k1=5, negatives="full", augment=False), 2, None),
     ],
 )
-def test_windows_are_kept_where_they_serve_twice(mined: MiningConfig, m_gap: int, kept: bool) -> None:
-    config = AlterRecConfig(mining=mined, schedule=ScheduleConfig(m_gap=m_gap)).check()
-    assert (cache.shapes_for(config, 10) is not None) == kept
+def test_windows_are_kept_where_they_serve_twice(mined: MiningConfig, turn_epochs: int, positives: int | None) -> None:
+    config = AlterRecConfig(mining=mined, turn_epochs=turn_epochs, epochs=9).check()
+    system = config.build(CatalogueInfo(ITEMS))
+    found = TrainLoop(system, context(), batches_of(), INTERACTIONS, seed=0).shapes().windows
+    assert (found is not None) == (positives is not None)
+    assert found is None or len(found.best) == positives and found.upper.shape == (INTERACTIONS,)
 
 
 def test_a_top_of_none_takes_no_room() -> None:
-    shapes = cache.shapes_for(AlterRecConfig(mining=MiningConfig(augment=False)), 10)
-    assert shapes is not None and shapes.best == () and shapes.upper.shape == (10,)
+    found = cache.shapes(10, 0)
+    assert found.best == () and found.upper.shape == (10,)
+    assert cache.zeros(None) is None

@@ -89,7 +89,7 @@ def test_window_of_few_prefixes_at_a_time(k1: int, k2: int, p: int, monkeypatch:
     rng = np.random.default_rng(1)
     queries, table = rng.integers(-2, 3, (7, 4)).astype(np.float32), rng.integers(-2, 3, (ITEMS, 4)).astype(np.float32)
     whole = peer_window(queries, table, k1, k2, p)
-    monkeypatch.setattr(module, "HELD", 7 * ITEMS - 1)  # too few for all
+    monkeypatch.setattr(module, "MAX_SCORES", 7 * ITEMS - 1)  # too few for all
     monkeypatch.setattr(module, "_PIECE", 3 * ITEMS - 1)
     monkeypatch.setattr(numerics, "_ITEMS_AT_ONCE", 5)
     few = peer_window(queries, table, k1, k2, p)
@@ -105,7 +105,7 @@ def test_borders_hold_for_scores_that_are_rounded_otherwise(selection: str, monk
     k1, k2, prefixes, items = 20, 500, 40, 3_001
     rng = np.random.default_rng(2)
     queries, table = (jnp.asarray(rng.normal(size=(n, 64)), jnp.float32) for n in (prefixes, items))
-    monkeypatch.setattr(module, "HELD", prefixes * items - 1)
+    monkeypatch.setattr(module, "MAX_SCORES", prefixes * items - 1)
     window = peer_window(queries, table, k1, k2, k1, selection)
     exact = np.asarray(queries, np.float64) @ np.asarray(table, np.float64).T
     nearby = jnp.asarray(exact + 1e-6 * np.abs(exact) * rng.uniform(-1, 1, exact.shape), jnp.float32)

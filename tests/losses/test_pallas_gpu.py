@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig
+from alterrec_jax.contract import CatalogueInfo
 from alterrec_jax.errors import UserError
 from alterrec_jax.hard_negatives.rank_window import RankWindow
 from alterrec_jax.hard_negatives.sets import WindowNegatives
 from alterrec_jax.losses.streamed import log_sum_exp, pallas_gpu
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.sharding import mesh
-from alterrec_jax.training import steps
-from alterrec_jax.training.stages import Turn
+from tests.training.examples import stage_of
 
 
 class Case(NamedTuple):
@@ -27,15 +26,15 @@ class Case(NamedTuple):
     table: np.ndarray
     peer_queries: np.ndarray
     peer_table: np.ndarray
-    below: np.ndarray
-    least: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
     targets: np.ndarray
     cotangent: np.ndarray
 
     def negatives(self, dtype: str) -> WindowNegatives:
         """The windows."""
-        below, least = jnp.asarray(self.upper), jnp.asarray(self.lower)
-        window = RankWindow(below, least, jnp.zeros((len(below), 0), jnp.int32))
+        upper, lower = jnp.asarray(self.upper), jnp.asarray(self.lower)
+        window = RankWindow(upper, lower, jnp.zeros((len(upper), 0), jnp.int32))
         queries = jnp.asarray(self.peer_queries, dtype)
         return WindowNegatives(queries, jnp.asarray(self.peer_table), window, jnp.asarray(self.targets))
 
@@ -138,6 +137,5 @@ def test_what_has_no_kernel_is_refused(precision: str, changes: dict[str, float]
 
 def test_a_device_that_is_no_gpu_is_refused() -> None:
     config = AlterRecConfig(precision="bfloat16", mining=MiningConfig(gpu_kernels=True)).check()
-    optimizer = steps.make_optimizer(config.id, 1)
     with pytest.raises(UserError, match="for GPUs, not for cpu"):
-        steps.make_step(Turn("id", "window", "text"), build_networks(config, 30), optimizer, config.mining, (20, 30))
+        config.build(CatalogueInfo(30)).objectives["window"](stage_of("id", "window", "text"))

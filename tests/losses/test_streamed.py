@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from alterrec_jax.hard_negatives.sets import CountedNegatives
-from alterrec_jax.losses.streamed import log_sum_exp, sampled_softmax_loss
+from alterrec_jax.losses.softmax import sampled_softmax_loss
+from alterrec_jax.losses.streamed import log_sum_exp
 from tests.oracles import losses as oracle
 
 PREFIXES, ITEMS, POSITIVES, BETA = 7, 13, 3, 0.7

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
-from alterrec_jax.contract import Network, PackedRows, same_segment
+from alterrec_jax.contract import CatalogueInfo, Context, ItemTables, Network, SessionBatch
 from alterrec_jax.data.packing import cut_chunks, fill_rows, plan_rows
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.models.unimodal import EncoderConfig, IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.nn.segments import causal_mask, same_segment
 from tests.evaluation.examples import make_sessions
 from tests.oracles import encoders as oracle
 
@@ -26,9 +27,16 @@ def config_of(encoder: str, **changes: Any) -> AlterRecConfig:
     shared: dict[str, Any] = {"encoder": encoder, "layers": 2, "heads": 2, "temperature": 0.5, **changes}
     return AlterRecConfig(
         max_length=LENGTH,
-        id=NetworkConfig(dim=DIM["id"], **shared),
-        text=TextNetworkConfig(dim=DIM["text"], mlp_hidden=(HIDDEN,), **shared),
+        networks={
+            "id": IdNetworkConfig(dim=DIM["id"], **shared),
+            "text": VectorNetworkConfig(dim=DIM["text"], mlp_hidden=(HIDDEN,), **shared),
+        },
     )
+
+
+def networks_of(config: AlterRecConfig) -> Mapping[str, Network]:
+    """Its networks."""
+    return config.build(CatalogueInfo(ITEMS)).networks
 
 
 def vectors() -> jax.Array:
@@ -37,19 +45,26 @@ def vectors() -> jax.Array:
     return jnp.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
-def features(name: str) -> jax.Array | None:
-    """What a network knows of the items."""
-    return vectors() if name == "text" else None
+def context() -> Context:
+    """What a network may read."""
+    return Context({"text": vectors()}, {})
 
 
-def shapes(network: Network, name: str) -> Any:
+def shapes(network: Network) -> Any:
     """The parameters' shapes, without making them."""
-    return jax.eval_shape(network.init, jax.random.key(0), features(name))
+    return jax.eval_shape(network.init, jax.random.key(0), context())
 
 
-def start(network: Network, name: str, seed: int = 0) -> Any:
+def start(network: Network, seed: int = 0) -> Any:
     """Fresh parameters."""
-    return network.init(jax.random.key(seed), features(name))
+    return network.init(jax.random.key(seed), context())
+
+
+def table_with(network: Network, params: Any, key: jax.Array | None = None) -> jax.Array:
+    """float32 [item, dim]: inputs and candidates."""
+    tables = network.item_tables(params, context(), key)
+    assert tables.inputs is tables.candidates
+    return tables.candidates
 
 
 def away_from_start(params: Any, seed: int) -> Any:
@@ -58,16 +73,21 @@ def away_from_start(params: Any, seed: int) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32) * 0.5 + 0.1, params)
 
 
-def packed(lists: list[list[int]], rows: int | None = None) -> PackedRows:
+def packed(lists: list[list[int]], rows: int | None = None) -> SessionBatch:
     """The sessions in rows."""
     sessions = make_sessions(lists)
-    windows = cut_chunks(np.zeros(len(lists), int), sessions.lengths, LENGTH, 1)
+    chunks = cut_chunks(np.zeros(len(lists), int), sessions.lengths, LENGTH, 1)
     plan = plan_rows(sessions.lengths, LENGTH)
-    return fill_rows(sessions.items, sessions.offsets, windows, plan._replace(rows=rows or plan.rows), LENGTH)
+    return fill_rows(sessions.items, sessions.offsets, chunks, plan._replace(rows=rows or plan.rows), LENGTH)
+
+
+def source_of(batch: SessionBatch) -> np.ndarray:
+    """int32 [row, position]: the interaction that stands there, -1 where none does."""
+    return np.asarray(batch.interaction).reshape(batch.items.shape)
 
 
 class Built(NamedTuple):
-    """A network that can be run. `embed` is its jitted session_embeddings."""
+    """A network that can be run. `embed` gives its session embeddings as [row, position, dim]."""
 
     name: str
     encoder: str
@@ -81,10 +101,15 @@ class Built(NamedTuple):
 def built(request: pytest.FixtureRequest) -> Iterator[Built]:
     """Each network, with parameters away from their start."""
     name, encoder = request.param.split("-")
-    network = build_networks(config_of(encoder, dropout=0.3), ITEMS)[name]
-    params = away_from_start(shapes(network, name), seed=1)
-    table = network.item_embeddings(params, features(name))
-    yield Built(name, encoder, network, params, table, jax.jit(network.session_embeddings))
+    network = networks_of(config_of(encoder, dropout=0.3))[name]
+    params = away_from_start(shapes(network), seed=1)
+
+    @jax.jit
+    def embed(params: Any, table: jax.Array, batch: SessionBatch, key: jax.Array | None = None) -> jax.Array:
+        found = network.session_embeddings(params, ItemTables(table), batch, key)
+        return found.reshape(*batch.items.shape, -1)
+
+    yield Built(name, encoder, network, params, table_with(network, params), embed)
 
 
 def test_embeddings_are_those_of_the_oracle(built: Built) -> None:
@@ -93,7 +118,7 @@ def test_embeddings_are_those_of_the_oracle(built: Built) -> None:
     assert found.shape == (*rows.items.shape, DIM[built.name]) and found.dtype == np.float32
     of_prefix = getattr(oracle, built.encoder)
     table = np.asarray(built.table)
-    for row, position in zip(*np.nonzero(rows.source >= 0), strict=True):
+    for row, position in zip(*np.nonzero(source_of(rows) >= 0), strict=True):
         prefix = rows.items[row, position - rows.positions[row, position] : position + 1]
         expected = of_prefix(built.params["encoder"], table[prefix]) / 0.5
         np.testing.assert_allclose(found[row, position], expected, rtol=1e-4, atol=2e-5)
@@ -107,15 +132,15 @@ def test_packed_sessions_do_not_see_each_other(built: Built) -> None:
     for items in LISTS:
         alone = packed([items], rows=len(rows.items))
         found = np.asarray(built.embed(built.params, built.table, alone))[0, : len(items)]
-        chosen = (rows.source >= begin) & (rows.source < begin + len(items))
-        assert flat[rows.source[chosen]].tolist() == items
+        chosen = (source_of(rows) >= begin) & (source_of(rows) < begin + len(items))
+        assert flat[source_of(rows)[chosen]].tolist() == items
         np.testing.assert_allclose(together[chosen], found, rtol=1e-5, atol=1e-6)
         begin += len(items)
 
 
 def test_later_items_and_padding_leave_earlier_outputs_alone(built: Built) -> None:
     rows = packed(LISTS)
-    empty = rows.source < 0
+    empty = source_of(rows) < 0
     before = np.asarray(built.embed(built.params, built.table, rows))
     for cut in range(1, LENGTH):
         later = np.broadcast_to(np.arange(LENGTH) >= cut, empty.shape)
@@ -140,7 +165,7 @@ def test_a_session_embedding_knows_the_order_only_in_a_transformer(built: Built)
 
 def test_dropout_acts_only_with_a_key_and_follows_it(built: Built) -> None:
     rows = packed(LISTS)
-    there = rows.source >= 0
+    there = source_of(rows) >= 0
 
     def embed(seed: int | None) -> np.ndarray:
         key = None if seed is None else jax.random.key(seed)
@@ -154,23 +179,26 @@ def test_dropout_acts_only_with_a_key_and_follows_it(built: Built) -> None:
 
 def test_segments_and_causality_by_hand() -> None:
     rows = packed([[4, 5], [6]], rows=1)
-    seen = np.asarray(same_segment(PackedRows(*(jnp.asarray(part)[:, :4] for part in rows))))[0]
+    short = rows._replace(segments=jnp.asarray(rows.segments)[:, :4])
+    seen, together = np.asarray(causal_mask(short))[0], np.asarray(same_segment(short))[0]
     np.testing.assert_array_equal(seen, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(together, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
 
 
 def table_of(changes: Mapping[str, Any], name: str) -> tuple[Network, Any, np.ndarray]:
     """A network with such changes, its moved parameters, and its item table."""
-    network = build_networks(with_text_changes(changes), ITEMS)[name]
-    params = away_from_start(shapes(network, name), seed=3)
-    return network, params, np.asarray(network.item_embeddings(params, features(name)))
+    network = networks_of(with_text_changes(changes))[name]
+    params = away_from_start(shapes(network), seed=3)
+    return network, params, np.asarray(table_with(network, params))
 
 
 def with_text_changes(changes: Mapping[str, Any]) -> AlterRecConfig:
     """Changes to both networks, or to the text network where only that one has the field."""
-    names = {field.name for field in dataclasses.fields(NetworkConfig)}
+    names = {field.name for field in dataclasses.fields(EncoderConfig)}
     config = config_of("mean", **{name: value for name, value in changes.items() if name in names})
     own = {name: value for name, value in changes.items() if name not in names}
-    return dataclasses.replace(config, text=dataclasses.replace(config.text, **own))
+    text = dataclasses.replace(config.networks["text"], **own)
+    return dataclasses.replace(config, networks={**config.networks, "text": text})
 
 
 @pytest.mark.parametrize("item_norm", [False, True])
@@ -193,31 +221,33 @@ def test_text_table_is_that_of_the_oracle(changes: dict[str, Any]) -> None:
 
 def test_item_dropout_is_one_mask_for_inputs_and_candidates() -> None:
     network, params, still = table_of({"item_dropout": 0.5}, "text")
-    table = np.asarray(network.item_embeddings(params, vectors(), jax.random.key(1)))
+    table = np.asarray(table_with(network, params, jax.random.key(1)))
     kept = table != 0
     assert 0.3 < kept.mean() < 0.7
     np.testing.assert_allclose(table[kept], 2 * still[kept], rtol=1e-6)
     # Inputs are rows of that very table: a session of one item, under a mean, is that item's row.
     rows = packed([[item] for item in range(ITEMS)])
-    found = np.asarray(network.session_embeddings(params, jnp.asarray(table), rows))
-    np.testing.assert_allclose(found[rows.where], table[rows.items[rows.where]] / 0.5, rtol=1e-6)
+    found = np.asarray(network.session_embeddings(params, ItemTables(jnp.asarray(table)), rows))
+    there = rows.is_target
+    np.testing.assert_allclose(found[there], table[rows.items.reshape(-1)[there]] / 0.5, rtol=1e-6)
 
 
 def test_temperature_divides() -> None:
     rows = packed(LISTS)
-    there, found = rows.source >= 0, []
+    there, found = source_of(rows) >= 0, []
     for temperature in (1.0, 0.07):
-        network = build_networks(config_of("mean", temperature=temperature), ITEMS)["id"]
-        params = away_from_start(shapes(network, "id"), seed=2)
-        found.append(np.asarray(network.session_embeddings(params, network.item_embeddings(params, None), rows)))
+        network = networks_of(config_of("mean", temperature=temperature))["id"]
+        params = away_from_start(shapes(network), seed=2)
+        found.append(np.asarray(network.session_embeddings(params, network.item_tables(params, context()), rows)))
+    there = there.reshape(-1)
     np.testing.assert_allclose(found[0][there] / 0.07, found[1][there], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "encoder"), [("id", "transformer"), ("text", "mean")])
 def test_uniform_start_keeps_every_parameter_within_its_bound(name: str, encoder: str) -> None:
-    network = build_networks(config_of(encoder, layers=1, init="uniform", item_norm=True), ITEMS)[name]
+    network = networks_of(config_of(encoder, layers=1, init="uniform", item_norm=True))[name]
     bound = DIM[name] ** -0.5
-    leaves = jax.tree_util.tree_leaves_with_path(start(network, name))
+    leaves = jax.tree_util.tree_leaves_with_path(start(network))
     for path, leaf in leaves:
         where = jax.tree_util.keystr(path)
         assert np.abs(leaf).max() <= bound, where
@@ -229,8 +259,8 @@ def test_uniform_start_keeps_every_parameter_within_its_bound(name: str, encoder
 
 @pytest.mark.parametrize(("name", "encoder"), [("id", "transformer"), ("text", "mean")])
 def test_normal_start_is_sane(name: str, encoder: str) -> None:
-    network = build_networks(config_of(encoder, layers=1, item_norm=True), ITEMS)[name]
-    for path, leaf in jax.tree_util.tree_leaves_with_path(start(network, name)):
+    network = networks_of(config_of(encoder, layers=1, item_norm=True))[name]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(start(network)):
         where = jax.tree_util.keystr(path)
         if "scale" in where:
             assert (np.asarray(leaf) == 1).all(), where
@@ -241,22 +271,22 @@ def test_normal_start_is_sane(name: str, encoder: str) -> None:
 
 
 def test_both_tables_start_alike_so_that_neither_drowns_the_other() -> None:
-    for name, network in build_networks(config_of("mean"), ITEMS).items():
-        table = network.item_embeddings(start(network, name), features(name))
+    for name, network in networks_of(config_of("mean")).items():
+        table = table_with(network, start(network))
         assert 0.005 < np.std(table) < 0.05, name
 
 
 def test_networks_start_differently_for_different_keys() -> None:
-    network = build_networks(config_of("mean"), ITEMS)["id"]
-    first, second, again = (start(network, "id", seed)["items"]["table"] for seed in (0, 1, 0))
+    network = networks_of(config_of("mean"))["id"]
+    first, second, again = (start(network, seed)["items"]["table"] for seed in (0, 1, 0))
     assert (first != second).any()
     np.testing.assert_array_equal(first, again)
 
 
 def test_attention_has_no_bias_and_mean_has_no_parameters() -> None:
-    params = shapes(build_networks(config_of("transformer"), ITEMS)["id"], "id")
+    params = shapes(networks_of(config_of("transformer"))["id"])
     for layer in range(2):
         attention = params["encoder"][f"block_{layer}"]["attention"]
         assert attention.keys() == {"query", "key", "value", "out"}
         assert all(part.keys() == {"kernel"} for part in attention.values())
-    assert not shapes(build_networks(config_of("mean"), ITEMS)["id"], "id")["encoder"]
+    assert not shapes(networks_of(config_of("mean"))["id"])["encoder"]

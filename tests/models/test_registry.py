@@ -1,6 +1,5 @@
-"""Every model as a system: what trains, what is ranked, and NFRec's parts against NumPy."""
+"""Families as systems: what trains, what is ranked, and NFRec's parts against NumPy."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,28 +8,45 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, FusedNetworkConfig, NetworkConfig, ProtocolConfig, TextNetworkConfig
-from alterrec_jax.models.alterrec import item_features
-from alterrec_jax.models.registry import System, build_system
-from alterrec_jax.scoring.prefix_encoder import Prefixes
+from alterrec_jax.config import RunConfig
+from alterrec_jax.contract import LAYOUTS, CatalogueInfo, Context, System
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
+from alterrec_jax.models.registry import COUNTED, TRAINED, families, family
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig, VectorsConfig
+from alterrec_jax.scoring.prefix_encoder import PrefixEncoder, Prefixes
 from tests.oracles import encoders as oracle
 from tests.oracles import nfrec
 
 ITEMS, TEXT_WIDTH, DIM, HIDDEN, LENGTH, TAU = 23, 5, 6, 13, 11, 0.7
 PREFIXES: list[Sequence[int]] = [[3, 7, 3], [22], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [0, 0], [5, 17, 1, 0, 8]]
+KNOWN = CatalogueInfo(ITEMS)
 
 
-def config_of(model: str, encoder: str = "mean", operation: str = "concat", **fused: Any) -> AlterRecConfig:
-    """Small networks; changes to the fused one."""
-    shared: dict[str, Any] = {"encoder": encoder, "layers": 2, "heads": 2}
-    return AlterRecConfig(
-        model=model,
+def nfrec_of(
+    encoder: str = "mean", operation: str = "concat", text: dict[str, Any] | None = None, **fused: Any
+) -> System:
+    """NFRec, small; changes to its network, and to its text encoder."""
+    shared: dict[str, Any] = {"encoder": encoder, "layers": 2, "heads": 2, "dim": DIM, "temperature": TAU}
+    return NFRecConfig(
         max_length=LENGTH,
-        id=NetworkConfig(dim=4, **shared),
-        text=TextNetworkConfig(dim=14, mlp_hidden=(HIDDEN,), **shared),
-        fused=FusedNetworkConfig(dim=DIM, operation=operation, temperature=TAU, **shared, **fused),
-        protocol=ProtocolConfig(alpha=0.3),
-    )
+        network=FusedNetworkConfig(operation=operation, **shared, **fused),
+        text=VectorsConfig(mlp_hidden=(HIDDEN,), **(text or {})),
+    ).build(KNOWN)
+
+
+def alterrec_of(*names: str) -> RunConfig:
+    """AlterRec on some of two small networks."""
+    shared: dict[str, Any] = {"encoder": "mean"}
+    networks = {
+        "id": IdNetworkConfig(dim=4, weight=0.6, **shared),
+        "text": VectorNetworkConfig(dim=14, weight=1.4, mlp_hidden=(HIDDEN,), **shared),
+    }
+    return AlterRecConfig(
+        max_length=LENGTH,
+        networks={name: networks[name] for name in names},
+        mining=MiningConfig(k1=2, negatives="peer" if len(names) > 1 else "full", augment=False),
+    ).check()
 
 
 def vectors() -> np.ndarray:
@@ -40,18 +56,24 @@ def vectors() -> np.ndarray:
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
+def context() -> Context:
+    """What the networks read."""
+    return Context({"text": jnp.asarray(vectors())}, {})
+
+
 def moved(system: System, seed: int = 1) -> dict[str, Any]:
     """Parameters of ordinary size everywhere, so that no gain of 1 or bias of 0 hides a mistake."""
     rng, params = np.random.default_rng(seed), {}
     for name, network in system.networks.items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.asarray(vectors()))
+        shapes = jax.eval_shape(network.init, jax.random.key(0), context())
         params[name] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 2, jnp.float32), shapes)
     return params
 
 
-def scores_of(system: System, params: Mapping[str, Any], *parts: str) -> dict[str, np.ndarray]:
-    """float64 [prefix, item] by part: of all prefixes, as evaluation and recommendation encode them."""
-    encoder = system.encoder(params, item_features(vectors(), "float32"), LENGTH, *parts)
+def scores_of(system: System, params: Mapping[str, Any], *names: str) -> dict[str, np.ndarray]:
+    """float64 [prefix, item] by component: of all prefixes, as evaluation and recommendation encode them."""
+    components = {name: system.components[name] for name in names or system.components}
+    encoder = PrefixEncoder(components, params, context(), LENGTH)
     lengths = np.array([len(prefix) for prefix in PREFIXES])
     prefixes = Prefixes(
         items=np.array([item for prefix in PREFIXES for item in prefix], np.int32),
@@ -72,7 +94,7 @@ def tables_of(params: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("item_norm", [False, True])
 def test_concatenated_parts_are_those_of_the_oracle_and_add_up_to_the_whole(item_norm: bool) -> None:
-    system = build_system(config_of("nfrec", item_norm=item_norm), ITEMS)
+    system = nfrec_of(item_norm=item_norm)
     params = moved(system)
     found, (id_table, text_table) = scores_of(system, params), tables_of(params)
     both = nfrec.fused(id_table, text_table, "concat")
@@ -84,7 +106,7 @@ def test_concatenated_parts_are_those_of_the_oracle_and_add_up_to_the_whole(item
 
 
 def test_summed_parts_are_those_of_the_oracle_and_leave_the_crossed_terms() -> None:
-    system = build_system(config_of("nfrec", operation="sum"), ITEMS)
+    system = nfrec_of(operation="sum")
     params = moved(system)
     found, (id_table, text_table) = scores_of(system, params), tables_of(params)
     both = nfrec.fused(id_table, text_table, "sum")
@@ -100,7 +122,7 @@ def test_summed_parts_are_those_of_the_oracle_and_leave_the_crossed_terms() -> N
 
 @pytest.mark.parametrize("operation", ["concat", "sum"])
 def test_a_part_of_a_transformer_is_the_same_network_with_the_other_half_zero(operation: str) -> None:
-    system = build_system(config_of("nfrec", "transformer", operation), ITEMS)
+    system = nfrec_of("transformer", operation)
     params = moved(system)
     found, (id_table, text_table) = scores_of(system, params), tables_of(params)
     nothing = np.zeros_like(id_table)
@@ -117,7 +139,7 @@ def test_a_part_of_a_transformer_is_the_same_network_with_the_other_half_zero(op
 
 @pytest.mark.parametrize(("part", "other"), [("id", "text"), ("text", "id")])
 def test_a_part_does_not_move_with_the_other_table(part: str, other: str) -> None:
-    system = build_system(config_of("nfrec", "transformer"), ITEMS)
+    system = nfrec_of("transformer")
     params, elsewhere = moved(system), moved(system, seed=2)
     items = params["fused"]["items"] | {other: elsewhere["fused"]["items"][other]}
     changed = {"fused": {**params["fused"], "items": items}}
@@ -127,27 +149,24 @@ def test_a_part_does_not_move_with_the_other_table(part: str, other: str) -> Non
 
 
 def test_the_parts_of_nfrec_are_functions_of_the_one_trained_network() -> None:
-    config = config_of("nfrec")
-    system = build_system(config, ITEMS)
-    assert list(system.networks) == ["fused"] and system.configs == {"fused": config.fused}
-    assert {name: part.trained for name, part in system.parts.items()} == dict.fromkeys(
+    system = nfrec_of()
+    assert list(system.networks) == ["fused"] == list(system.optimizers)
+    assert {name: component.trained for name, component in system.components.items()} == dict.fromkeys(
         ("fused", "id", "text"), "fused"
     )
-    assert system.parts["fused"].network is system.networks["fused"]
+    assert system.components["fused"].network is system.networks["fused"]
     shapes = [
-        jax.eval_shape(part.network.init, jax.random.key(0), jnp.asarray(vectors())) for part in system.parts.values()
+        jax.eval_shape(component.network.init, jax.random.key(0), context()) for component in system.components.values()
     ]
     assert shapes[0]["items"].keys() == {"id", "text"}
     assert shapes[0] == shapes[1] == shapes[2]
 
 
 def test_item_dropout_falls_on_the_text_half_alone() -> None:
-    config = config_of("nfrec")
-    config = dataclasses.replace(config, text=dataclasses.replace(config.text, item_dropout=0.5))
-    network = build_system(config, ITEMS).networks["fused"]
-    params = moved(build_system(config, ITEMS))["fused"]
+    system = nfrec_of(text={"item_dropout": 0.5})
+    network, params = system.networks["fused"], moved(system)["fused"]
     still, dropped = (
-        np.asarray(network.item_embeddings(params, jnp.asarray(vectors()), key)) for key in (None, jax.random.key(1))
+        np.asarray(network.item_tables(params, context(), key).candidates) for key in (None, jax.random.key(1))
     )
     np.testing.assert_array_equal(dropped[:, :DIM], still[:, :DIM])
     kept = dropped[:, DIM:] != 0
@@ -155,27 +174,35 @@ def test_item_dropout_falls_on_the_text_half_alone() -> None:
     np.testing.assert_allclose(dropped[:, DIM:][kept], 2 * still[:, DIM:][kept], rtol=1e-6)
 
 
+FUSED_VIEW = {"id": 0.3, "text": 0.7}
+SYSTEMS: dict[str, Any] = {
+    "alterrec": lambda: alterrec_of("id", "text").build(KNOWN),
+    "id": lambda: alterrec_of("id").build(KNOWN),
+    "text": lambda: alterrec_of("text").build(KNOWN),
+    "nfrec": nfrec_of,
+}
+
+
 @pytest.mark.parametrize(
-    ("model", "networks", "views"),
+    ("name", "networks", "views"),
     [
-        ("alterrec", ["id", "text"], {"fused": {"id": 0.3, "text": 0.7}, "id": {"id": 1.0}, "text": {"text": 1.0}}),
+        ("alterrec", ["id", "text"], {"fused": FUSED_VIEW, "id": {"id": 1.0}, "text": {"text": 1.0}}),
         ("id", ["id"], {"id": {"id": 1.0}}),
         ("text", ["text"], {"text": {"text": 1.0}}),
         ("nfrec", ["fused"], {"fused": {"fused": 1.0}, "id": {"id": 1.0}, "text": {"text": 1.0}}),
     ],
 )
-def test_networks_and_views_of_each_model(model: str, networks: list[str], views: dict[str, dict[str, float]]) -> None:
-    config = config_of(model)
-    system = build_system(config, ITEMS)
+def test_networks_and_views_of_each_system(name: str, networks: list[str], views: dict[str, dict[str, float]]) -> None:
+    system = SYSTEMS[name]()
     assert list(system.networks) == networks, "in the order in which they train"
-    assert system.configs == {name: getattr(config, name) for name in networks}
-    assert system.views == views
-    assert system.main == next(iter(views))
-    assert {name for weights in views.values() for name in weights} == set(system.parts)
+    assert {view: pytest.approx(weights) for view, weights in system.views.items()} == views
+    assert system.main == next(iter(views)) == next(iter(system.views))
+    assert {name for weights in views.values() for name in weights} == set(system.components)
+    assert {name for names in system.optimized.values() for name in names} == set(system.networks)
 
 
 @pytest.mark.parametrize(
-    ("model", "parts"),
+    ("name", "some"),
     [
         ("alterrec", ("text",)),
         ("alterrec", ("text", "id")),
@@ -184,10 +211,33 @@ def test_networks_and_views_of_each_model(model: str, networks: list[str], views
         ("nfrec", ("id", "text")),
     ],
 )
-def test_an_encoder_of_some_parts_scores_as_that_of_all(model: str, parts: tuple[str, ...]) -> None:
-    system = build_system(config_of(model), ITEMS)
+def test_an_encoder_of_some_components_scores_as_that_of_all(name: str, some: tuple[str, ...]) -> None:
+    system = SYSTEMS[name]()
     params = moved(system)
-    whole, some = scores_of(system, params), scores_of(system, params, *parts)
-    assert list(whole) == list(system.parts) and list(some) == list(parts)
-    for name in parts:
-        np.testing.assert_array_equal(some[name], whole[name])
+    whole, found = scores_of(system, params), scores_of(system, params, *some)
+    assert list(whole) == list(system.components) and list(found) == list(some)
+    for component in some:
+        np.testing.assert_array_equal(found[component], whole[component])
+
+
+def test_three_networks_are_fused_by_their_shares_and_begin_from_numbers_of_their_own() -> None:
+    networks = {
+        "id": IdNetworkConfig(),
+        "text": VectorNetworkConfig(weight=2.0),
+        "image": VectorNetworkConfig(feature="image"),
+    }
+    system = AlterRecConfig(networks=networks).check().build(KNOWN)
+    assert system.views["fused"] == pytest.approx({"id": 0.25, "text": 0.5, "image": 0.25})
+    assert list(system.views) == ["fused", "id", "text", "image"]
+    assert len(set(system.init_numbers.values())) == 3 and system.init_numbers["id"] == 0
+    assert system.reads.features == ("text", "image") and not system.reads.graphs and not system.reads.users
+
+
+def test_every_family_says_what_it_is_and_those_that_train_come_first() -> None:
+    found = families()
+    kinds = [one.kind for one in found.values()]
+    assert set(kinds) == {TRAINED, COUNTED} and kinds == sorted(kinds, key=lambda kind: kind != TRAINED)
+    for name, one in found.items():
+        assert one is family(name) and one.config.family == name and one.title
+        assert bool(one.paper) or one.kind == COUNTED
+        assert (one.layout in LAYOUTS) == (one.kind == TRAINED)

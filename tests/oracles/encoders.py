@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
+INSIDE, ON_TABLES = 1e-6, 1e-5
+"""The epsilons of LayerNorms: inside a Transformer, and on item tables."""
 
-def layer_norm(rows: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+
+def layer_norm(rows: np.ndarray, params: Mapping[str, Any], epsilon: float = INSIDE) -> np.ndarray:
     """[..., dim], normalised over dim with the variance of the population."""
     mean = rows.mean(axis=-1, keepdims=True)
     variance = ((rows - mean) ** 2).mean(axis=-1, keepdims=True)
     gain, bias = (np.asarray(params[name], np.float64) for name in ("scale", "bias"))
-    return (rows - mean) / np.sqrt(variance + 1e-5) * gain + bias
+    return (rows - mean) / np.sqrt(variance + epsilon) * gain + bias
 
 
 def dense(rows: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
@@ -58,7 +61,7 @@ def mean(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
 def id_table(params: Mapping[str, Any]) -> np.ndarray:
     """float64 [item, dim]."""
     table = np.asarray(params["table"], np.float64)
-    return layer_norm(table, params["norm"]) if "norm" in params else table
+    return layer_norm(table, params["norm"], ON_TABLES) if "norm" in params else table
 
 
 def text_table(params: Mapping[str, Any], vectors: np.ndarray, output_relu: bool) -> np.ndarray:
@@ -68,4 +71,4 @@ def text_table(params: Mapping[str, Any], vectors: np.ndarray, output_relu: bool
         table = np.maximum(dense(table, params[f"hidden_{layer}"]), 0)
     table = dense(table, params["output"])
     table = np.maximum(table, 0) if output_relu else table
-    return layer_norm(table, params["norm"]) if "norm" in params else table
+    return layer_norm(table, params["norm"], ON_TABLES) if "norm" in params else table

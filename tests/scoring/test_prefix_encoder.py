@@ -7,46 +7,54 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.contract import CatalogueInfo, Component, Context, SessionBatch
 from alterrec_jax.data.targets import select_targets
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.scoring import prefix_encoder
-from alterrec_jax.scoring.prefix_encoder import Encoder, Prefixes, drop_unknown
+from alterrec_jax.scoring.prefix_encoder import PrefixEncoder, Prefixes, drop_unknown
 from tests.evaluation.examples import make_sessions
 from tests.oracles import encoders as oracle
 
 ITEMS, TEXT_WIDTH, LENGTH = 23, 5, 7
 DIM = {"id": 6, "text": 3}
 SHARED: dict[str, Any] = {"layers": 1, "temperature": 0.5}
-CONFIG = AlterRecConfig(
+SYSTEM = AlterRecConfig(
     max_length=LENGTH,
-    id=NetworkConfig(encoder="transformer", dim=DIM["id"], heads=2, **SHARED),
-    text=TextNetworkConfig(encoder="mean", dim=DIM["text"], mlp_hidden=(), **SHARED),
-)
+    networks={
+        "id": IdNetworkConfig(encoder="transformer", dim=DIM["id"], heads=2, **SHARED),
+        "text": VectorNetworkConfig(encoder="mean", dim=DIM["text"], mlp_hidden=(), **SHARED),
+    },
+).build(CatalogueInfo(ITEMS))
 
 
-@pytest.fixture(scope="module")
-def params() -> dict[str, Any]:
+def context() -> Context:
+    """What the networks know of the items."""
+    vectors = np.random.default_rng(1).normal(size=(ITEMS, TEXT_WIDTH))
+    return Context({"text": jnp.asarray(vectors, jnp.float32)}, {})
+
+
+def params_of(networks: Any) -> dict[str, Any]:
     """Parameters of ordinary size, by network."""
-    rng = np.random.default_rng(0)
-    found = {}
-    for name, network in build_networks(CONFIG, ITEMS).items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), features()[name])
+    rng, found = np.random.default_rng(0), {}
+    for name, network in networks.items():
+        shapes = jax.eval_shape(network.init, jax.random.key(0), context())
         found[name] = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
     return found
 
 
 @pytest.fixture(scope="module")
-def encoder(params: dict[str, Any]) -> Encoder:
-    return Encoder(build_networks(CONFIG, ITEMS), params, features(), LENGTH)
+def params() -> dict[str, Any]:
+    return params_of(SYSTEM.networks)
 
 
-def features() -> dict[str, jax.Array | None]:
-    """What each network knows of the items."""
-    return {"id": None, "text": jnp.asarray(np.random.default_rng(1).normal(size=(ITEMS, TEXT_WIDTH)), jnp.float32)}
+@pytest.fixture(scope="module")
+def encoder(params: dict[str, Any]) -> PrefixEncoder:
+    return PrefixEncoder(SYSTEM.components, params, context(), LENGTH)
 
 
-def expected(encoder: Encoder, params: dict[str, Any], name: str, prefix: list[int]) -> np.ndarray:
+def expected(encoder: PrefixEncoder, params: dict[str, Any], name: str, prefix: list[int]) -> np.ndarray:
     """The embedding of one prefix, by NumPy: of its last known items; zeros where there is none."""
     known = [item for item in prefix if item < ITEMS][-LENGTH:]
     if not known:
@@ -70,7 +78,7 @@ def random_lists(seed: int) -> list[list[int]]:
 
 
 def assert_encoded(
-    encoder: Encoder, params: dict[str, Any], lists: list[list[int]], wanted: list[tuple[int, int]]
+    encoder: PrefixEncoder, params: dict[str, Any], lists: list[list[int]], wanted: list[tuple[int, int]]
 ) -> int:
     """Compares every wanted prefix with the oracle; returns in how many batches they came."""
     batches = list(encoder.encode(prefixes_of(lists, wanted)))
@@ -83,14 +91,14 @@ def assert_encoded(
     return len(batches)
 
 
-def test_every_prefix_is_encoded_as_if_alone(encoder: Encoder, params: dict[str, Any]) -> None:
+def test_every_prefix_is_encoded_as_if_alone(encoder: PrefixEncoder, params: dict[str, Any]) -> None:
     lists = random_lists(2)
     wanted = [(s, length) for s, items in enumerate(lists) for length in range(len(items) + 1)]
     assert assert_encoded(encoder, params, lists, wanted) == 1
 
 
 def test_order_is_kept_where_prefixes_are_few_repeated_and_out_of_order(
-    encoder: Encoder, params: dict[str, Any]
+    encoder: PrefixEncoder, params: dict[str, Any]
 ) -> None:
     lists = random_lists(3)
     rng = np.random.default_rng(4)
@@ -101,7 +109,7 @@ def test_order_is_kept_where_prefixes_are_few_repeated_and_out_of_order(
 
 
 def test_chunks_of_sessions_and_of_rows_do_not_show(
-    encoder: Encoder, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    encoder: PrefixEncoder, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefix_encoder, "_ITEMS_AT_ONCE", 10)  # fewer than some session holds
     monkeypatch.setattr(prefix_encoder, "_ROWS_AT_ONCE", 2)
@@ -112,14 +120,14 @@ def test_chunks_of_sessions_and_of_rows_do_not_show(
     assert assert_encoded(encoder, params, lists, wanted) > 5
 
 
-def test_nothing_wanted_gives_nothing(encoder: Encoder) -> None:
+def test_nothing_wanted_gives_nothing(encoder: PrefixEncoder) -> None:
     assert list(encoder.encode(prefixes_of(random_lists(6), []))) == []
     assert list(encoder.encode(prefixes_of([], []))) == []
 
 
 @pytest.mark.parametrize("which", ["last", "all_prefixes"])
 def test_targets_get_the_embedding_of_what_stands_before_them(
-    encoder: Encoder, params: dict[str, Any], which: str
+    encoder: PrefixEncoder, params: dict[str, Any], which: str
 ) -> None:
     lists = random_lists(7)
     sessions = make_sessions(lists)
@@ -131,12 +139,42 @@ def test_targets_get_the_embedding_of_what_stands_before_them(
         np.testing.assert_allclose(embedding, expected(encoder, params, "id", prefix), rtol=1e-3, atol=5e-5)
 
 
-def test_tables_are_those_of_the_networks(encoder: Encoder, params: dict[str, Any]) -> None:
+def test_tables_are_those_of_the_networks(encoder: PrefixEncoder, params: dict[str, Any]) -> None:
     np.testing.assert_allclose(encoder.tables["id"], params["id"]["items"]["table"])
-    vectors = np.asarray(features()["text"])
+    vectors = np.asarray(context().features["text"])
     np.testing.assert_allclose(
         encoder.tables["text"], oracle.text_table(params["text"]["items"], vectors, False), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 32])
+def test_an_encoder_that_reads_whole_prefixes_is_given_each_alone(
+    rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And networks that do not need it are encoded with it, alike."""
+    monkeypatch.setattr(prefix_encoder, "_ROWS_AT_ONCE", rows_at_once)
+    graph = SRGNNConfig(network=SRGNNNetworkConfig(dim=5), max_length=LENGTH).build(CatalogueInfo(ITEMS))
+    networks = {**graph.networks, "id": SYSTEM.networks["id"]}
+    components, params = {name: Component(network, name) for name, network in networks.items()}, params_of(networks)
+    lists = random_lists(8)
+    wanted = [(s, length) for s, items in enumerate(lists) for length in range(len(items) + 1)]
+    prefixes = prefixes_of(lists, wanted)
+    (found,) = PrefixEncoder(components, params, context(), LENGTH).encode(prefixes)
+    (alone,) = PrefixEncoder({"id": components["id"]}, params, context(), LENGTH).encode(prefixes)
+    np.testing.assert_allclose(found["id"], alone["id"], rtol=1e-4, atol=1e-5)
+    network, tables = networks["sr_gnn"], networks["sr_gnn"].item_tables(params["sr_gnn"], context())
+    embed = jax.jit(network.session_embeddings)
+    for embedding, (session, length) in zip(found["sr_gnn"], wanted, strict=True):
+        known = [item for item in lists[session][:length] if item < ITEMS][-LENGTH:]
+        if not known:
+            assert not embedding.any()
+            continue
+        row = np.pad(np.array([known], np.int32), ((0, 0), (0, LENGTH - len(known))))
+        there = np.arange(LENGTH)[None] < len(known)
+        none = np.zeros(LENGTH, np.int32)
+        batch = SessionBatch(row, np.arange(LENGTH, dtype=np.int32)[None], np.where(there, 0, -1), none, none > 0)
+        expected = np.asarray(embed(params["sr_gnn"], tables, batch))[len(known) - 1]
+        np.testing.assert_allclose(embedding, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_unknown_items_are_dropped_by_hand() -> None:

@@ -1,34 +1,58 @@
 """Ranks, cross-entropies and recommendations on meshes of eight virtual devices: those of one, exactly."""
 
 import dataclasses
+import functools
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+from alterrec_jax.contract import is_per_item
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import select_targets
 from alterrec_jax.evaluation import rank_counts, ranking
 from alterrec_jax.evaluation.cross_entropy import mean_cross_entropy
-from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows, rank_targets
-from alterrec_jax.models.registry import build_system
-from alterrec_jax.nn.item_tables import has_row_per_item
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.serving import recommend
 from alterrec_jax.serving.recommend import Recommendation, Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import Columns
-from benchmarks import collectives
-from tests.conftest import CATALOGUE
+from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.evaluation.examples import random_sessions
-from tests.evaluation.test_ranking import batches
-from tests.serving.test_recommend import CONFIG, NEW, SESSIONS, new_vectors
-from tests.sharding.test_mesh_steps import MESHES, ONE, on_mesh
+from tests.sharding.examples import MESHES, ONE, collectives, on_mesh
 
-ITEMS, DIM = 61, 5
+ITEMS, DIM, NEW = 61, 5, 4
+VIEWS = {"fused": {"id": 0.3, "text": 0.7}, "id": {"id": 1.0}, "text": {"text": 1.0}}
+CONFIG = AlterRecConfig(
+    max_length=7,
+    networks={
+        "id": IdNetworkConfig(encoder="mean", dim=3, weight=0.6),
+        "text": VectorNetworkConfig(encoder="mean", dim=11, mlp_hidden=(), temperature=0.5, weight=1.4),
+    },
+    mining=MiningConfig(k1=2, augment=False),
+)
+SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [CATALOGUE + 1], [0, CATALOGUE + 3, 5], [11, 11], [9, 2, 4, 28, 1]]
+
+
+def batches(queries: dict[str, np.ndarray], *cuts: int) -> Iterator[dict[str, np.ndarray]]:
+    """The queries in pieces that end at `cuts` and at the end."""
+    edges = [0, *cuts, len(next(iter(queries.values())))]
+    for start, stop in itertools.pairwise(edges):
+        yield {name: query[start:stop] for name, query in queries.items()}
+
+
+def new_vectors() -> np.ndarray:
+    """float32 [new item, width]; items 0 and 2 are alike, so that they share a rank."""
+    vectors = np.random.default_rng(1).normal(size=(NEW, TEXT_WIDTH)).astype(np.float32)
+    vectors[2] = vectors[0]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture(params=["rows", "blocks"])
@@ -65,7 +89,7 @@ def test_ranks_are_those_of_one_device(words: str) -> None:
     for one in (ONE, words):
         with on_mesh(one):
             for exclude in (None, sessions):
-                ranks = rank_targets(batches(queries, 9), tables, fusion_views(0.3), targets, exclude=exclude)
+                ranks = rank_targets(batches(queries, 9), tables, VIEWS, targets, exclude=exclude)
                 by_rows = rank_rows(
                     lambda start, stop: rows[start:stop], "x", targets, catalogue=ITEMS, exclude=exclude
                 )
@@ -84,25 +108,25 @@ def test_cross_entropies_are_those_of_one_device(words: str) -> None:
     found = []
     for one in (ONE, words):
         with on_mesh(one):
-            found.append(mean_cross_entropy(batches(queries), tables, fusion_views(0.3), targets))
+            found.append(mean_cross_entropy(batches(queries), tables, VIEWS, targets))
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def trained(dataset: Dataset) -> TrainedModel:
     """A model of random parameters, which lie on the mesh in use."""
-    system = build_system(CONFIG, CATALOGUE)
-    vectors = mesh.put_rows(dataset.text_vectors[:CATALOGUE], np.float32)
+    system = CONFIG.build(catalogue_info(dataset))
+    known = make_context(dataset, system.reads, CONFIG.precision)
 
-    def drawn(path: tuple[Any, ...], leaf: Any) -> jax.Array:
+    def drawn(per_item: tuple[str, ...], path: tuple[Any, ...], leaf: Any) -> jax.Array:
         rng = np.random.default_rng(len(jax.tree_util.keystr(path)))
-        if has_row_per_item(path):
+        if is_per_item(per_item, path):
             return mesh.put_rows(rng.normal(size=(CATALOGUE, *leaf.shape[1:])), np.float32)
         return mesh.put(rng.normal(size=leaf.shape).astype(np.float32))
 
     params = {}
     for name, network in system.networks.items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), vectors)
-        params[name] = jax.tree_util.tree_map_with_path(drawn, shapes)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), known)
+        params[name] = jax.tree_util.tree_map_with_path(functools.partial(drawn, network.per_item), shapes)
     return TrainedModel(CONFIG, dataset, system, params, {}, True)
 
 
@@ -118,7 +142,7 @@ def test_recommendations_are_those_of_one_device(words: str, new: int, exclude: 
     found: list[list[list[Recommendation]]] = []
     for one in (ONE, words):
         with on_mesh(one):
-            recommender = Recommender(trained(dataset), new_vectors()[:new], exclude)
+            recommender = Recommender(trained(dataset), exclude, {"text": new_vectors()} if new else {})
             found += [list(recommender(sessions, k)) for k in (3, CATALOGUE + new)]
     for mine, wanted in zip(found[2:], found[:2], strict=True):
         for some, expected in zip(mine, wanted, strict=True):
@@ -138,6 +162,6 @@ def test_no_device_gets_a_whole_row_of_scores() -> None:
         gone = jax.ShapeDtypeStruct((batch, 3), np.int32, sharding=mesh.sharding(mesh.BATCH))
         where = jax.ShapeDtypeStruct((batch, 3), np.bool_, sharding=mesh.sharding(mesh.BATCH))
         text = rank_counts.count_ranks.lower(scores, item, gone, where, catalogue=items).compile().as_text()
-    shapes = [shape for one in collectives.read(text or "") for shape in one.shapes]
+    shapes = [shape for _, shape in collectives(text or "")]
     assert shapes
     assert max(itertools.chain(*shapes), default=0) <= batch

@@ -9,23 +9,28 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax.config import MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.models.alterrec import MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.training.checkpoint import read_newest
 from alterrec_jax.training.trainer import Trainer
 from tests.conftest import CATALOGUE, CLOCKS
-from tests.sharding.test_mesh_steps import MESHES, ONE, on_mesh
+from tests.sharding.examples import MESHES, ONE, on_mesh
 from tests.training.test_trainer import CONFIG as PLAIN
 
 CONFIG = dataclasses.replace(
     PLAIN,
     batch_prefixes=35,
-    id=NetworkConfig(encoder="mean", dim=3, dropout=0.2),
-    text=TextNetworkConfig(encoder="transformer", dim=4, layers=1, heads=2, mlp_hidden=(), item_dropout=0.2),
+    networks={
+        "id": IdNetworkConfig(encoder="mean", dim=3, dropout=0.2),
+        "text": VectorNetworkConfig(encoder="transformer", dim=4, layers=1, heads=2, mlp_hidden=(), item_dropout=0.2),
+    },
     mining=MiningConfig(k1=2, k2=19, p=2),
-    schedule=ScheduleConfig(m_random=1, m_gap=2, m_max=4),
+    warmup_epochs=1,
+    turn_epochs=2,
+    epochs=4,
     checkpoint_steps=2,
 )
 
@@ -38,7 +43,7 @@ def history(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """What a run has seen, without the clocks."""
     return [
         {name: value for name, value in record.items() if name not in CLOCKS}
-        for record in read_newest(workdir).meta["place"]["history"]
+        for record in read_newest(workdir).meta["run_state"]["history"]
     ]
 
 
@@ -66,9 +71,7 @@ def test_every_epoch_on_another_mesh_is_a_run_on_one_device(
         assert ("devices share" in (told := capsys.readouterr().err)) == (shared is not None)
         assert shared is None or shared in told
     for found, wanted in zip(history(tmp_path), history(whole), strict=True):
-        assert {name: found[name] for name in ("network", "phase")} == {
-            name: wanted[name] for name in ("network", "phase")
-        }
+        assert all(found[name] == wanted[name] for name in ("network", "objective", "optimizer"))
         numbers = [name for name, value in wanted.items() if isinstance(value, float)]
         assert [found[name] for name in numbers] == pytest.approx([wanted[name] for name in numbers], rel=1e-4)
     of_one, of_many = load_trained(whole), load_trained(tmp_path)
@@ -84,11 +87,16 @@ def test_batches_of_a_mesh_are_those_of_one_device_and_empty_rows(dataset: Datas
     for words in (ONE, "data:8"):
         with on_mesh(words):
             batches = TrainBatches(dataset.splits["train"], CONFIG.batch_prefixes, 13)
-            found.append([jax.device_get(group) for group in batches.groups(jax.random.key(0), 1)])
+            found.append([jax.device_get(chunk) for chunk in batches.device_chunks(jax.random.key(0), 1)])
     for (count, whole), (same_count, parts) in zip(*found, strict=True):
         assert (count, whole.first) == (same_count, parts.first)
-        for name, column in whole.rows._asdict().items():
-            rows, of_mesh = column.shape[1], getattr(parts.rows, name)
-            assert of_mesh.shape[1] == 8 and rows < 8
+        steps, rows, length = whole.batches.items.shape
+        assert rows < 8
+
+        def alike(of_mesh: np.ndarray, column: np.ndarray, rows: int = rows, shape: Any = (steps, 8, length)) -> None:
+            of_mesh, column = of_mesh.reshape(shape), column.reshape(shape[0], rows, shape[2])
             np.testing.assert_array_equal(of_mesh[:, :rows], column)
-        assert (parts.rows.segments[:count, rows:] == -1).all()
+
+        jax.tree.map(alike, parts.batches, whole.batches)
+        assert (parts.batches.segments[:count, rows:] == -1).all()
+        assert not parts.batches.is_target.reshape(steps, 8, length)[:, rows:].any()

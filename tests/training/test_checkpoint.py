@@ -22,7 +22,8 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.sharding.digests import tree_digest
 from alterrec_jax.training import checkpoint
 from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore, read_newest
-from alterrec_jax.training.steps import NetworkState, Totals
+from alterrec_jax.training.loop import RunArrays
+from alterrec_jax.training.steps import Totals
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -38,21 +39,22 @@ def _collect_abandoned_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect()
 
 
-def state_of(number: int) -> dict[str, NetworkState]:
-    """Two networks' states, different for every number; odd bits included."""
+def state_of(number: int) -> dict[str, Any]:
+    """The arrays of a run of two networks, different for every number; odd bits included."""
     rng = np.random.default_rng(number)
-    params = {
+    network = {
         "items": {"table": jnp.asarray(rng.normal(size=(7, 3)), jnp.float32).at[0, 0].set(-0.0)},
         "encoder": {},
     }
-    state = NetworkState(params, {"count": jnp.asarray(number, jnp.int32), "mu": params}, Totals.zero())
-    return {"id": state, "text": state._replace(params={"kernel": jnp.full((2, 5), 1e-40 * number)})}
+    params = {"id": network, "text": {"kernel": jnp.full((2, 5), 1e-40 * number)}}
+    opt_states = {"id": {"count": jnp.asarray(number, jnp.int32), "mu": network}}
+    return RunArrays(params, opt_states, Totals.zeros(("next_item",)), None).as_tree()
 
 
 def checkpoint_of(number: int) -> Checkpoint:
     """A whole checkpoint."""
-    best = {name: jax.tree.map(np.asarray, state.params) for name, state in state_of(number + 100).items()}
-    return Checkpoint(state_of(number), best, {"place": {"epoch": number}, "note": "größer"})
+    best = jax.tree.map(np.asarray, state_of(number + 100)["params"])
+    return Checkpoint(state_of(number), best, {"run_state": {"epoch": number}, "note": "größer"})
 
 
 def digests(found: Checkpoint) -> tuple[str, str]:
@@ -101,11 +103,11 @@ def test_what_was_saved_is_restored_bit_by_bit(saved: pathlib.Path) -> None:
     for got, wanted in zip(jax.tree.leaves(found[:2]), jax.tree.leaves(expected[:2]), strict=True):
         assert got.dtype == wanted.dtype
         assert np.asarray(got).tobytes() == np.asarray(wanted).tobytes()
-    assert (found.meta["place"], found.meta["note"]) == ({"epoch": 2}, "größer")
+    assert (found.meta["run_state"], found.meta["note"]) == ({"epoch": 2}, "größer")
 
 
 def test_parts_can_be_read_alone(saved: pathlib.Path) -> None:
-    assert read_newest(saved).meta["place"] == {"epoch": 2}
+    assert read_newest(saved).meta["run_state"] == {"epoch": 2}
     best = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), checkpoint_of(0).best)
     found = read_newest(saved, best)
     assert found.state is None and tree_digest(found.best) == DIGESTS[2][1]
@@ -166,10 +168,10 @@ def test_a_damaged_newest_checkpoint_gives_way_or_is_whole(
         found = restore(workdir)
         told = capsys.readouterr().err
         assert found is not None, file
-        if found.meta["place"]["epoch"] == 2:
+        if found.meta["run_state"]["epoch"] == 2:
             assert digests(found) == DIGESTS[2], file
         else:
-            assert found.meta["place"]["epoch"] == 1 and digests(found) == DIGESTS[1], file
+            assert found.meta["run_state"]["epoch"] == 1 and digests(found) == DIGESTS[1], file
             assert f"{workdir / 'checkpoints' / '2'} is damaged" in told, file
             passed_over.append(file)
     # The arrays and the record are most of the files; the rest orbax can do without.
@@ -203,7 +205,7 @@ def test_a_changed_record_gives_way(workdir: pathlib.Path, capsys: pytest.Captur
             changed += 1
     assert changed == 1
     found = restore(workdir)
-    assert found is not None and found.meta["place"] == {"epoch": 1}
+    assert found is not None and found.meta["run_state"] == {"epoch": 1}
     assert "its record differs from its digest" in capsys.readouterr().err
 
 
@@ -290,7 +292,7 @@ def test_another_format_version_is_refused(tmp_path: pathlib.Path, monkeypatch: 
     monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
     save(tmp_path, 1)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="format version 99, this program reads 3; train again in another workdir"):
+    with pytest.raises(UserError, match="format version 99, this program reads 4; train again in another workdir"):
         restore(tmp_path)
 
 
@@ -300,7 +302,7 @@ def test_reading_leaves_what_a_run_is_writing(saved: pathlib.Path, tmp_path: pat
     half_written = workdir / "checkpoints" / "9.orbax-checkpoint-tmp"
     half_written.mkdir()
     (half_written / "state").write_text("half")
-    assert read_newest(workdir).meta["place"] == {"epoch": 2}
+    assert read_newest(workdir).meta["run_state"] == {"epoch": 2}
     assert (half_written / "state").read_text() == "half"
 
 
@@ -319,7 +321,7 @@ def test_a_reader_looks_again_when_the_run_has_saved_and_cleared_away(
     monkeypatch.setattr(CheckpointStore, "restore", overtaken)
     newest = 2 + 2 * clearances
     found = read_newest(workdir, checkpoint_of(0).best)
-    assert found.meta["place"] == {"epoch": newest}
+    assert found.meta["run_state"] == {"epoch": newest}
     assert tree_digest(found.best) == digests(checkpoint_of(newest))[1]
     assert "damaged" not in capsys.readouterr().err
 

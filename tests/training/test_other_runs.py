@@ -7,18 +7,25 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-import jax
 import numpy as np
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, FusedNetworkConfig, ScheduleConfig
+from alterrec_jax.config import RunConfig
+from alterrec_jax.contract import PREFIX
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info, context_shapes
 from alterrec_jax.errors import UserError
-from alterrec_jax.models.registry import build_system
+from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
+from alterrec_jax.models.sasrec import LLM2SASRecConfig, TransformerOnIdsConfig
+from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
+from alterrec_jax.models.unimodal import VectorsConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding.digests import tree_digest
-from alterrec_jax.training import steps, trainer
+from alterrec_jax.training import trainer
 from alterrec_jax.training.checkpoint import EPOCHS, Checkpoint, CheckpointStore, read_epoch, read_newest
+from alterrec_jax.training.loop import RunArrays, TrainLoop
+from alterrec_jax.training.steps import param_shapes
 from alterrec_jax.training.trainer import Interrupted, Trainer
 from tests.conftest import CATALOGUE
 from tests.training.test_trainer import CONFIG, saved
@@ -26,28 +33,41 @@ from tests.training.test_trainer import CONFIG, saved
 BOTH = ("fused", "id", "text")
 
 
-def config_of(model: str, negatives: str, **changes: Any) -> AlterRecConfig:
+def config_of(model: str, negatives: str = "full", **changes: Any) -> RunConfig:
     """The small configuration of the driver's tests, for three epochs of another run."""
-    changes = {"schedule": ScheduleConfig(m_random=1, m_gap=1, m_max=3), **changes}
+    shared: dict[str, Any] = {"batch_prefixes": CONFIG.batch_prefixes, "max_length": 7, "epochs": 3, **changes}
+    if model == "nfrec":
+        fused = FusedNetworkConfig(dim=3, operation="sum")
+        return NFRecConfig(network=fused, text=VectorsConfig(mlp_hidden=()), **shared)
+    if model == "core":
+        return COREConfig(network=CORENetworkConfig(dim=4, inner=5, learning_rate=0.01), **shared)
+    if model == "sr_gnn":
+        return SRGNNConfig(network=SRGNNNetworkConfig(dim=4, learning_rate=0.01), **shared)
+    if model == "llm2sasrec":
+        return LLM2SASRecConfig(network=TransformerOnIdsConfig(dim=4), **shared)
+    networks = CONFIG.networks if model == "alterrec" else {model: CONFIG.networks[model]}
     mining = dataclasses.replace(CONFIG.mining, negatives=negatives)
-    fused = FusedNetworkConfig(dim=3, operation="sum")
-    return dataclasses.replace(CONFIG, model=model, mining=mining, fused=fused, **changes)
+    return dataclasses.replace(CONFIG, networks=networks, mining=mining, warmup_epochs=1, turn_epochs=1, **shared)
 
 
 def assert_tells_of(record: Mapping[str, Any], views: tuple[str, ...]) -> None:
     """The record of an epoch has metrics and a cross-entropy of these views, and of no others."""
     for metric in ("hits@20", "cross_entropy"):
         assert {name.removesuffix(f"_{metric}") for name in record if name.endswith(f"_{metric}")} == set(views)
-    # No worse than twice a guess at random.
-    assert all(0 < record[f"{view}_cross_entropy"] < 2 * np.log(CATALOGUE) for view in views)
+    # No worse than twice a guess at random; CORE's cosines are divided by 0.07 from the first step on.
+    worst = {"core": 8 * np.log(CATALOGUE)}
+    assert all(0 < record[f"{view}_cross_entropy"] < worst.get(view, 2 * np.log(CATALOGUE)) for view in views)
 
 
 @pytest.mark.parametrize(
     ("model", "negatives", "turns", "views"),
     [
         ("nfrec", "full", ["fused:full"] * 3, BOTH),
-        ("text", "self", ["text:random", "text:window", "text:window"], ("text",)),
-        ("alterrec", "self", ["id:random", "text:random", "id:window"], BOTH),
+        ("core", "full", ["core:full"] * 3, ("core",)),
+        ("sr_gnn", "full", ["sr_gnn:full"] * 3, ("sr_gnn",)),
+        ("llm2sasrec", "full", ["id:full"] * 3, ("id",)),
+        ("text", "self", ["text:random", "text:own_window", "text:own_window"], ("text",)),
+        ("alterrec", "self", ["id:random", "text:random", "id:own_window"], BOTH),
         ("alterrec", "uniform", ["id:random", "text:random", "id:random"], BOTH),
     ],
 )
@@ -57,7 +77,7 @@ def test_a_run_tells_of_its_views_and_continues_as_if_nothing_had_happened(
     config, whole, cut = config_of(model, negatives), tmp_path / "whole", tmp_path / "cut"
     Trainer(config, dataset, whole).run()
     _, history = saved(whole)
-    assert [f"{record['network']}:{record['phase']}" for record in history] == turns
+    assert [f"{record['network']}:{record['objective']}" for record in history] == turns
     for record in history:
         assert_tells_of(record, views)
     trained = load_trained(whole)
@@ -71,45 +91,44 @@ def test_a_run_tells_of_its_views_and_continues_as_if_nothing_had_happened(
 
     with pytest.raises(Interrupted):
         Trainer(config, dataset, cut, stop).run(end_soon)
-    place = read_newest(cut).meta["place"]
-    assert (place["epoch"], place["step"]) == (len(turns) - 1, 1), "within the last epoch"
+    state = read_newest(cut).meta["run_state"]
+    assert (state["epoch"], state["step"]) == (len(turns) - 1, 1), "within the last epoch"
     Trainer(config, dataset, cut).run()
     assert saved(cut) == saved(whole)
 
 
-def first_states(
-    config: AlterRecConfig, dataset: Dataset, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def first_params(
+    config: RunConfig, dataset: Dataset, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """The parameters with which a run would begin, by network."""
-    found, init = [], steps.init_state
+    found, fresh = [], TrainLoop.fresh
 
-    def noted(*args: Any) -> steps.NetworkState:
-        found.append(init(*args))
+    def noted(*args: Any) -> RunArrays:
+        found.append(fresh(*args))
         return found[-1]
 
     def killed(*_: Any) -> NoReturn:
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "init_state", noted)
+        patch.setattr(TrainLoop, "fresh", noted)
         patch.setattr(trainer, "RunLog", killed)
         with pytest.raises(RuntimeError, match="killed"):
             Trainer(config, dataset, workdir).run()
-    names = build_system(config, dataset.catalogue_size).networks
-    return {name: state.params for name, state in zip(names, found, strict=True)}
+    return found[0].params
 
 
 def test_a_network_alone_begins_as_it_does_within_alterrec(
     dataset: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {
-        model: first_states(config_of(model, "uniform"), dataset, tmp_path / model, monkeypatch)
+        model: first_params(config_of(model, "uniform"), dataset, tmp_path / model, monkeypatch)
         for model in ("alterrec", "id", "text", "nfrec")
     }
     for name in ("id", "text"):
         assert tree_digest(found[name]) == tree_digest({name: found["alterrec"][name]})
     other = config_of("alterrec", "uniform", seed=1)
-    assert tree_digest(first_states(other, dataset, tmp_path / "other", monkeypatch)) != tree_digest(found["alterrec"])
+    assert tree_digest(first_params(other, dataset, tmp_path / "other", monkeypatch)) != tree_digest(found["alterrec"])
     tables = [found["alterrec"]["id"]["items"]["table"], found["nfrec"]["fused"]["items"]["id"]["table"]]
     assert tables[0].shape == tables[1].shape and (tables[0] != tables[1]).any()
 
@@ -119,7 +138,7 @@ def test_the_first_epoch_of_the_id_network_is_the_same_alone_and_in_alterrec(
 ) -> None:
     records = []
     for model in ("id", "alterrec"):
-        config = config_of(model, "uniform", schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=1))
+        config = config_of(model, "uniform", epochs=1)
         Trainer(config, dataset, tmp_path / model).run()
         records.append(saved(tmp_path / model)[1][0])
     alone, within = records
@@ -144,8 +163,8 @@ KEEPING = config_of("id", "uniform", keep_epochs=True)
 
 def shapes(dataset: Dataset) -> Any:
     """The parameters' shapes."""
-    network = build_system(KEEPING, dataset.catalogue_size).networks["id"]
-    return {"id": jax.eval_shape(network.init, jax.random.key(0), None)}
+    system = KEEPING.build(catalogue_info(dataset))
+    return {"id": param_shapes(system.networks["id"], context_shapes(dataset, system.reads, KEEPING.precision))}
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +174,7 @@ def kept(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
     def noted(store: CheckpointStore, number: int, checkpoint: Checkpoint) -> None:
         if checkpoint.state:
-            networks = checkpoint.state["networks"]
-            digests.append(tree_digest({name: state.params for name, state in networks.items()}))
+            digests.append(tree_digest(checkpoint.state["params"]))
         save(store, number, checkpoint)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -221,7 +239,7 @@ def test_a_run_that_dies_between_keeping_an_epoch_and_its_checkpoint_continues(
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         Trainer(KEEPING, dataset, tmp_path).run(kill_next)
-    assert read_newest(tmp_path).meta["place"]["epoch"] == 1
+    assert read_newest(tmp_path).meta["run_state"]["epoch"] == 1
     assert sorted(entry.name for entry in (tmp_path / EPOCHS).iterdir()) == ["0", "1"]
     Trainer(KEEPING, dataset, tmp_path).run()
     assert saved(tmp_path) == saved(kept.workdir)
@@ -231,8 +249,54 @@ def test_a_run_that_dies_between_keeping_an_epoch_and_its_checkpoint_continues(
 def test_a_run_that_begins_again_keeps_its_own_epochs(kept: Kept, dataset: Dataset, tmp_path: pathlib.Path) -> None:
     shutil.copytree(kept.workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    config = dataclasses.replace(KEEPING, seed=1, schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=2))
+    config = dataclasses.replace(KEEPING, seed=1, epochs=2)
     Trainer(config, dataset, tmp_path / "run").run()
     assert sorted(entry.name for entry in (tmp_path / "run" / EPOCHS).iterdir()) == ["0", "1"]
     for epoch in range(2):
         assert tree_digest(read_epoch(tmp_path / "run", epoch, shapes(dataset))) not in kept.digests
+
+
+def test_a_batch_lies_as_the_system_wants_it(dataset: Dataset) -> None:
+    system = config_of("sr_gnn").build(catalogue_info(dataset))
+    assert system.layout == PREFIX and config_of("core").build(catalogue_info(dataset)).layout != PREFIX
+
+
+def test_a_run_starts_from_the_best_parameters_of_another(
+    dataset: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the networks that it shares by name: here an ID network that was trained alone, in an alternation."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    Trainer(config_of("id", "uniform"), dataset, before).run()
+    best = load_trained(before).params
+    config = config_of("alterrec", "uniform", start_from=str(before))
+    found = first_params(config, dataset, after, monkeypatch)
+    assert tree_digest({"id": found["id"]}) == tree_digest(best)
+    plain = first_params(config_of("alterrec", "uniform"), dataset, tmp_path / "plain", monkeypatch)
+    assert tree_digest({"text": found["text"]}) == tree_digest({"text": plain["text"]})
+    Trainer(config, dataset, after).run()
+    assert tree_digest(load_trained(before).params) == tree_digest(best), "where it started from is as it was"
+    shutil.rmtree(before)
+    Trainer(config, dataset, after).run()  # it is over, and needs it no more
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("nfrec", {}, "has the networks id, this run fused: none has the same name"),
+        ("llm2sasrec", {}, "its network id has other shapes"),
+        ("alterrec", {"start_from": "nowhere"}, "nowhere holds no checkpoint"),
+    ],
+)
+def test_a_start_from_what_does_not_fit_is_refused(
+    model: str, changes: dict[str, str], message: str, kept: Kept, dataset: Dataset, tmp_path: pathlib.Path
+) -> None:
+    fields = {"start_from": str(kept.workdir), **changes}
+    with pytest.raises(UserError, match=message):
+        Trainer(config_of(model, "uniform", **fields), dataset, tmp_path).run()
+
+
+def test_a_start_from_a_run_on_other_data_is_refused(kept: Kept, dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    other = dataclasses.replace(dataset, manifest={**dataset.manifest, "fingerprint": "another"})
+    config = config_of("alterrec", "uniform", start_from=str(kept.workdir))
+    with pytest.raises(UserError, match="was trained on another dataset"):
+        Trainer(config, other, tmp_path).run()

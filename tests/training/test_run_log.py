@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.training import run_log
 from alterrec_jax.training.run_log import RunLog
 
@@ -15,7 +15,7 @@ from alterrec_jax.training.run_log import RunLog
 def record(epoch: int) -> dict[str, object]:
     """Of an epoch of an ID network."""
     values = {"loss": 1.0 / (epoch + 1), "id_hits@20": 0.1 * epoch, "finished_at": 1e9 + epoch}
-    return {"epoch": epoch, "network": "id", "phase": "random", **values}
+    return {"epoch": epoch, "network": "id", "objective": "random", "optimizer": "id", **values}
 
 
 def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

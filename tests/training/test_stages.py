@@ -1,78 +1,139 @@
-"""Algorithm 1, read as a tape."""
+"""Who trains when, against whom, read as a tape."""
+
+from typing import Any
 
 import pytest
 
-from alterrec_jax.config import MiningConfig, ScheduleConfig
-from alterrec_jax.training.stages import Turn, turn_of_epoch
+from alterrec_jax.contract import CatalogueInfo, Stage
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.core import COREConfig
+from alterrec_jax.models.nfrec import NFRecConfig
+from alterrec_jax.models.sasrec import SASRecConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.stages import alternation, limited, tape
 
 BOTH = ("id", "text")
 ID, TEXT = "id:random", "text:random"
 ID_WINDOW, TEXT_WINDOW = "id:window(text)", "text:window(id)"
-ID_AGAIN, TEXT_AGAIN = f"{ID_WINDOW} again", f"{TEXT_WINDOW} again"
+NETWORKS: dict[str, Any] = {
+    "id": IdNetworkConfig(),
+    "text": VectorNetworkConfig(),
+    "image": VectorNetworkConfig(feature="image", weight=2.0),
+}
 
 
-def tape(schedule: ScheduleConfig, networks: tuple[str, ...] = BOTH, negatives: str = "peer") -> list[Turn]:
-    """The turns of all m_max epochs, in order."""
-    mining = MiningConfig(negatives=negatives)
-    return [turn_of_epoch(epoch, schedule, networks, mining) for epoch in range(schedule.m_max)]
+def config_of(epochs: int, names: tuple[str, ...] = BOTH, negatives: str = "peer", **fields: Any) -> AlterRecConfig:
+    """AlterRec on such networks."""
+    mining = MiningConfig(negatives=negatives, augment=negatives == "peer")
+    networks = {name: NETWORKS[name] for name in names}
+    return AlterRecConfig(epochs=epochs, networks=networks, mining=mining, **fields).check()
 
 
-def told(schedule: ScheduleConfig, networks: tuple[str, ...] = BOTH, negatives: str = "peer") -> list[str]:
-    """The tape as strings."""
-    return [str(turn) for turn in tape(schedule, networks, negatives)]
+def stages_of(config: Any) -> tuple[Stage, ...]:
+    """The stages of its system."""
+    return config.build(CatalogueInfo(30_000)).stages
+
+
+def words(config: Any) -> str:
+    """The tape of a configuration."""
+    return " ".join(map(str, tape(stages_of(config))))
 
 
 def test_tape_of_the_paper() -> None:
-    assert " ".join(told(ScheduleConfig(m_random=2, m_gap=2, m_max=13))) == (
+    config = config_of(13, warmup_epochs=2, turn_epochs=2)
+    assert words(config) == (
         "id:random id:random text:random text:random "
-        "id:window(text) id:window(text) again text:window(id) text:window(id) again "
-        "id:window(text) id:window(text) again text:window(id) text:window(id) again "
+        "id:window(text) id:window(text) text:window(id) text:window(id) "
+        "id:window(text) id:window(text) text:window(id) text:window(id) "
         "id:window(text)"
     )
+    assert [epoch.within for epoch in tape(stages_of(config))] == [0, 1] * 6 + [0]
+    assert [epoch.number for epoch in tape(stages_of(config))] == [n // 2 for n in range(13)]
 
 
 @pytest.mark.parametrize(
-    ("m_random", "m_gap", "m_max", "expected"),
+    ("warmup_epochs", "turn_epochs", "epochs", "expected"),
     [
         (0, 1, 4, [ID_WINDOW, TEXT_WINDOW, ID_WINDOW, TEXT_WINDOW]),
-        (0, 3, 5, [ID_WINDOW, ID_AGAIN, ID_AGAIN, TEXT_WINDOW, TEXT_AGAIN]),
-        (1, 3, 6, [ID, TEXT, ID_WINDOW, ID_AGAIN, ID_AGAIN, TEXT_WINDOW]),
+        (0, 3, 5, [ID_WINDOW, ID_WINDOW, ID_WINDOW, TEXT_WINDOW, TEXT_WINDOW]),
+        (1, 3, 6, [ID, TEXT, ID_WINDOW, ID_WINDOW, ID_WINDOW, TEXT_WINDOW]),
         (3, 1, 8, [ID, ID, ID, TEXT, TEXT, TEXT, ID_WINDOW, TEXT_WINDOW]),
         (3, 2, 4, [ID, ID, ID, TEXT]),
         (5, 2, 1, [ID]),
     ],
 )
-def test_tape_of_odd_settings(m_random: int, m_gap: int, m_max: int, expected: list[str]) -> None:
-    assert told(ScheduleConfig(m_random, m_gap, m_max)) == expected
+def test_tape_of_odd_settings(warmup_epochs: int, turn_epochs: int, epochs: int, expected: list[str]) -> None:
+    assert words(config_of(epochs, warmup_epochs=warmup_epochs, turn_epochs=turn_epochs)) == " ".join(expected)
 
 
 @pytest.mark.parametrize(
-    ("networks", "negatives", "expected"),
+    ("names", "negatives", "expected"),
     [
-        (BOTH, "self", "id:random text:random id:window(self) id:window(self) text:window(self)"),
+        (BOTH, "self", "id:random text:random id:own_window id:own_window text:own_window"),
         (BOTH, "uniform", "id:random text:random id:random id:random text:random"),
         (BOTH, "full", "id:full text:full id:full id:full text:full"),
-        (("id",), "self", "id:random id:window(self) id:window(self) id:window(self) id:window(self)"),
+        (("id",), "self", "id:random id:own_window id:own_window id:own_window id:own_window"),
         (("text",), "uniform", "text:random text:random text:random text:random text:random"),
-        (("fused",), "full", "fused:full fused:full fused:full fused:full fused:full"),
     ],
 )
-def test_tape_of_networks_that_learn_apart(networks: tuple[str, ...], negatives: str, expected: str) -> None:
-    assert " ".join(told(ScheduleConfig(m_random=1, m_gap=2, m_max=5), networks, negatives)) == expected
+def test_tape_of_networks_that_learn_apart(names: tuple[str, ...], negatives: str, expected: str) -> None:
+    assert words(config_of(5, names, negatives, warmup_epochs=1, turn_epochs=2)) == expected
 
 
-def test_the_peer_is_who_is_mined_and_does_not_train() -> None:
-    assert Turn("id", "window", "text").peer == "text"
-    assert Turn("id", "window", "id").peer is None
-    assert Turn("text", "random").peer is None
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [(NFRecConfig(epochs=3), "fused:full"), (SASRecConfig(epochs=3), "id:full"), (COREConfig(epochs=3), "core:full")],
+)
+def test_tape_of_one_network_of_its_own(config: Any, expected: str) -> None:
+    assert words(config) == " ".join([expected] * 3)
 
 
-def test_windows_that_are_drawn_are_drawn_in_every_epoch() -> None:
-    schedule, drawn = ScheduleConfig(m_random=0, m_gap=2), MiningConfig(hard_fraction=0.5)
-    assert [turn_of_epoch(epoch, schedule, BOTH, drawn).again for epoch in range(4)] == [False] * 4
+def test_three_networks_take_turns_and_mine_the_next_one_or_the_rest() -> None:
+    names = ("id", "text", "image")
+    assert words(config_of(8, names, warmup_epochs=1, turn_epochs=1)) == (
+        "id:random text:random image:random "
+        "id:window(text) text:window(image) image:window(id) id:window(text) text:window(image)"
+    )
+    networks = {
+        "id": IdNetworkConfig(peer="rest"),
+        "text": VectorNetworkConfig(peer="id"),
+        "image": VectorNetworkConfig(feature="image", weight=3.0, peer="rest"),
+    }
+    config = AlterRecConfig(epochs=3, warmup_epochs=0, turn_epochs=1, networks=networks).check()
+    assert words(config) == "id:window(text+image) text:window(id) image:window(id+text)"
+    # The rest weigh as in the fusion: here 1 to 3, and alike.
+    assert [dict(stage.peer) for stage in stages_of(config)] == [
+        pytest.approx({"text": 0.25, "image": 0.75}),
+        {"id": 1.0},
+        pytest.approx({"id": 0.5, "text": 0.5}),
+    ]
 
 
-def test_turn_does_not_depend_on_how_long_the_run_is() -> None:
-    long = ScheduleConfig(m_max=17)
-    assert tape(ScheduleConfig(m_max=9)) == tape(long)[:9]
-    assert turn_of_epoch(11, ScheduleConfig(m_max=1), BOTH, MiningConfig()) == tape(long)[11]
+def test_a_tape_does_not_depend_on_how_long_the_run_is() -> None:
+    long = words(config_of(17)).split()
+    for epochs in (1, 9, 12):
+        assert words(config_of(epochs)).split() == long[:epochs]
+
+
+def test_turns_by_hand() -> None:
+    found = alternation(
+        ("a", "b"),
+        5,
+        warmup_epochs=0,
+        turn_epochs=2,
+        warmup="random",
+        objective="window",
+        peers={"a": {"b": 1.0}},
+    )
+    assert found == (
+        Stage(("a",), "window", 2, "a", (("b", 1.0),)),
+        Stage(("b",), "window", 2, "b"),
+        Stage(("a",), "window", 1, "a", (("b", 1.0),)),
+    )
+
+
+def test_stages_are_cut_where_the_run_ends() -> None:
+    stages = (Stage(("a", "b"), "full", 3, "all"), Stage(("a",), "full", 0, "a"), Stage(("b",), "full", 3, "b"))
+    assert [(stage.trains, stage.epochs) for stage in limited(stages, 4)] == [(("a", "b"), 3), (("b",), 1)]
+    assert limited(stages, 0) == ()
+    assert " ".join(map(str, tape(limited(stages, 4)))) == "a+b:full a+b:full a+b:full b:full"

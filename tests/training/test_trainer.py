@@ -13,12 +13,14 @@ from typing import Any, NoReturn
 import orbax.checkpoint as ocp
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation import batching, ranking
-from alterrec_jax.training import steps, trainer
+from alterrec_jax.losses import objectives
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.training import loop, steps, trainer
 from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore, read_newest
 from alterrec_jax.training.run_log import RunLog
 from alterrec_jax.training.trainer import Interrupted, Trainer
@@ -28,24 +30,30 @@ from tests.conftest import CLOCKS
 CONFIG = AlterRecConfig(
     batch_prefixes=53,
     max_length=7,
-    id=NetworkConfig(encoder="mean", dim=3),
-    text=TextNetworkConfig(encoder="mean", dim=5, mlp_hidden=()),
+    networks={
+        "id": IdNetworkConfig(encoder="mean", dim=3),
+        "text": VectorNetworkConfig(encoder="mean", dim=5, mlp_hidden=()),
+    },
     mining=MiningConfig(k1=2, k2=19, augment=False),
-    schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=2),
+    warmup_epochs=1,
+    turn_epochs=1,
+    epochs=2,
 )
 
 IN_TURNS = dataclasses.replace(
     CONFIG,
-    id=NetworkConfig(encoder="mean", dim=3, learning_rate=0.03),
+    networks={**CONFIG.networks, "id": IdNetworkConfig(encoder="mean", dim=3, learning_rate=0.03)},
     mining=MiningConfig(k1=2, k2=19, p=2),
-    schedule=ScheduleConfig(m_random=0, m_gap=2, m_max=6),
+    warmup_epochs=0,
+    turn_epochs=2,
+    epochs=6,
 )
 
 
 def saved(workdir: pathlib.Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The digests of the newest checkpoint's arrays, and its history without the clocks."""
     meta = read_newest(workdir).meta
-    return meta["digests"], [{k: v for k, v in row.items() if k not in CLOCKS} for row in meta["place"]["history"]]
+    return meta["digests"], [{k: v for k, v in row.items() if k not in CLOCKS} for row in meta["run_state"]["history"]]
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +81,18 @@ def last_step(dataset: Dataset) -> int:
 def test_no_step_is_compiled_twice(dataset: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []  # what compiling leaves behind is given back after each time
     monkeypatch.setattr(steps, "give_back_freed_memory", lambda: compiled.append(1))
-    Trainer(dataclasses.replace(CONFIG, schedule=ScheduleConfig(m_random=2, m_gap=2, m_max=8)), dataset, tmp_path).run()
+    Trainer(dataclasses.replace(CONFIG, warmup_epochs=2, turn_epochs=2, epochs=8), dataset, tmp_path).run()
     assert len(compiled) == 6, "two networks on random negatives, on windows, and on the same windows again"
 
 
 def test_windows_that_are_kept_for_a_turn_are_those_that_every_epoch_would_mine(
     dataset: Dataset, in_turns: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MiningConfig, "lasts_a_turn", False)
+    made = objectives.peer_window
+    monkeypatch.setattr(
+        "alterrec_jax.models.alterrec.peer_window",
+        lambda *args: made(*args)._replace(cached_positives=None),
+    )
     Trainer(IN_TURNS, dataset, tmp_path).run()
     for kept, mined in zip(saved(in_turns)[1], saved(tmp_path)[1], strict=True):
         numbers = [name for name, value in mined.items() if isinstance(value, float)]
@@ -96,7 +108,7 @@ def test_a_run_that_is_stopped_within_a_turn_keeps_its_windows(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    steps_done, progress = itertools.count(), trainer.progress
+    steps_done, progress = itertools.count(), loop.progress
 
     def stopped(items: Iterable[Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
         for item in progress(items, *args, **kwargs):
@@ -105,11 +117,11 @@ def test_a_run_that_is_stopped_within_a_turn_keeps_its_windows(
             yield item
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "progress", stopped)
+        patch.setattr(loop, "progress", stopped)
         with pytest.raises(Interrupted):
             Trainer(IN_TURNS, dataset, tmp_path).run()
-    place = read_newest(tmp_path).meta["place"]
-    assert place["epoch"] == epoch and 0 < place["step"] < last_step
+    state = read_newest(tmp_path).meta["run_state"]
+    assert state["epoch"] == epoch and 0 < state["step"] < last_step
     Trainer(IN_TURNS, dataset, tmp_path).run()
     assert saved(tmp_path) == saved(in_turns)
 
@@ -121,7 +133,7 @@ def test_a_stop_after_the_last_epoch_is_no_interruption(
 
     def write_and_terminate(log: RunLog, history: Sequence[Mapping[str, Any]]) -> None:
         write(log, history)
-        if len(history) == CONFIG.schedule.m_max:
+        if len(history) == CONFIG.epochs:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(RunLog, "write", write_and_terminate)
@@ -133,7 +145,7 @@ def test_whoever_asks_is_told_of_each_epoch_that_is_saved_and_of_those_before_ag
     dataset: Dataset, whole: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     def end(record: Mapping[str, Any]) -> NoReturn:
-        assert read_newest(tmp_path).meta["place"]["history"] == [record]
+        assert read_newest(tmp_path).meta["run_state"]["history"] == [record]
         raise RuntimeError("ended")
 
     with pytest.raises(RuntimeError, match="ended"):
@@ -141,7 +153,7 @@ def test_whoever_asks_is_told_of_each_epoch_that_is_saved_and_of_those_before_ag
     told: list[Mapping[str, Any]] = []
     Trainer(CONFIG, dataset, tmp_path).run(told.append)
     assert [record["epoch"] for record in told] == [0, 1]
-    assert told == read_newest(tmp_path).meta["place"]["history"]
+    assert told == read_newest(tmp_path).meta["run_state"]["history"]
     assert saved(tmp_path) == saved(whole)
 
 
@@ -150,7 +162,7 @@ def test_a_stop_of_before_the_run_is_heeded_and_one_that_came_too_late_is_seen(
 ) -> None:
     stop = threading.Event()
     Trainer(CONFIG, dataset, tmp_path, stop).run(
-        lambda record: signal.raise_signal(signal.SIGTERM) if record["epoch"] == CONFIG.schedule.m_max - 1 else None
+        lambda record: signal.raise_signal(signal.SIGTERM) if record["epoch"] == CONFIG.epochs - 1 else None
     )
     assert stop.is_set() and saved(tmp_path) == saved(whole)
     with pytest.raises(Interrupted):
@@ -185,7 +197,7 @@ def test_a_run_saves_as_often_and_keeps_as_many_as_it_is_told(
     within = range(every, last_step + 1, every) if every else ()
     assert last_step > 2
     assert numbers == [
-        epoch * (last_step + 1) + step for epoch in range(CONFIG.schedule.m_max) for step in (*within, last_step + 1)
+        epoch * (last_step + 1) + step for epoch in range(CONFIG.epochs) for step in (*within, last_step + 1)
     ]
     assert sorted(int(entry.name) for entry in (tmp_path / "checkpoints").iterdir()) == numbers[-kept:]
     assert saved(tmp_path) == saved(whole)
@@ -219,13 +231,13 @@ def test_a_stop_is_heard_between_the_batches_of_validation(
         signal.raise_signal(signal.SIGTERM)
         return count(*args, **kwargs)
 
-    monkeypatch.setattr(batching, "_SCORES_HELD", 8 * dataset.catalogue_size)  # several batches: of 8 targets
+    monkeypatch.setattr(batching, "_MAX_SCORES", 8 * dataset.catalogue_size)  # several batches: of 8 targets
     monkeypatch.setattr(ranking, "count_ranks", count_and_terminate)
     with pytest.raises(Interrupted):
         Trainer(CONFIG, dataset, tmp_path).run()
     assert batches == [8, 8, 8], "one batch under three views"
-    place = read_newest(tmp_path).meta["place"]
-    assert (place["epoch"], place["step"], place["history"]) == (0, last_step, [])
+    state = read_newest(tmp_path).meta["run_state"]
+    assert (state["epoch"], state["step"], state["history"]) == (0, last_step, [])
 
     monkeypatch.undo()
     first_steps = []
@@ -234,7 +246,7 @@ def test_a_stop_is_heard_between_the_batches_of_validation(
         first_steps.append(initial)
         return items
 
-    monkeypatch.setattr(trainer, "progress", noted)
+    monkeypatch.setattr(loop, "progress", noted)
     Trainer(CONFIG, dataset, tmp_path).run()
     assert first_steps == [last_step, 0], "only the second epoch had steps left"
     assert saved(tmp_path) == saved(whole)
@@ -252,7 +264,7 @@ def test_a_due_checkpoint_does_not_wait_for_validation(
         patch.setattr(trainer, "validate", killed)
         with pytest.raises(RuntimeError, match="killed"):
             Trainer(CONFIG, dataset, tmp_path).run()
-    assert read_newest(tmp_path).meta["place"]["step"] == last_step
+    assert read_newest(tmp_path).meta["run_state"]["step"] == last_step
     Trainer(CONFIG, dataset, tmp_path).run()
     assert saved(tmp_path) == saved(whole)
 

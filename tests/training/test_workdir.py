@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError
+from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.training.run_log import RunLog
 from alterrec_jax.training.workdir import claimed, in_use
 

@@ -42,7 +42,7 @@ def setting(
       default: its value where a configuration names none; a record or a mapping is copied.
       help: what it is, with its unit.
       choices: the words that it may be.
-      low, above, high, below: bounds of a number, or of each number of a tuple: at least, more than, at most, less than.
+      low, above, high, below: bounds of a number, or of each number of a tuple.
     """
     metadata = {"help": help, "choices": choices, "low": low, "above": above, "high": high, "below": below}
     if isinstance(default, Mapping):
@@ -111,9 +111,7 @@ class RunConfig(FamilyConfig):
     seed: int = setting(0, "seed of parameters, order, dropout and negatives", low=0, below=2**32)
     batch_prefixes: int = setting(512, "prefixes a step, rounded to whole rows", low=1)
     max_length: int = setting(50, "items of a session that an encoder sees, and positions of a row", low=1)
-    precision: str = setting(
-        "float32", "of what products take; sums are float32 in both", choices=tuple(PRECISIONS)
-    )
+    precision: str = setting("float32", "of what products take; sums are float32 in both", choices=tuple(PRECISIONS))
     epochs: int = setting(30, "epochs in all (the paper's m_max)", low=1)
     patience: int = setting(0, "stop after so many epochs without a better validation; 0: never", low=0)
     checkpoint_seconds: int = setting(120, "seconds between two checkpoints within an epoch", low=1)

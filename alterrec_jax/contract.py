@@ -201,7 +201,7 @@ class LossFn(Protocol):
 
 
 class MineFn(Protocol):
-    """mine(params, context, peer, batch, key, windows, reuse) -> (mined, windows).
+    """mine(params, context, frozen, batch, key, windows, reuse) -> (mined, windows).
 
     `windows` is the cache of a stage that keeps them, or None; with `reuse` they are read from it, else written to it.
     """
@@ -210,7 +210,7 @@ class MineFn(Protocol):
         self,
         params: Mapping[str, Params],
         context: Context,
-        peer: FrozenView | None,
+        frozen: FrozenView | None,
         batch: SessionBatch,
         key: jax.Array,
         windows: Any,
@@ -294,8 +294,16 @@ class System(NamedTuple):
         """All that the networks read."""
         every = [component.network.reads for component in self.components.values()]
         every += [network.reads for network in self.networks.values()]
-        joined = (tuple(dict.fromkeys(name for reads in every for name in reads[field])) for field in range(3))
-        return Reads(*joined, users=any(reads.users for reads in every))
+
+        def joined(names: Callable[[Reads], tuple[str, ...]]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(name for reads in every for name in names(reads)))
+
+        return Reads(
+            joined(lambda reads: reads.features),
+            joined(lambda reads: reads.optional),
+            joined(lambda reads: reads.graphs),
+            any(reads.users for reads in every),
+        )
 
 
 def at_prefixes(hidden: jax.Array, batch: SessionBatch) -> jax.Array:

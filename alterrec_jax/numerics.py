@@ -1,5 +1,7 @@
 """Matrix products: how exact they are, and scores against a table too long to be multiplied at once."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -15,6 +17,11 @@ _ITEMS_AT_ONCE = 2**16  # XLA on CPU copies a whole side of a product before it 
 def precision_of(dtype: jax.typing.DTypeLike) -> jax.lax.Precision | None:
     """What makes a device multiply all digits of float32, where by default it would not."""
     return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
+
+
+def layer_precision(dtype: jax.typing.DTypeLike) -> dict[str, Any]:
+    """Arguments of a flax layer whose products take `dtype`; parameters stay float32."""
+    return {"dtype": jnp.dtype(dtype), "precision": precision_of(dtype)}
 
 
 def product(left: jax.Array, right: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:

@@ -1,29 +1,41 @@
 """Evaluates the best checkpoint of a run on a split: every view of its model, with the baselines beside them.
 
-python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
+    python -m experiments.evaluate --workdir=DIR --split=test --output=FILE.json
+
+A system that only counts needs no run:
+
+    python -m experiments.evaluate --config=experiments/configs/session_knn.py --data_dir=DIR
 """
+
+from typing import Any
 
 from absl import flags
 
-from alterrec_jax.config import TARGET_RULES
+from alterrec_jax.config import TARGET_RULES, ProtocolConfig
+from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.intervals import Bootstrap
-from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep
-from alterrec_jax.evaluation.report import evaluate_split, format_table
+from alterrec_jax.evaluation.protocol import Protocol, protocol_of, weight_sweep
+from alterrec_jax.evaluation.report import evaluate_counted, evaluate_split, format_table
+from alterrec_jax.models.counting import CountedConfig
+from alterrec_jax.models.registry import read_config
 from alterrec_jax.runtime import command_line, files, processes
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.serving.trained_model import load_trained
-from experiments import devices
+from experiments import config_flag, devices
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
+_CONFIG = config_flag.define("Instead of a run: the configuration of a system that only counts.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Which held-out sessions to rank.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Dataset folder with the same items as the run's own, which is the default."
 )
 _ALPHA = flags.DEFINE_list(
-    "alpha", None, "Weights of the ID score, 0 to 1, separated by commas: fuses anew with each, without training."
+    "alpha",
+    None,
+    "Weights of the first of two networks, 0 to 1, with commas between: fuses anew, without training.",
 )
 _TARGETS = flags.DEFINE_enum(
     "targets", None, TARGET_RULES, "Items to predict in each session; the run's own choice by default."
@@ -44,40 +56,62 @@ def main() -> int:
 
 
 def _evaluate() -> None:
-    sweep = alpha_sweep(_alphas(_ALPHA.value)) if _ALPHA.value else None
-    trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
-    fuses = trained.config.model == "alterrec"
-    if sweep and not fuses:
-        raise UserError(f"--alpha weighs two networks, but {_WORKDIR.value} holds model={trained.config.model}")
-    if not trained.finished:
-        log(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
-    settings = trained.config.protocol
-    protocol = Protocol(
-        _TARGETS.value or settings.targets,
-        settings.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value,
-    )
-    encoder = trained.encoder()
-    result = evaluate_split(
-        trained.dataset,
-        _SPLIT.value,
-        encoder,
-        encoder.tables,
-        trained.system.views,
-        protocol,
-        sweep=sweep,
-        bootstrap=Bootstrap(resamples=_RESAMPLES.value),
-        notes={
-            **({"alpha": settings.alpha} if fuses else {}),
-            "model": trained.config.model,
-            "seed": trained.config.seed,
-            "selected_on": f"validation {settings.select_on}",
-            "best_epoch": trained.best["epoch"] + 1,
-        },
-    )
+    if (_WORKDIR.value is None) == (_CONFIG.value is None):
+        raise UserError("name a run by --workdir, or a system that only counts by --config and --data_dir")
+    result = _evaluate_run(_WORKDIR.value) if _WORKDIR.value else _evaluate_counted()
     if processes.is_main_process():
         print(format_table(result))
         if _OUTPUT.value:
             files.write_json(_OUTPUT.value, result)
+
+
+def _evaluate_run(workdir: str) -> dict[str, Any]:
+    trained = load_trained(workdir, _DATA_DIR.value)
+    system = trained.system
+    sweep = weight_sweep(system.views[system.main], _alphas(_ALPHA.value)) if _ALPHA.value else None
+    if not trained.finished:
+        log(f"note: the run in {workdir} has not come to its end; this is its best epoch so far")
+    encoder = trained.encoder()
+    return evaluate_split(
+        trained.dataset,
+        _SPLIT.value,
+        encoder,
+        encoder.tables,
+        system.views,
+        _protocol(trained.config.protocol, trained.dataset),
+        sweep=sweep,
+        bootstrap=Bootstrap(resamples=_RESAMPLES.value),
+        notes={
+            "model": trained.config.family,
+            "seed": trained.config.seed,
+            "selected_on": f"validation {trained.config.protocol.select_on}",
+            "best_epoch": trained.best["epoch"] + 1,
+        },
+    )
+
+
+def _evaluate_counted() -> dict[str, Any]:
+    config = read_config(_CONFIG.value.to_dict(), "--config").check()
+    if not isinstance(config, CountedConfig):
+        raise UserError(f"{config.family} trains; run experiments.train, and name its --workdir here")
+    if not _DATA_DIR.value:
+        raise UserError("--data_dir is missing; name the dataset folder that is counted and ranked")
+    dataset = load_dataset(_DATA_DIR.value)
+    return evaluate_counted(
+        dataset,
+        _SPLIT.value,
+        config,
+        _protocol(config.protocol, dataset),
+        bootstrap=Bootstrap(resamples=_RESAMPLES.value),
+        notes={"model": config.family},
+    )
+
+
+def _protocol(config: ProtocolConfig, dataset: Dataset) -> Protocol:
+    """That of a configuration, unless flags say otherwise."""
+    chosen = protocol_of(config, dataset)
+    exclude = chosen.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
+    return Protocol(_TARGETS.value or chosen.targets, exclude)
 
 
 def _alphas(words: list[str]) -> list[float]:

@@ -3,7 +3,6 @@
 python -m experiments.export --workdir=DIR --out=DIR
 """
 
-import dataclasses
 import pathlib
 import shutil
 import time
@@ -16,13 +15,15 @@ import numpy as np
 from absl import flags
 from usearch.index import Index
 
+from alterrec_jax.config import to_json
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import log, progress
 from alterrec_jax.runtime.text_table import aligned
-from alterrec_jax.serving.export import PLATFORMS, Served, exported, rows_of, served, top_items
+from alterrec_jax.serving.export import PLATFORMS, Served, arrays_of, exported, rows_of, served, top_items
 from alterrec_jax.serving.trained_model import load_trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
@@ -52,15 +53,24 @@ def main() -> int:
     _check_target(out)
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     dataset = trained.dataset
-    exclude = trained.config.protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
+    protocol = protocol_of(trained.config.protocol, dataset)
+    exclude = protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
     if not trained.finished:
         log(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
     model, held = served(trained), _sessions(dataset)
-    top = exported(top_items(model, dataset.train_counts[: dataset.catalogue_size], _K.value, exclude), model)
+    top = exported(
+        top_items(model, dataset.train_counts[: dataset.catalogue_size], _K.value, exclude),
+        arrays_of(model),
+        model.max_length,
+    )
     with files.replacing_directory(out) as folder:
         (folder / "top_items.jax").write_bytes(top)
-        (folder / "session_encoder.jax").write_bytes(exported(model.encode, model))
+        (folder / "session_encoder.jax").write_bytes(
+            exported(model.encode, arrays_of(model, encoder_only=True), model.max_length)
+        )
         np.save(folder / "item_vectors.npy", model.item_vectors, allow_pickle=False)
+        if model.item_inputs is not None:
+            np.save(folder / "item_inputs.npy", model.item_inputs, allow_pickle=False)
         files.write_json(folder / "item_ids.json", dataset.items["item_id"].head(dataset.catalogue_size).to_list())
         shutil.copyfile(pathlib.Path(__file__).parents[1] / "examples" / "serve.py", folder / "serve.py")
         # In one piece: what usearch writes to a full disk itself, it may lose without a word.
@@ -77,12 +87,13 @@ def main() -> int:
             "max_length": model.max_length,
             "items": len(model.item_vectors),
             "dim": model.item_vectors.shape[1],
+            "input_dim": model.looked_up.shape[1],
             "exclude_session_items": exclude,
             "platforms": PLATFORMS,
             "jax": jax.__version__,
             "epoch": trained.best["epoch"] + 1,
             "dataset": dataset.fingerprint,
-            "config": dataclasses.asdict(trained.config),
+            "config": to_json(trained.config),
             "index": {"links": _LINKS.value, "effort": _EFFORT.value, **measured},
         }
         files.write_json(folder / ABOUT, about)
@@ -128,9 +139,10 @@ def _sessions(dataset: Dataset) -> list[list[int]]:
 def _measure(model: Served, sessions: list[list[int]], index: Index, program: bytes) -> dict[str, Any]:
     """What the index finds of the exact top k, and what a search takes, for one session at a time."""
     rows = rows_of(sessions, model.max_length)
-    table = jnp.asarray(model.item_vectors)
+    table, looked_up = jnp.asarray(model.item_vectors), jnp.asarray(model.looked_up)
+    arrays = [jnp.asarray(array) for array in arrays_of(model)]
     encode = jax.jit(model.encode)
-    batches = [encode(table, rows[start : start + _AT_ONCE]) for start in range(0, len(rows), _AT_ONCE)]
+    batches = [encode(looked_up, rows[start : start + _AT_ONCE]) for start in range(0, len(rows), _AT_ONCE)]
     queries = np.concatenate([np.asarray(batch) for batch in batches])
     scan = jax.jit(lambda query, table: jax.lax.top_k(scores_of(query[None], table), _K.value)[1][0])
     whole = jax.jit(jax.export.deserialize(bytearray(program)).call)
@@ -140,7 +152,7 @@ def _measure(model: Served, sessions: list[list[int]], index: Index, program: by
         "recall": float(np.mean(found)),
         "index_ms": _median_ms(lambda query: index.search(query, _K.value), queries),
         "scan_ms": _median_ms(lambda query: scan(query, table), queries),
-        "program_ms": _median_ms(lambda row: whole(table, row[None]), rows),
+        "program_ms": _median_ms(lambda row: whole(*arrays, row[None]), rows),
     }
 
 

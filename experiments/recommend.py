@@ -15,6 +15,7 @@ from absl import flags
 
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.runtime import command_line, files, processes
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import load_trained
@@ -47,6 +48,9 @@ _EXCLUDE = flags.DEFINE_bool(
 )
 devices.define()
 
+TEXT = "text"
+"""The feature that --new_items brings."""
+
 
 def main() -> int:
     """Reads sessions, writes recommendations in the same order."""
@@ -62,9 +66,10 @@ def _recommend() -> None:
     catalogue = dataset.items.head(dataset.catalogue_size)
     ids, names = [*catalogue["item_id"], *new_ids], [*catalogue["name"], *new_names]
     number = {item: row for row, item in enumerate(ids)}
-    exclude = trained.config.protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
+    protocol = protocol_of(trained.config.protocol, dataset)
+    exclude = protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
     sessions = list(_read_sessions(number.keys() | set(dataset.items["item_id"])))
-    recommender = Recommender(trained, vectors, exclude)
+    recommender = Recommender(trained, exclude, {TEXT: vectors} if len(vectors) else {})
     known = [[number[item] for item in session if item in number] for session in sessions]
     lines = []
     for session, found in zip(sessions, recommender(known, _K.value), strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.runtime import command_line
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import load_trained
@@ -30,8 +31,7 @@ def main() -> int:
         raise UserError(f"{dataset.path} has no test session of 4 to 9 items to show; use experiments.recommend")
     drawn = np.random.default_rng(_SEED.value).permutation(fitting)[: _SESSIONS.value]
     shown = [sessions[session].tolist() for session in drawn]
-    no_items = np.zeros((0, dataset.text_vectors.shape[1]), np.float32)
-    recommender = Recommender(trained, no_items, trained.config.protocol.exclude_session_items)
+    recommender = Recommender(trained, protocol_of(trained.config.protocol, dataset).exclude_session_items)
     known = [[item for item in session[:-1] if item < dataset.catalogue_size] for session in shown]
     for session, found in zip(shown, recommender(known, _K.value), strict=True):
         print("\nin the basket")

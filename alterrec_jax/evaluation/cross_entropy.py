@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax.contract import View
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
-from alterrec_jax.contract import View
 from alterrec_jax.evaluation.ranking import component_scores, on_mesh, used_weights, view_scores
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import Columns

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.contract import View
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import KS, summarise
-from alterrec_jax.contract import View
-from alterrec_jax.config import ProtocolConfig
 from alterrec_jax.evaluation.ranking import Ranks, rank_targets
 from alterrec_jax.sharding import mesh
 

@@ -5,25 +5,30 @@ from typing import Any
 
 import numpy as np
 
+from alterrec_jax.contract import View
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.groups import group_metrics, target_groups
 from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap, percentile_interval, resampled_means
 from alterrec_jax.evaluation.metrics import metric_values, summarise
 from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
-from alterrec_jax.contract import View
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows
 from alterrec_jax.evaluation.significance import holm, paired_p_value
 from alterrec_jax.models.counting import (
-    cooccurrence_rows,
-    count_cooccurrence,
-    popularity_rows,
-    session_cooccurrence_rows,
+    CooccurrenceConfig,
+    CountedConfig,
+    PopularityConfig,
+    SessionCooccurrenceConfig,
 )
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.runtime.text_table import aligned
 
 TIE_RULE = "expectation under a random order of tied candidates (McSherry and Najork, ECIR 2008)"
+BASELINES: Mapping[str, CountedConfig] = {
+    config.family: config for config in (PopularityConfig(), CooccurrenceConfig(), SessionCooccurrenceConfig())
+}
+"""What stands beside every model."""
+
 RESERVED = ("baselines", "differences", "sweep", "groups", "protocol", "n")
 
 
@@ -46,9 +51,9 @@ def evaluate_split(
       split: "validation" or "test".
       provider: encodes prefixes; see `protocol.QueryProvider`.
       tables: of each component, float32 [catalogue, dim].
-      views: of each view, the weights of its components, the main one first; see `protocol.fusion_views`.
+      views: of each view, the weights of its components, the main one first; the weights of its components.
       protocol: what is ranked against what.
-      sweep: further views that are only averaged; see `protocol.alpha_sweep`.
+      sweep: further views that are only averaged; see `protocol.weight_sweep`.
       bootstrap: how intervals are made.
       notes: added to the result's protocol: alpha, the checkpoint, and what else tells where the numbers come from.
 
@@ -66,35 +71,62 @@ def evaluate_split(
     Raises:
       UserError: the split has no target, or a score is not finite.
     """
-    if clash := sorted(set(views) & set(RESERVED)):
-        raise ValueError(f"a view cannot be called '{clash[0]}'")
     settings = bootstrap or Bootstrap()
     targets = protocol.select(dataset, split)
     swept = {f"sweep {label}": view for label, view in (sweep or {}).items()}
     ranks = rank_split(dataset, split, targets, provider, tables, {**views, **swept}, protocol)
     of_views = {view: ranks[view] for view in views}
-    of_baselines = _rank_baselines(dataset, split, targets, protocol)
-    measured, differences = _measure({**of_views, **of_baselines}, targets, protocol, settings)
-    result: dict[str, Any] = {view: measured[view] for view in of_views}
-    result["baselines"] = {name: measured[name] for name in of_baselines}
-    result["differences"] = differences
+    result = _report(dataset, split, targets, of_views, BASELINES, protocol, settings, notes)
+    result["protocol"]["views"] = {view: dict(weights) for view, weights in views.items()}
     if swept:
         result["sweep"] = {
             name.removeprefix("sweep "): summarise(ranks[name].above, ranks[name].equal, protocol.ks) for name in swept
         }
-    masks = target_groups(targets, dataset.splits[split], dataset.train_counts)
-    result["groups"] = group_metrics({**of_views, **of_baselines}, masks, protocol.ks)
-    result["protocol"] = {
-        **describe_protocol(dataset, split, targets, protocol),
-        "views": {view: dict(weights) for view, weights in views.items()},
-        "bootstrap": {
-            "resamples": settings.resamples,
-            "seed": settings.seed,
-            "level": LEVEL,
-            "unit": "session",
-        },
-        **(notes or {}),
-    }
+    return result
+
+
+def evaluate_counted(
+    dataset: Dataset,
+    split: str,
+    config: CountedConfig,
+    protocol: Protocol,
+    *,
+    bootstrap: Bootstrap | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`evaluate_split` of a system that only counts; it is its own view."""
+    targets = protocol.select(dataset, split)
+    name = config.family
+    ranks = _rank_counted(dataset, split, targets, protocol, {name: config})
+    others = {other: one for other, one in BASELINES.items() if other != name}
+    result = _report(dataset, split, targets, ranks, others, protocol, bootstrap or Bootstrap(), notes)
+    result["protocol"]["views"] = {name: {name: 1.0}}
+    return result
+
+
+def _report(
+    dataset: Dataset,
+    split: str,
+    targets: Targets,
+    of_views: Mapping[str, Ranks],
+    baselines: Mapping[str, CountedConfig],
+    protocol: Protocol,
+    settings: Bootstrap,
+    notes: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What `evaluate_split` returns, from the ranks of the views, without what depends on how they were made."""
+    if clash := sorted(set(of_views) & {*RESERVED, *baselines}):
+        raise ValueError(f"a view cannot be called '{clash[0]}'")
+    of_baselines = _rank_counted(dataset, split, targets, protocol, baselines)
+    measured, differences = _measure({**of_views, **of_baselines}, targets, protocol, settings)
+    result: dict[str, Any] = {view: measured[view] for view in of_views}
+    result["baselines"] = {name: measured[name] for name in of_baselines}
+    result["differences"] = differences
+    groups = target_groups(targets, dataset.splits[split], dataset.train_counts)
+    result["groups"] = group_metrics({**of_views, **of_baselines}, groups, protocol.ks)
+    bootstrap = {"resamples": settings.resamples, "seed": settings.seed, "level": LEVEL, "unit": "session"}
+    described = describe_protocol(dataset, split, targets, protocol)
+    result["protocol"] = {**described, "bootstrap": bootstrap, **(notes or {})}
     return result
 
 
@@ -125,7 +157,7 @@ def format_table(result: Mapping[str, Any]) -> str:
     interval = next((name for name in reversed(columns) if name.startswith("hits@")), columns[-1])
     level = f"{protocol['bootstrap']['level']:.0%}"
     main = next(iter(views))
-    rows = [["", *columns, f"{interval}, {level} interval", f"{main} - it", "p"]]
+    rows = [["", *columns, f"{interval}, {level} interval", f"{main} minus this", "p"]]
     for block in blocks:
         for name, row in block.items():
             tested = _tested(result["differences"].get(f"{main} - {name}", {}), interval)
@@ -135,23 +167,19 @@ def format_table(result: Mapping[str, Any]) -> str:
     return f"{aligned(rows)}\n{_caption(protocol, interval)}"
 
 
-def _rank_baselines(dataset: Dataset, split: str, targets: Targets, protocol: Protocol) -> dict[str, Ranks]:
+def _rank_counted(
+    dataset: Dataset, split: str, targets: Targets, protocol: Protocol, configs: Mapping[str, CountedConfig]
+) -> dict[str, Ranks]:
     sessions = dataset.splits[split]
-    counted = count_cooccurrence(dataset, sessions)
-    rows = {
-        "popularity": popularity_rows(dataset),
-        "cooccurrence": cooccurrence_rows(counted, sessions, targets),
-        "session_cooccurrence": session_cooccurrence_rows(counted, sessions, targets),
-    }
     return {
         name: rank_rows(
-            of_targets,
+            config.rows(dataset, sessions, targets),
             name,
             targets,
             catalogue=dataset.catalogue_size,
             exclude=sessions if protocol.exclude_session_items else None,
         )
-        for name, of_targets in rows.items()
+        for name, config in configs.items()
     }
 
 

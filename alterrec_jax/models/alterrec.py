@@ -44,8 +44,8 @@ class MiningConfig:
 
     negatives: str = setting(
         "peer",
-        "what a network learns to tell the target from: a window of its peer's ranking, or of its own, after a warm-up on "
-        "uniform items; uniform items; or the full catalogue",
+        "what a network learns to tell the target from: a window of its peer's ranking, or of its own, after a warm-up "
+        "on uniform items; uniform items; or the full catalogue",
         choices=NEGATIVES,
     )
     k1: int = setting(20, "first rank of the hard negatives", low=0)
@@ -148,7 +148,7 @@ class AlterRecConfig(RunConfig):
         return shares
 
     def peer_of(self, name: str) -> View:
-        """The frozen view whose ranking a network mines: one other network, or all others as they weigh in the fusion."""
+        """The frozen view whose ranking a network mines: another network, or all others as weighed in the fusion."""
         names, chosen = list(self.networks), self.networks[name].peer
         if chosen == REST:
             rest = {other: weight for other, weight in self.fusion.items() if other != name and weight}
@@ -186,6 +186,7 @@ class AlterRecConfig(RunConfig):
             return peer_window(name, networks[name], components, dict(stage.peer), window)
 
         clipped = mining.k2 > catalogue.items and mining.negatives != "full"
+        note = f"mining.k2 ({mining.k2}) exceeds the catalogue ({catalogue.items} items): clipped to {catalogue.items}"
         objective = {"peer": WINDOW, "self": OWN_WINDOW, "uniform": RANDOM, "full": FULL}[mining.negatives]
         return System(
             networks=networks,
@@ -206,11 +207,7 @@ class AlterRecConfig(RunConfig):
                 objective=objective,
                 peers={name: self.peer_of(name) for name in networks} if mining.negatives == "peer" else {},
             ),
-            notes=(
-                f"mining.k2 ({mining.k2}) exceeds the catalogue ({catalogue.items} items): clipped to {catalogue.items}",
-            )
-            if clipped
-            else (),
+            notes=(note,) if clipped else (),
         )
 
 
@@ -218,7 +215,9 @@ def _check_name(name: str, peer: str, known: tuple[str, ...]) -> None:
     """Refuses a network whose name a view, a file or an error could not tell from something else."""
     reserved = (FUSED, NEXT, REST, "self")
     if name in reserved or not name.isidentifier():
-        raise UserError(f"configuration: a network is called '{name}'; choose a word that is none of {', '.join(reserved)}")
+        raise UserError(
+            f"configuration: a network is called '{name}'; choose a word that is none of {', '.join(reserved)}"
+        )
     others = [NEXT, REST, *(other for other in known if other != name)]
     if peer not in others:
         raise UserError(f"configuration: networks.{name}.peer is '{peer}'; {nearest(peer, others)}")

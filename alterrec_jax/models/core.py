@@ -36,7 +36,7 @@ from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import causal_mask
 from alterrec_jax.nn.transformer import TransformerEncoder, recbole_transformer
-from alterrec_jax.numerics import precision_of
+from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
 
@@ -54,7 +54,9 @@ class CORENetworkConfig(OptimizerConfig):
     inner: int = setting(256, "width of the feed-forward layers", low=1)
     dropout: float = setting(0.5, "rate inside the Transformer", low=0, below=1)
     attention_dropout: float = setting(0.5, "rate on its attention weights", low=0, below=1)
-    item_dropout: float = setting(0.2, "rate on the items' vectors: inputs, and by another mask candidates", low=0, below=1)
+    item_dropout: float = setting(
+        0.2, "rate on the items' vectors: inputs, and by another mask candidates", low=0, below=1
+    )
     temperature: float = setting(0.07, "cosines are divided by it", above=0)
 
 
@@ -99,7 +101,7 @@ def build_network(config: CORENetworkConfig, items: int, max_length: int, dtype:
             input_key, rngs["dropout"] = jax.random.split(key)
             inputs = _dropout(input_key, inputs, config.item_dropout)
         weights = weigher.apply({"params": params["encoder"]}, inputs, batch, key is None, rngs=rngs)
-        mixed = jnp.einsum("rqk,rkd->rqd", weights, inputs, precision="highest")  # type: ignore[arg-type]
+        mixed = jnp.einsum("rqk,rkd->rqd", weights, inputs, precision="highest")
         return at_prefixes((unit(mixed) / config.temperature).astype(dtype), batch)
 
     def init(key: jax.Array, context: Context) -> Params:
@@ -151,7 +153,7 @@ class TransformerWeights(nn.Module):
     def __call__(self, inputs: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
         """As `EqualWeights`."""
         hidden = self.encoder(inputs, batch, deterministic)
-        exact = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
+        exact = layer_precision(self.dtype)
         start = nn.initializers.normal(0.02)
         logits = nn.Dense(1, kernel_init=start, name="weight", **exact)(hidden)[..., 0].astype(jnp.float32)
         mask = causal_mask(batch)

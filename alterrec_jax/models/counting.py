@@ -1,24 +1,73 @@
-"""What a model has to beat: popularity, and co-occurrence with the last item or with the whole session.
+"""Systems that only count: popularity, association rules (co-occurrence with the last item), and co-occurrence with the
+whole session.
 
-None of them learns, they only count. Each returns a function for `ranking.rank_rows`, so baselines are ranked by the
-code and the protocol of the models.
+None of them trains. Each returns a function for `evaluation.ranking.rank_rows`, so they are ranked by the code and the
+protocol of the systems that do.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from alterrec_jax.config import FamilyConfig, setting
 from alterrec_jax.data.dataset import Dataset, Sessions
+from alterrec_jax.data.graphs import held_items
 from alterrec_jax.data.targets import Targets, histories
-
-# How much the frequency of a known item and of a candidate weigh against their co-occurrence. Chosen among seven
-# pairs on validation: of Amazon Beauty the best, of Complete Journey 0.001 below the best.
-_KNOWN_POWER, _CANDIDATE_POWER = 0.5, 0.3
+from alterrec_jax.models.registry import COUNTED, register
 
 Rows = Callable[[int, int], np.ndarray]
 """Given start and stop, the float32 [stop - start, catalogue] scores for these targets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CountedConfig(FamilyConfig):
+    """A system without parameters."""
+
+    def rows(self, dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
+        """The scores of every candidate for the targets of some sessions, by counts of the training sessions alone."""
+        raise TypeError(f"{type(self).__name__} is no family of systems")
+
+
+@register("popularity", title="Popularity", paper="", kind=COUNTED)
+@dataclasses.dataclass(frozen=True)
+class PopularityConfig(CountedConfig):
+    """How often an item occurs in training."""
+
+    def rows(self, dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
+        """As `CountedConfig.rows`."""
+        del sessions, targets
+        return popularity_rows(dataset)
+
+
+@register("cooccurrence", title="Association rules", paper="Ludewig and Jannach, 2018 (AR)", kind=COUNTED)
+@dataclasses.dataclass(frozen=True)
+class CooccurrenceConfig(CountedConfig):
+    """In how many training sessions an item stands together with the last one."""
+
+    def rows(self, dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
+        """As `CountedConfig.rows`."""
+        return cooccurrence_rows(count_cooccurrence(dataset, sessions), sessions, targets)
+
+
+@register("session_cooccurrence", title="Co-occurrence with the session", paper="", kind=COUNTED)
+@dataclasses.dataclass(frozen=True)
+class SessionCooccurrenceConfig(CountedConfig):
+    """The same summed over the items of the session, scaled by how frequent both are.
+
+    The powers were chosen among seven pairs on validation: of Amazon Beauty the best, of Complete Journey 0.001 below
+    the best.
+    """
+
+    known_power: float = setting(0.5, "power of the known item's frequency that divides a count", low=0)
+    candidate_power: float = setting(0.3, "power of the candidate's frequency that divides a count", low=0)
+
+    def rows(self, dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
+        """As `CountedConfig.rows`."""
+        counted = count_cooccurrence(dataset, sessions)
+        return session_cooccurrence_rows(counted, sessions, targets, self.known_power, self.candidate_power)
 
 
 def popularity_rows(dataset: Dataset) -> Rows:
@@ -45,8 +94,7 @@ class Cooccurrence(NamedTuple):
 def count_cooccurrence(dataset: Dataset, sessions: Sessions) -> Cooccurrence:
     """Counts over the training sessions, for the items that some other sessions hold."""
     train = dataset.splits["train"]
-    session = np.repeat(np.arange(len(train)), train.lengths)
-    holds = _holds(session, train.items, (len(train), len(dataset.items)))
+    holds = held_items(train, len(dataset.items))
     known = np.unique(sessions.items)
     together = (holds.T.tocsr()[known] @ holds[:, : dataset.catalogue_size]).tocsr()
     together.data[together.indices == np.repeat(known, np.diff(together.indptr))] = 0
@@ -68,18 +116,24 @@ def cooccurrence_rows(counted: Cooccurrence, sessions: Sessions, targets: Target
     return lambda start, stop: counted.together[row[start:stop]].toarray()
 
 
-def session_cooccurrence_rows(counted: Cooccurrence, sessions: Sessions, targets: Targets) -> Rows:
+def session_cooccurrence_rows(
+    counted: Cooccurrence,
+    sessions: Sessions,
+    targets: Targets,
+    known_power: float = SessionCooccurrenceConfig.known_power,
+    candidate_power: float = SessionCooccurrenceConfig.candidate_power,
+) -> Rows:
     """Scores an item by its co-occurrence with all items before the target, scaled by how frequent both are.
 
-        score(j) = sum over the distinct items i before the target of c_ij / (n_i ** 0.5 * n_j ** 0.3)
+        score(j) = sum over the distinct items i before the target of c_ij / (n_i^known_power * n_j^candidate_power)
 
     c_ij is the number of training sessions that hold both, n_i that of those that hold i. Without the scaling, what is
     bought most would lead every ranking. Arguments as of `cooccurrence_rows`.
     """
     items, together, frequency = counted
     frequency = np.maximum(frequency, 1.0)
-    known = scipy.sparse.diags_array(frequency[items] ** -_KNOWN_POWER)
-    candidate = scipy.sparse.diags_array(frequency[: together.shape[1]] ** -_CANDIDATE_POWER)
+    known = scipy.sparse.diags_array(frequency[items] ** -known_power)
+    candidate = scipy.sparse.diags_array(frequency[: together.shape[1]] ** -candidate_power)
     similarity = known @ together @ candidate
 
     def rows(start: int, stop: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """SASRec (Kang and McAuley, 2018): a causal Transformer on IDs, here by softmax over the whole catalogue.
 
-The block is AlterRec's (post-LayerNorm, ReLU, no attention bias), so that it is the baseline of the paper: AlterRec's ID
+The block is AlterRec's (post-LayerNorm, ReLU, no attention bias), so that it is the paper's baseline: AlterRec's ID
 network alone. The paper of SASRec has pre-LayerNorm blocks and one sampled negative with binary cross-entropy; the
 full softmax is what later work (and both papers' tables, by RecBole) trains it with, and is stronger.
 
@@ -61,7 +61,9 @@ class SASRecConfig(RunConfig):
 class LLM2SASRecConfig(SASRecConfig):
     """LLM2SASRec."""
 
-    start: str = setting("text", "feature whose principal components the item table starts from; at least as wide as dim")
+    start: str = setting(
+        "text", "feature whose principal components the item table starts from; at least as wide as dim"
+    )
 
     def check(self) -> "LLM2SASRecConfig":
         """As `RunConfig.check`."""
@@ -72,5 +74,3 @@ class LLM2SASRecConfig(SASRecConfig):
     def build(self, catalogue: CatalogueInfo) -> System:
         """The system, for a catalogue."""
         return self._system(catalogue, self.start)
-
-

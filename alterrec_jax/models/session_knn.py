@@ -19,50 +19,41 @@ on validation, and it looks at recent sessions only. Here all training sessions 
 own too.
 """
 
+import dataclasses
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from alterrec_jax.config import setting
 from alterrec_jax.data.dataset import Dataset, Sessions
+from alterrec_jax.data.graphs import held_items
 from alterrec_jax.data.targets import Targets, histories
-from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.evaluation.metrics import METRICS, summarise
-from alterrec_jax.evaluation.protocol import Protocol
-from alterrec_jax.evaluation.ranking import rank_rows
-from alterrec_jax.models.counting import Rows
+from alterrec_jax.models.counting import CountedConfig, Rows
+from alterrec_jax.models.registry import COUNTED, register
 
 # Training sessions that share an item with a prefix, over the prefixes that are compared at a time; a session counts
 # for each item that it shares. Each takes about 50 bytes while the nearest are sorted out, and those that are chosen
 # eight bytes for each item that they hold.
 _SHARED_HELD = 2**20
 
-_TARGETS_TO_CHOOSE_ON = 5000
 
+@register("session_knn", title="V-SkNN", paper="Ludewig and Jannach, UMUAI 2018", kind=COUNTED)
+@dataclasses.dataclass(frozen=True)
+class SessionKNNConfig(CountedConfig):
+    """What the training sessions most similar to a prefix hold."""
 
-class Settings(NamedTuple):
-    """What validation chooses.
+    neighbours: int = setting(500, "how many training sessions vote, k", low=1)
+    idf: float = setting(1.0, "how much rare items are favoured; 0: not at all", low=0)
+    remind: bool = setting(
+        True, "whether the items of a prefix are voted for too; they would lead most rankings of baskets"
+    )
 
-    Attributes:
-      neighbours: how many training sessions vote, k.
-      idf: how much rare items are favoured; 0 for not at all.
-      remind: whether the items of a prefix are voted for too. They would lead most rankings, though in a basket, say,
-        nothing occurs twice.
-    """
-
-    neighbours: int
-    idf: float
-    remind: bool = True
-
-
-GRID = tuple(
-    Settings(neighbours, idf, remind)
-    for neighbours in (100, 200, 500, 1000)
-    for idf in (0.0, 1.0)
-    for remind in (True, False)
-)
-"""What `choose` tries, in this order."""
+    def rows(self, dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
+        """As `CountedConfig.rows`."""
+        return session_knn_rows(
+            dataset, sessions, targets, neighbours=self.neighbours, idf=self.idf, remind=self.remind
+        )
 
 
 def session_knn_rows(
@@ -77,14 +68,14 @@ def session_knn_rows(
       dataset: its training sessions vote.
       sessions: those that the targets come from.
       targets: what is to be ranked.
-      neighbours, idf, remind: as in `Settings`.
+      neighbours, idf, remind: as in `SessionKNNConfig`.
 
     Raises:
       ValueError: neighbours is less than 1, or idf is negative.
     """
     if neighbours < 1 or idf < 0:
         raise ValueError(f"{neighbours} neighbours, idf {idf}; wanted one at least, and idf >= 0")
-    holds = _held_items(dataset.splits["train"], len(dataset.items))
+    holds = held_items(dataset.splits["train"], len(dataset.items)).astype(np.float64)
     held_by, candidates = holds.T.tocsr(), holds[:, : dataset.catalogue_size]
     distinct, frequency = np.diff(holds.indptr), np.diff(held_by.indptr)
     rarity = np.log(max(1, holds.shape[0]) / np.maximum(frequency, 1))[: dataset.catalogue_size]
@@ -111,48 +102,6 @@ def session_knn_rows(
         return np.concatenate([scores(*part) for part in itertools.pairwise(edges)])
 
     return rows
-
-
-def choose(dataset: Dataset, protocol: Protocol, metric: str) -> Settings:
-    """The settings of `GRID` whose ranking of the validation split is best; of equally good ones the first.
-
-    Of more than 5,000 targets, 5,000 are drawn and ranked, the same ones for all settings and in every call. The test
-    split is never read. `remind` stays as it is where the protocol takes a prefix's items out anyway.
-
-    Args:
-      dataset: its training sessions vote.
-      protocol: what is ranked against what.
-      metric: what is best, such as "hits@20"; its cut-off is one of the protocol's.
-
-    Raises:
-      UserError: the metric is none of the protocol's, or the split has no target.
-    """
-    known = [f"{name}@{k}" for k in protocol.ks for name in METRICS]
-    if metric not in known:
-        raise UserError(f"metric '{metric}' is unknown; {nearest(metric, known)}")
-    sessions, targets = dataset.splits["validation"], protocol.select(dataset, "validation")
-    targets = targets[np.sort(np.random.default_rng(0).permutation(len(targets))[:_TARGETS_TO_CHOOSE_ON])]
-
-    def quality(settings: Settings) -> float:
-        ranks = rank_rows(
-            session_knn_rows(dataset, sessions, targets, **settings._asdict()),
-            f"session_knn {settings}",
-            targets,
-            catalogue=dataset.catalogue_size,
-            exclude=sessions if protocol.exclude_session_items else None,
-        )
-        return summarise(ranks.above, ranks.equal, protocol.ks)[metric]
-
-    return max((s for s in GRID if s.remind or not protocol.exclude_session_items), key=quality)
-
-
-def _held_items(sessions: Sessions, items: int) -> scipy.sparse.csr_array:
-    """float64 [sessions, items], 1 where a session holds an item, however often."""
-    ones, shape = np.ones(len(sessions.items)), (len(sessions), items)
-    holds = scipy.sparse.csr_array((ones, sessions.items, sessions.offsets), shape=shape, copy=True)
-    holds.sum_duplicates()
-    holds.data[:] = 1
-    return holds
 
 
 def _latest_positions(sessions: Sessions, targets: Targets, items: int) -> np.ndarray:

@@ -8,7 +8,8 @@ after the graph layers and s_n the last item (eqs. 6-8):
 Scores are dot products with the raw item table; the loss is the softmax over the catalogue.
 
 Departures: edges count once, whatever their number, and gates are as in the released code (the paper weighs edges by
-count); the attention has no softmax, in both. The released code chooses its epoch on the test set; here validation does.
+count); the attention has no softmax, in both. The released code chooses its epoch on the test set, here validation
+does.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.gnn import GatedGraphLayer, session_graph
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import same_segment
-from alterrec_jax.numerics import precision_of
+from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding.lookup import lookup
 
 
@@ -102,7 +103,7 @@ class GraphEncoder(nn.Module):
     def __call__(self, inputs: jax.Array, batch: SessionBatch) -> jax.Array:
         """float32 [row, position, dim] -> float32 [prefix, dim]."""
         dim = inputs.shape[-1]
-        exact = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
+        exact = layer_precision(self.dtype)
         hidden, (incoming, outgoing) = inputs, session_graph(batch)
         for step in range(self.steps):
             hidden = GatedGraphLayer(self.dtype, name=f"graph_{step}")(hidden, incoming, outgoing)

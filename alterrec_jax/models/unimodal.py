@@ -31,16 +31,22 @@ class EncoderConfig(OptimizerConfig):
     """The session encoder g and the optimizer of a network (section 4.1)."""
 
     encoder: str = setting(
-        "transformer", "session encoder g: causal Transformer read at the last item, or mean", choices=("transformer", "mean")
+        "transformer",
+        "session encoder g: causal Transformer read at the last item, or mean",
+        choices=("transformer", "mean"),
     )
     dim: int = setting(300, "width d of item and session embeddings", low=1)
     layers: int = setting(2, "Transformer blocks", low=1)
     heads: int = setting(2, "attention heads; a divisor of the width", low=1)
-    dropout: float = setting(0.1, "rate inside the Transformer and on its input; for the mean, on its input", low=0, below=1)
+    dropout: float = setting(
+        0.1, "rate inside the Transformer and on its input; for the mean, on its input", low=0, below=1
+    )
     item_norm: bool = setting(False, "LayerNorm on the item table before lookup and scoring (released code)")
     temperature: float = setting(1.0, "tau: scores are dot products divided by it", above=0)
     init: str = setting(
-        "normal", "normal, or uniform: every parameter within +-1/sqrt(width) (released code)", choices=("normal", "uniform")
+        "normal",
+        "normal, or uniform: every parameter within +-1/sqrt(width) (released code)",
+        choices=("normal", "uniform"),
     )
 
     @property
@@ -163,8 +169,10 @@ def build_network(config: EncoderConfig, items: int, of_items: ItemEncoder, max_
     ) -> jax.Array:
         rngs = {} if key is None else {"dropout": key}
         inputs = lookup(tables.inputs, batch.items)
-        hidden = encoder.apply({"params": params["encoder"]}, inputs, batch, key is None, rngs=rngs)
-        return at_prefixes((hidden / config.temperature).astype(dtype), batch)  # type: ignore[operator]
+        hidden: jax.Array = encoder.apply(  # type: ignore[assignment]
+            {"params": params["encoder"]}, inputs, batch, key is None, rngs=rngs
+        )
+        return at_prefixes((hidden / config.temperature).astype(dtype), batch)
 
     def init(key: jax.Array, context: Context) -> Params:
         table_key, encoder_key, uniform_key = jax.random.split(key, 3)

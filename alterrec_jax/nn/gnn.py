@@ -3,22 +3,21 @@
 Every position computes the vector of its own item's node, so positions that hold one item agree.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import SessionBatch
 from alterrec_jax.nn.segments import same_segment
-from alterrec_jax.numerics import precision_of
+from alterrec_jax.numerics import layer_precision
 
 
 def session_graph(batch: SessionBatch) -> tuple[jax.Array, jax.Array]:
     """float32 [row, position, position] twice: means over distinct predecessors and over distinct successors.
 
-    An edge leads from an item to each item that ever follows it in its segment, whatever the count; an item that follows
-    itself is its own neighbour. Rows without a neighbour are zero. A node stands in the column of its first position.
+    An edge leads from an item to each item that ever follows it in its segment, whatever the count; an item that
+    follows itself is its own neighbour. Rows without a neighbour are zero. A node stands in the column of its first
+    position.
     """
     segment = same_segment(batch)
     same = segment & (batch.items[:, :, None] == batch.items[:, None, :])
@@ -52,7 +51,7 @@ class GatedGraphLayer(nn.Module):
     def __call__(self, hidden: jax.Array, incoming: jax.Array, outgoing: jax.Array) -> jax.Array:
         """float32 [row, position, dim] and two graphs [row, position, position] -> float32 [row, position, dim]."""
         dim = hidden.shape[-1]
-        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
+        exact = layer_precision(self.dtype)
 
         def spread(graph: jax.Array, name: str) -> jax.Array:
             mapped = nn.Dense(dim, name=name, **exact)(hidden).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Item encoders: a learned table, an MLP on frozen vectors (section 4.1.1 of the AlterRec paper), sums of attributes."""
+"""Item encoders: a learned table, an MLP on frozen vectors (AlterRec, section 4.1.1), sums of attributes."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import Context, Params, Reads
-from alterrec_jax.numerics import precision_of
+from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import rows_in_blocks
 
@@ -184,7 +184,7 @@ class VectorTable(nn.Module):
         """float [item, width] -> float [item, dim]; `keep`, of the same shape, is what dropout multiplies by."""
         # Where vectors have unit length, their entries then have unit variance: what initialisers and Adam expect.
         table = vectors * vectors.shape[-1] ** 0.5 if self.unit_variance else vectors
-        exact: dict[str, Any] = {"dtype": jnp.dtype(self.dtype), "precision": precision_of(self.dtype)}
+        exact = layer_precision(self.dtype)
         for layer, width in enumerate(self.hidden):
             table = nn.relu(nn.Dense(width, name=f"hidden_{layer}", **exact)(table))
         small = nn.initializers.variance_scaling(START**2, "fan_in", "normal")

@@ -5,11 +5,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from alterrec_jax.contract import SessionBatch
 from alterrec_jax.nn.segments import causal_mask
-from alterrec_jax.numerics import precision_of
+from alterrec_jax.numerics import layer_precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +99,7 @@ class _Block(nn.Module):
     def __call__(self, hidden: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
         given, dim = self.settings, hidden.shape[-1]
         # Of the products alone: sums and norms stay float32.
-        exact: dict[str, Any] = {"dtype": jnp.dtype(given.dtype), "precision": precision_of(given.dtype)}
+        exact = layer_precision(given.dtype)
         attention = nn.MultiHeadDotProductAttention(
             given.heads,
             use_bias=given.attention_bias,

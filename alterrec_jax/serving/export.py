@@ -1,18 +1,20 @@
 """A trained model as what a shop's servers take: one matrix of item vectors, and two programs that need none of this.
 
-A view is a weighted sum of dot products. The parts' item tables side by side are one matrix [item, dim], and a
-session's embeddings, each times its part's weight, one vector [dim], whose dot products with the rows are the view's
-scores. Whatever searches by dot product can then serve the model, be it one network or several.
+A view is a weighted sum of dot products. The components' item tables side by side are one matrix [item, dim], and a
+session's embeddings, each times its component's weight, one vector [dim], whose dot products with the rows are the
+view's scores. Whatever searches by dot product can then serve the model, be it one network or several. A network whose
+session encoder looks up something else than it scores brings a second matrix.
 """
 
+import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.contract import PackedRows
+from alterrec_jax.contract import ItemTables, SessionBatch
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import used_weights
 from alterrec_jax.numerics import scores_of
@@ -30,52 +32,90 @@ class Served(NamedTuple):
     """A model by its main view.
 
     Attributes:
-      item_vectors: float32 [item, dim].
-      encode: given item_vectors and int32 [session, max_length], the items of each session in their order and then
-        `NO_ITEM`: float32 [session, dim]. A session without items gets zeros.
+      item_vectors: float32 [item, dim], what is scored.
+      item_inputs: float32 [item, width], what the session encoders look up; None if that is `item_vectors`.
+      encode: given item_vectors (or item_inputs, if there are such) and int32 [session, max_length], the items of each
+        session in their order and then `NO_ITEM`: float32 [session, dim]. A session without items gets zeros.
       max_length: the latest items of a session that the model sees.
     """
 
     item_vectors: np.ndarray
+    item_inputs: np.ndarray | None
     encode: Callable[[jax.Array, jax.Array], jax.Array]
     max_length: int
 
+    @property
+    def looked_up(self) -> np.ndarray:
+        """float32 [item, width], what `encode` is given."""
+        return self.item_vectors if self.item_inputs is None else self.item_inputs
+
 
 def served(trained: TrainedModel) -> Served:
-    """Joins the parts of a trained model's main view."""
+    """Joins the components of a trained model's main view."""
     system, length = trained.system, trained.config.max_length
     weights = used_weights(system.views[system.main])
-    tables = trained.encoder(*weights).tables
-    ends = np.cumsum([tables[name].shape[1] for name in weights])
+    all_tables = trained.encoder(*weights).item_tables
+    # Behind the catalogue a mesh may have rows of padding, which nobody serves.
+    catalogue = trained.dataset.catalogue_size
+    tables: dict[str, ItemTables] = {name: jax.tree.map(lambda t: t[:catalogue], all_tables[name]) for name in weights}
+    columns = {name: _flattened(tables[name].inputs) for name in weights}
+    ends = dict(zip(weights, itertools.accumulate(part.shape[1] for part in columns.values()), strict=True))
 
-    def encode(item_vectors: jax.Array, sessions: jax.Array) -> jax.Array:
+    def encode(looked_up: jax.Array, sessions: jax.Array) -> jax.Array:
         count, held = sessions.shape[0], sessions >= 0
         # The rows of these sessions' items are all of the tables that is needed.
-        near = jnp.take(item_vectors, jnp.where(held, sessions, 0).reshape(-1), axis=0)
+        near = jnp.take(looked_up, jnp.where(held, sessions, 0).reshape(-1), axis=0)
         place = jax.lax.broadcasted_iota(jnp.int32, (count, length), 1)
-        number = jax.lax.broadcasted_iota(jnp.int32, (count, length), 0) * length + place
-        rows = PackedRows(number, jnp.zeros_like(number), place, jnp.where(held, 0, -1), held)
+        first = jax.lax.broadcasted_iota(jnp.int32, (count, length), 0) * length
+        # An item has the number of its first place in the session, so that equal items have equal numbers.
+        same = (sessions[:, :, None] == sessions[:, None, :]) & held[:, None, :]
+        number = first + jnp.where(held, jnp.argmax(same, axis=2).astype(jnp.int32), place)
         items = jnp.sum(held, axis=1, dtype=jnp.int32)
+        nothing = jnp.zeros_like(place).reshape(-1)
+        batch = SessionBatch(
+            number, place, jnp.where(held, 0, -1), nothing, held.reshape(-1), users=jnp.full_like(place, -1)
+        )
         vectors = []
-        for (name, weight), end in zip(weights.items(), ends, strict=True):
-            part, table = system.parts[name], near[:, end - tables[name].shape[1] : end]
-            embeddings = part.network.session_embeddings(trained.params[part.trained], table, rows)
+        for name, weight in weights.items():
+            component, width = system.components[name], columns[name].shape[1]
+            rows = near[:, ends[name] - width : ends[name]]
+            own = tables[name].own_inputs
+            near_tables = ItemTables(rows) if own is None else ItemTables(rows, _unflattened(rows, tables[name].inputs))
+            embeddings = component.network.session_embeddings(trained.params[component.trained], near_tables, batch)
+            embeddings = embeddings.reshape(*sessions.shape, -1)
             last = jnp.take_along_axis(embeddings, jnp.maximum(items - 1, 0)[:, None, None], axis=1)[:, 0]
             vectors.append(weight * last.astype(jnp.float32))
         return jnp.where(items[:, None] > 0, jnp.concatenate(vectors, axis=1), 0)
 
-    item_vectors = np.concatenate([np.asarray(tables[name], np.float32) for name in weights], axis=1)
-    return Served(item_vectors, encode, length)
+    item_vectors = np.concatenate([np.asarray(tables[name].candidates, np.float32) for name in weights], axis=1)
+    own = any(tables[name].own_inputs is not None for name in weights)
+    item_inputs = np.concatenate([np.asarray(part) for part in columns.values()], axis=1) if own else None
+    return Served(item_vectors, item_inputs, encode, length)
+
+
+def _flattened(inputs: Any) -> jax.Array:
+    """float32 [item, width]: the leaves of what an encoder looks up, side by side."""
+    leaves = jax.tree.leaves(inputs)
+    return jnp.concatenate([leaf.reshape(len(leaf), -1).astype(jnp.float32) for leaf in leaves], axis=1)
+
+
+def _unflattened(rows: jax.Array, like: Any) -> Any:
+    """The tree that `_flattened` made rows of."""
+    leaves, tree = jax.tree.flatten(like)
+    widths = [leaf[0].size for leaf in leaves]
+    parts = jnp.split(rows, list(itertools.accumulate(widths))[:-1], axis=1)
+    shaped = [part.reshape(-1, *leaf.shape[1:]).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(tree, shaped)
 
 
 def top_items(
     model: Served, train_counts: np.ndarray, k: int, exclude_session_items: bool
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """The function from item vectors and sessions, as of `Served.encode`, to the scores and numbers of the best items.
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The function from item vectors, item inputs if there are such, and sessions to the best items.
 
-    It returns float32 and int32 [session, k], from high to low; equal scores by ascending item number. A session
-    without items is ranked by how often items occur in training. Where too few items are left, scores are minus
-    infinity.
+    It returns scores and numbers, float32 and int32 [session, k], from high to low; equal scores by ascending item
+    number. A session without items is ranked by how often items occur in training. Where too few items are left, scores
+    are minus infinity.
 
     Args:
       model: what scores.
@@ -91,8 +131,9 @@ def top_items(
         raise UserError(f"--k={k} is not between 1 and the number of items, {items}")
     bought = np.asarray(train_counts, np.float32)
 
-    def top(item_vectors: jax.Array, sessions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        scores = scores_of(model.encode(item_vectors, sessions), item_vectors)
+    def top(item_vectors: jax.Array, *inputs_and_sessions: jax.Array) -> tuple[jax.Array, jax.Array]:
+        *inputs, sessions = inputs_and_sessions
+        scores = scores_of(model.encode(inputs[0] if inputs else item_vectors, sessions), item_vectors)
         held = sessions >= 0
         scores = jnp.where(jnp.any(held, axis=1, keepdims=True), scores, bought[None, :])
         if exclude_session_items:
@@ -103,17 +144,22 @@ def top_items(
     return top
 
 
-def exported(function: Callable[..., object], model: Served) -> bytes:
-    """A function of item vectors and sessions as StableHLO, for every platform and any number of sessions.
+def arrays_of(model: Served, encoder_only: bool = False) -> tuple[np.ndarray, ...]:
+    """What an exported program takes before the sessions: the encoder what is looked up, the other program all."""
+    if encoder_only:
+        return (model.looked_up,)
+    return (model.item_vectors,) if model.item_inputs is None else (model.item_vectors, model.item_inputs)
+
+
+def exported(function: Callable[..., object], arrays: tuple[np.ndarray, ...], max_length: int) -> bytes:
+    """A function of some arrays and sessions as StableHLO, for every platform and any number of sessions.
 
     `jax.export.deserialize` reads it.
     """
     (sessions,) = jax.export.symbolic_shape("sessions")
-    arguments = (
-        jax.ShapeDtypeStruct(model.item_vectors.shape, jnp.float32),
-        jax.ShapeDtypeStruct((sessions, model.max_length), jnp.int32),
-    )
-    return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments).serialize())
+    arguments = [jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in arrays]
+    rows = jax.ShapeDtypeStruct((sessions, max_length), jnp.int32)
+    return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments, rows).serialize())
 
 
 def rows_of(sessions: list[list[int]], max_length: int) -> np.ndarray:

@@ -1,17 +1,18 @@
 """The top items for given sessions, by the score of the system's main view.
 
-Items that were not in training are placed by their text alone. A session of which the main view knows nothing, an
-empty one say, gets what is bought most: all its scores would tie.
+Items that were not in training are placed by a component that reads their features alone, such as a text network. A
+session of which the main view knows nothing, an empty one say, gets what is bought most: all its scores would tie.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax.contract import System
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.rank_counts import BLOCK
 from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
@@ -25,6 +26,8 @@ from alterrec_jax.sharding.lookup import lookup
 
 _SESSIONS_AT_ONCE = 64
 
+POPULARITY = "popularity"
+
 # Compiled apart: together with what cuts off columns, fewer might be multiplied.
 _new_item_scores = jax.jit(scores_of)
 
@@ -35,12 +38,18 @@ class Recommendation(NamedTuple):
     Attributes:
       item: its number; from the catalogue's size on, the number of a new item.
       score: what it was ranked by; the kinds of score are not comparable.
-      by: the view that scored it: the system's main one, "text" (a new item), or "popularity" in training.
+      by: what scored it: the system's main view, the component that places new items, or "popularity" in training.
     """
 
     item: int
     score: float
     by: str
+
+
+def new_item_component(system: System) -> str | None:
+    """The component that places items which were not in training: the first that reads features alone."""
+    placing = (name for name, component in system.components.items() if component.network.places_new_items)
+    return next(placing, None)
 
 
 @dataclasses.dataclass
@@ -49,38 +58,43 @@ class Recommender:
 
     Attributes:
       trained: the model.
-      new_vectors: float32 [new item, d_text], text vectors of items that were not in training; they get the
-        numbers after the catalogue's. May hold none.
       exclude_session_items: whether to leave out what a session holds.
+      new_items: by name of a feature, float32 [new item, width]: of items that were not in training; they get the
+        numbers after the catalogue's. Empty for none.
     """
 
     trained: TrainedModel
-    new_vectors: np.ndarray
     exclude_session_items: bool
+    new_items: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._catalogue = self.trained.dataset.catalogue_size
+        self._new = len(next(iter(self.new_items.values()))) if self.new_items else 0
         system = self.trained.system
         self._weights = used_weights(system.views[system.main])
-        if len(self.new_vectors) and "text" not in system.parts:
-            raise UserError(f"a run of model={self.trained.config.model} reads no text, so it cannot place new items")
-        wanted = sorted({*self._weights, *(["text"] if len(self.new_vectors) else [])})
-        self._encoders = {  # one a part, for the text part knows of more items
-            name: self.trained.encoder(name, new_vectors=self.new_vectors if name == "text" else None)
+        self._placing = new_item_component(system) if self._new else None
+        if self._new and self._placing is None:
+            raise UserError(
+                f"a run of model={self.trained.config.family} has no network that reads features alone, so it cannot "
+                "place new items"
+            )
+        wanted = sorted({*self._weights, *([self._placing] if self._placing else [])})
+        self._encoders = {  # one a component, for the one that places new items knows of more
+            name: self.trained.encoder(name, new_items=self.new_items if name == self._placing else None)
             for name in wanted
         }
         in_blocks = Columns.of(self._catalogue).held > IN_BLOCKS
         self._columns = Columns.of(self._catalogue, BLOCK if in_blocks else LANE)
         self._block = BLOCK if in_blocks else self._columns.width
         of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
-        if len(self.new_vectors):
-            new = np.arange(self._catalogue, self._catalogue + len(self.new_vectors))
+        if self._placing:
+            new = np.arange(self._catalogue, self._catalogue + self._new)
             padded = np.pad(new, (0, -len(new) % LANE))  # the padding's scores are cut off
-            self._new_table = lookup(of_catalogue["text"], mesh.put(padded), mesh.REPLICATED)
+            self._new_table = lookup(of_catalogue[self._placing], mesh.put(padded), mesh.REPLICATED)
             if mesh.size(mesh.MODEL) == 1:
-                of_catalogue["text"] = of_catalogue["text"][: self._catalogue]
-            else:  # with new ones behind them, other items lie on a device than those of the ID table
-                of_catalogue["text"] = self.trained.encoder("text").tables["text"]
+                of_catalogue[self._placing] = of_catalogue[self._placing][: self._catalogue]
+            else:  # with new ones behind them, other items lie on a device than those of the other tables
+                of_catalogue[self._placing] = self.trained.encoder(self._placing).tables[self._placing]
         self._tables = {name: padded_table(table, self._columns) for name, table in of_catalogue.items()}
         counts = np.zeros(self._columns.total, np.float32)
         counts[self._columns.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
@@ -89,15 +103,15 @@ class Recommender:
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
 
-        A new item has no ID score, so it cannot be weighed against fused scores: it takes the rank that the text
-        network gives it among the catalogue and the new items, and moves what stood there down by one.
+        A new item has no score of the main view, so it cannot be weighed against fused scores: it takes the rank that
+        the component which places it gives it among the catalogue and the new items, and moves what stood there down.
 
         Args:
-          sessions: item numbers, the latest last; new items may be among them. They are known to the text part alone,
-            which the main score of NFRec is not made of.
+          sessions: item numbers, the latest last; new items may be among them. Components other than the one that
+            places new items do not know them.
           k: how many; at most as many as there are items.
         """
-        total = self._catalogue + len(self.new_vectors)
+        total = self._catalogue + self._new
         if not 1 <= k <= total:
             raise UserError(f"--k={k} is not between 1 and the number of items, {total}")
         for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
@@ -115,12 +129,12 @@ class Recommender:
             name: np.concatenate([batch[name] for batch in encoder.encode(prefixes)])
             for name, encoder in self._encoders.items()
         }
-        # Without the text part, the main view knows nothing of new items.
-        known = lengths if "text" in self._weights else self._of_catalogue(sessions)
+        # Without the component that places new items, the main view knows nothing of them.
+        known = lengths if self._placing in self._weights else self._of_catalogue(sessions)
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
         shape = mesh.padded(shape, mesh.DATA)
         padding = ((0, shape - len(sessions)), (0, 0))
-        queries, seen, known_to_text, known_to_main = mesh.put(
+        queries, seen, known_to_placing, known_to_main = mesh.put(
             (
                 {name: np.pad(query, padding) for name, query in encoded.items()},
                 np.pad(self._seen(sessions), padding, constant_values=NO_ITEM),
@@ -129,9 +143,9 @@ class Recommender:
             ),
             mesh.BATCH,
         )
-        new_scores = self._new_scores(queries, seen, known_to_text)
-        sought = Query(seen, known_to_main, self._counts, new_scores)
-        best = TopK.empty(shape, min(k, self._catalogue), len(self.new_vectors))
+        new_scores = self._new_scores(queries, seen, known_to_placing)
+        query = Query(seen, known_to_main, self._counts, new_scores)
+        best = TopK.empty(shape, min(k, self._catalogue), self._new)
         for start in range(0, self._columns.width, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
             scores = {
@@ -139,19 +153,19 @@ class Recommender:
                 for name, table in self._tables.items()
             }
             main = view_scores(scores, self._weights)
-            text = scores.get("text", main)
-            best = update_top_k(best, main, text, start, sought, columns=self._columns, catalogue=self._catalogue)
+            placing = scores[self._placing] if self._placing else main
+            best = update_top_k(best, main, placing, start, query, columns=self._columns, catalogue=self._catalogue)
         found = jax.device_get(replicated((best.scores, best.items, new_scores, best.ranks)))
         for row, some in enumerate(known):
-            by = self.trained.system.main if some else "popularity"
-            yield _merge(*(part[row] for part in found), by=by, catalogue=self._catalogue, k=k)
+            by = self.trained.system.main if some else POPULARITY
+            parts = (part[row] for part in found)
+            yield _merge(*parts, by=by, placing=self._placing or "", catalogue=self._catalogue, k=k)
 
     def _new_scores(self, queries: dict[str, jax.Array], seen: jax.Array, known: jax.Array) -> jax.Array:
-        """float32 [session, new item], as `Query` has them; `known` to the text part, bool [session, 1]."""
-        new = len(self.new_vectors)
-        if not new:
+        """float32 [session, new item], as `Query` has them; `known` to what places them, bool [session, 1]."""
+        if not self._placing:
             return mesh.put(np.zeros((len(seen), 0), np.float32), mesh.BATCH)
-        scores = _new_item_scores(queries["text"], self._new_table)[:, :new]
+        scores = _new_item_scores(queries[self._placing], self._new_table)[:, : self._new]
         beyond = jnp.where((seen >= self._catalogue) & (seen < NO_ITEM), seen - self._catalogue, NO_ITEM)
         return jnp.where(known, mask_items(scores, beyond), -jnp.inf)
 
@@ -169,16 +183,24 @@ class Recommender:
 
 
 def _merge(
-    scores: np.ndarray, items: np.ndarray, new_scores: np.ndarray, ranks: np.ndarray, *, by: str, catalogue: int, k: int
+    scores: np.ndarray,
+    items: np.ndarray,
+    new_scores: np.ndarray,
+    ranks: np.ndarray,
+    *,
+    by: str,
+    placing: str,
+    catalogue: int,
+    k: int,
 ) -> list[Recommendation]:
     """Puts the new items, the best first, at their ranks into the list of the others.
 
-    `ranks` are those among the catalogue; in the text network's ranking of all items, better new ones come before too.
+    `ranks` are those among the catalogue; in the ranking of all items, better new ones come before too.
     """
     merged = [Recommendation(int(i), float(s), by) for s, i in zip(scores, items, strict=True) if np.isfinite(s)]
     for better, new in enumerate(np.argsort(-new_scores, kind="stable")):
         place = int(ranks[new]) + better
         if place >= k or not np.isfinite(new_scores[new]):
             break  # and those after it stand further down
-        merged.insert(place, Recommendation(catalogue + int(new), float(new_scores[new]), "text"))
+        merged.insert(place, Recommendation(catalogue + int(new), float(new_scores[new]), placing))
     return merged[:k]

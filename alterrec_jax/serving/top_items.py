@@ -22,8 +22,8 @@ class Query(NamedTuple):
       seen: int32 [session, place], items to leave out; `NO_ITEM` where there is none.
       known: bool [session, 1], whether the main view knows something of the session; else it is scored by `counts`.
       counts: float32 [column], by the `Columns` of the scores: how often each item was bought in training.
-      new_scores: float32 [session, new item], the text scores of items beyond the catalogue; minus infinity where a
-        session has seen one, or where the text part knows nothing of the session.
+      new_scores: float32 [session, new item], scores of items beyond the catalogue by the component that places them;
+        minus infinity where a session has seen one, or where that component knows nothing of the session.
     """
 
     seen: jax.Array
@@ -38,7 +38,7 @@ class TopK(NamedTuple):
     Attributes:
       scores: float32 [session, k], from high to low; minus infinity where there is nothing.
       items: int32 [session, k].
-      ranks: int32 [session, new item], how many items score above each new one by text.
+      ranks: int32 [session, new item], how many items score above each new one by the component that places it.
     """
 
     scores: jax.Array
@@ -57,9 +57,9 @@ class TopK(NamedTuple):
 def update_top_k(
     best: TopK,
     main: jax.Array,
-    text: jax.Array,
+    placing: jax.Array,
     start: jax.Array | int,
-    sought: Query,
+    query: Query,
     *,
     columns: Columns,
     catalogue: int,
@@ -68,36 +68,36 @@ def update_top_k(
 
     Args:
       best: of the blocks before.
-      main, text: float32 [session, column], the scores of a block by the main view and by the text part; the text ones
-        are read only if there are new items.
+      main, placing: float32 [session, column], the scores of a block by the main view and by the component that places
+        new items; the latter are read only if there are some.
       start: the first column of the block, on every device.
-      sought: what is known of the sessions.
+      query: what is known of the sessions.
       columns: which column is which item's.
       catalogue: how many items can be recommended.
     """
 
-    def of_device(best: TopK, main: jax.Array, text: jax.Array, start: jax.Array | int, sought: Query) -> TopK:
+    def of_device(best: TopK, main: jax.Array, placing: jax.Array, start: jax.Array | int, query: Query) -> TopK:
         (sessions, block), k = main.shape, best.scores.shape[1]
         wanted = jnp.broadcast_to(columns.counted(start, block, catalogue)[None], main.shape)
-        here, column = columns.here(sought.seen)
+        here, column = columns.here(query.seen)
         place = jnp.where(here & (column >= start), column - start, block)  # beyond the block, so dropped
         wanted = wanted.at[jnp.arange(sessions)[:, None], place].set(False, mode="drop")
-        scores = jnp.where(sought.known, main, slice_rows(sought.counts, start, block)[None, :])
+        scores = jnp.where(query.known, main, slice_rows(query.counts, start, block)[None, :])
         scores = jnp.where(wanted, scores, -jnp.inf)
         found, numbers = best_items(scores, min(k, block * mesh.size(mesh.MODEL)), columns.held, start)
         ranks = best.ranks
         if ranks.shape[1]:
-            by_text = jnp.sort(jnp.where(wanted, text, -jnp.inf), axis=1)
+            by_component = jnp.sort(jnp.where(wanted, placing, -jnp.inf), axis=1)
             higher = block - jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))(
-                by_text, sought.new_scores
+                by_component, query.new_scores
             )
             ranks = ranks + mesh.psum(higher, mesh.MODEL)
         return TopK(*_merged(best, found, numbers), ranks)
 
     by_row, by_item = mesh.BATCH, mesh.ITEMS
-    of_sought = Query(by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
-    specs = (by_row, mesh.BATCH_AND_ITEMS, mesh.BATCH_AND_ITEMS, mesh.REPLICATED, of_sought)
-    merged: TopK = mesh.shard_map(of_device, specs, by_row)(best, main, text, start, sought)
+    specs_of_query = Query(by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
+    specs = (by_row, mesh.BATCH_AND_ITEMS, mesh.BATCH_AND_ITEMS, mesh.REPLICATED, specs_of_query)
+    merged: TopK = mesh.shard_map(of_device, specs, by_row)(best, main, placing, start, query)
     return merged
 
 

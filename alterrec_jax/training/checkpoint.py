@@ -1,9 +1,9 @@
 """Checkpoints by orbax: the whole run in each, verified on the way back.
 
-A checkpoint holds three items: `state` (the networks' parameters, the optimizers' states, the sums of the epoch, and the
-windows that the stage caches), `best` (the networks' parameters at the best validation so far) and `meta` (JSON: the
-place in the schedule and in the epoch, the history of the epochs, the best so far, the configuration, the dataset, and
-digests of the arrays). Orbax writes beside, while the run goes on, and renames, so a checkpoint that has its name is
+A checkpoint holds three items: `state` (the networks' parameters, the optimizers' states, the sums of the epoch, and
+the windows that the stage caches), `best` (the networks' parameters at the best validation so far) and `meta` (JSON:
+the epoch and the step, the history of the epochs, the best so far, the configuration, the dataset, and digests of the
+arrays). Orbax writes beside, while the run goes on, and renames, so a checkpoint that has its name is
 complete; the digests tell whether it is still intact.
 """
 

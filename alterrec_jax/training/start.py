@@ -30,7 +30,9 @@ def params_of_run(workdir: str, system: System, context: Context, dataset: Datas
     shared = [name for name in system.networks if name in there.networks]
     if not shared:
         names = ", ".join(there.networks), ", ".join(system.networks)
-        raise UserError(f"start_from={workdir} has the networks {names[0]}, this run {names[1]}: none has the same name")
+        raise UserError(
+            f"start_from={workdir} has the networks {names[0]}, this run {names[1]}: none has the same name"
+        )
     for name in shared:
         if shapes[name] != param_shapes(system.networks[name], context):
             raise UserError(f"start_from={workdir}: its network {name} has other shapes; use the same settings")

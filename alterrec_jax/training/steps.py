@@ -48,7 +48,8 @@ class Totals(NamedTuple):
     @classmethod
     def zeros(cls, terms: Sequence[str] = ()) -> "Totals":
         """Nothing summed yet, on the devices; `terms` are those that are summed one by one."""
-        totals: Totals = mesh.put(cls(*np.zeros(4, np.float32), {name: np.float32(0) for name in terms}))
+        zero = np.float32(0)
+        totals: Totals = mesh.put(Totals(zero, zero, zero, zero, dict.fromkeys(terms, zero)))  # type: ignore[arg-type]
         return totals
 
 
@@ -213,5 +214,3 @@ def compiled(step: Step) -> Step:
 def _norm(tree: Any) -> jax.Array:
     """The global norm. Without the barrier XLA shares the squares with Adam, and writes those of a whole table out."""
     return optax.tree.norm(jax.lax.optimization_barrier(tree))
-
-

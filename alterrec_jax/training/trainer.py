@@ -55,9 +55,7 @@ class Trainer:
     Whoever trains several runs gives them one `stop`, and sees there a signal that came too late for a run to heed.
     """
 
-    def __init__(
-        self, config: RunConfig, dataset: Dataset, workdir: pathlib.Path, stop: threading.Event | None = None
-    ):
+    def __init__(self, config: RunConfig, dataset: Dataset, workdir: pathlib.Path, stop: threading.Event | None = None):
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
         self._system = config.build(catalogue_info(dataset))
         self._context = make_context(dataset, self._system.reads, config.precision)
@@ -277,7 +275,7 @@ class Trainer:
             epoch = self._loop.epochs[min(self._state.epoch, len(self._loop.epochs) - 1)]
             raise Diverged(
                 f"the loss of the {'+'.join(epoch.stage.trains)} network stopped being finite in epoch "
-                f"{self._state.epoch + 1}; lower its learning_rate or raise its temperature, and train in another workdir"
+                f"{self._state.epoch + 1}; lower its learning_rate or raise its temperature, and use another workdir"
             )
 
     def _number(self) -> int:

@@ -16,10 +16,17 @@ Not measured: the data is the user's own download. The paper scores Hits@20 79.7
 
 from ml_collections import ConfigDict
 
-from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:
     """The configuration of the run."""
-    return overridable(AlterRecConfig(id=NetworkConfig(dropout=0.3), text=TextNetworkConfig(dropout=0.3)))
+    return overridable(
+        AlterRecConfig(
+            networks={"id": IdNetworkConfig(dropout=0.3), "text": VectorNetworkConfig(dropout=0.3)},
+            protocol=ProtocolConfig(exclude_session_items="no"),
+        )
+    )

@@ -15,7 +15,9 @@ minute once its texts are encoded.
 
 from ml_collections import ConfigDict
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from experiments.configs.base import overridable
 
 
@@ -23,8 +25,11 @@ def get_config() -> ConfigDict:
     """The configuration of the run."""
     return overridable(
         AlterRecConfig(
-            id=NetworkConfig(encoder="mean", dropout=0.3),
-            text=TextNetworkConfig(dropout=0.3),
+            networks={
+                "id": IdNetworkConfig(encoder="mean", dropout=0.3),
+                "text": VectorNetworkConfig(dropout=0.3),
+            },
             mining=MiningConfig(k1=6, k2=2000),
+            protocol=ProtocolConfig(exclude_session_items="no"),
         )
     )

@@ -19,14 +19,9 @@ for an ID width of 192 instead of 64: validation Hits@20 0.134 instead of 0.131.
 
 from ml_collections import ConfigDict
 
-from alterrec_jax.config import (
-    AlterRecConfig,
-    MiningConfig,
-    NetworkConfig,
-    ProtocolConfig,
-    ScheduleConfig,
-    TextNetworkConfig,
-)
+from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from experiments.configs.base import overridable
 
 
@@ -34,10 +29,16 @@ def get_config() -> ConfigDict:
     """The configuration of the run."""
     return overridable(
         AlterRecConfig(
-            id=NetworkConfig(encoder="mean", dim=192, dropout=0.1, learning_rate=5e-3),
-            text=TextNetworkConfig(dim=64, layers=1, dropout=0.1, learning_rate=2e-3, mlp_hidden=(128,)),
+            warmup_epochs=1,
+            turn_epochs=1,
+            epochs=11,
+            networks={
+                "id": IdNetworkConfig(weight=0.8, encoder="mean", dim=192, dropout=0.1, learning_rate=5e-3),
+                "text": VectorNetworkConfig(
+                    weight=0.2, dim=64, layers=1, dropout=0.1, learning_rate=2e-3, mlp_hidden=(128,)
+                ),
+            },
             mining=MiningConfig(k1=1, augment=False),
-            schedule=ScheduleConfig(m_random=1, m_gap=1, m_max=11),
-            protocol=ProtocolConfig(alpha=0.8),
+            protocol=ProtocolConfig(exclude_session_items="no"),
         )
     )

@@ -1,0 +1,53 @@
+"""Settings of V-SkNN that validation chooses."""
+
+import itertools
+
+import numpy as np
+
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.evaluation.metrics import METRICS, summarise
+from alterrec_jax.evaluation.protocol import Protocol
+from alterrec_jax.evaluation.ranking import rank_rows
+from alterrec_jax.models.session_knn import SessionKNNConfig
+
+GRID = tuple(
+    SessionKNNConfig(neighbours=neighbours, idf=idf, remind=remind)
+    for neighbours, idf, remind in itertools.product((100, 200, 500, 1000), (0.0, 1.0), (True, False))
+)
+"""What `choose` tries, in this order."""
+
+_TARGETS_TO_CHOOSE_ON = 5000
+
+
+def choose(dataset: Dataset, protocol: Protocol, metric: str) -> SessionKNNConfig:
+    """The settings of `GRID` whose ranking of the validation split is best; of equally good ones the first.
+
+    Of more than 5,000 targets, 5,000 are drawn and ranked, the same ones for all settings and in every call. The test
+    split is never read. `remind` stays as it is where the protocol takes a prefix's items out anyway.
+
+    Args:
+      dataset: its training sessions vote.
+      protocol: what is ranked against what.
+      metric: what is best, such as "hits@20"; its cut-off is one of the protocol's.
+
+    Raises:
+      UserError: the metric is none of the protocol's, or the split has no target.
+    """
+    known = [f"{name}@{k}" for k in protocol.ks for name in METRICS]
+    if metric not in known:
+        raise UserError(f"metric '{metric}' is unknown; {nearest(metric, known)}")
+    sessions, targets = dataset.splits["validation"], protocol.select(dataset, "validation")
+    targets = targets[np.sort(np.random.default_rng(0).permutation(len(targets))[:_TARGETS_TO_CHOOSE_ON])]
+
+    def quality(settings: SessionKNNConfig) -> float:
+        ranks = rank_rows(
+            settings.rows(dataset, sessions, targets),
+            f"session_knn {settings}",
+            targets,
+            catalogue=dataset.catalogue_size,
+            exclude=sessions if protocol.exclude_session_items else None,
+        )
+        return summarise(ranks.above, ranks.equal, protocol.ks)[metric]
+
+    return max((s for s in GRID if s.remind or not protocol.exclude_session_items), key=quality)

@@ -1,0 +1,26 @@
+"""SASRec on Amazon Beauty: a causal Transformer on IDs by softmax over the whole catalogue, leave-one-out.
+
+    python -m experiments.train --config=experiments/configs/sasrec_beauty.py --data_dir=data/beauty \
+        --workdir=runs/sasrec_beauty
+
+(`experiments/configs/amazon_beauty.py` says how the data are prepared.) Width, dropout and rates are those of the ID
+network there.
+"""
+
+from ml_collections import ConfigDict
+
+from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.models.sasrec import SASRecConfig, TransformerOnIdsConfig
+from experiments.configs.base import overridable
+
+
+def get_config() -> ConfigDict:
+    """The configuration of the run."""
+    return overridable(
+        SASRecConfig(
+            epochs=30,
+            patience=5,
+            network=TransformerOnIdsConfig(dim=128, layers=1, dropout=0.4, decay_every=8, decay_factor=0.3),
+            protocol=ProtocolConfig(targets="last", exclude_session_items="yes", select_on="ndcg@20"),
+        )
+    )

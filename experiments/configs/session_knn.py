@@ -1,0 +1,16 @@
+"""V-SkNN, which only counts: nothing is trained.
+
+    python -m experiments.evaluate --config=experiments/configs/session_knn.py --data_dir=DIR
+
+`popularity`, `cooccurrence` and `session_cooccurrence` stand beside every evaluated model anyway.
+"""
+
+from ml_collections import ConfigDict
+
+from alterrec_jax.models.session_knn import SessionKNNConfig
+from experiments.configs.base import overridable
+
+
+def get_config() -> ConfigDict:
+    """The configuration of the system."""
+    return overridable(SessionKNNConfig())

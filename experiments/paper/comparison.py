@@ -8,7 +8,7 @@ from experiments.paper.baselines import BASELINES
 from experiments.paper.model_table import METRICS, NAMES, Compared, told
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
-from experiments.paper.variants import variant
+from experiments.paper.variants import augmented
 
 _OWN = ("AlterRec", "AlterRec_aug")
 _MAIN = _OWN[0]
@@ -38,7 +38,7 @@ def outcome(study: Study) -> Outcome:
         "The paper's observation, that AlterRec and AlterRec_aug are the best of all, "
         f"{'holds' if wins else 'does not hold in full'} on this data (p by Holm over these {len(tests)} comparisons). "
         "Bold: better than every other by more than chance (Holm over the table). "
-        f"k1 is {study.base.mining.k1} for AlterRec and {variant(study.base, _OWN[1]).mining.k1} for AlterRec_aug, "
+        f"k1 is {study.base.mining.k1} for AlterRec and {augmented(study.base).mining.k1} for AlterRec_aug, "
         "whose positives must not be negatives too."
     )
     return Outcome(

@@ -36,8 +36,8 @@ def outcome(study: Study) -> Outcome:
     findings = [
         f"The paper's observation, that both parts are trained effectively and AlterRec has no imbalance, "
         f"{'holds' if fused and trained else 'does not hold in full'}.",
-        f"At the best epoch, mean of {len(study.seeds)} seed(s), in test Hits@20: AlterRec - ID in AlterRec "
-        f"{told(tests[0])}; AlterRec - text in AlterRec {told(tests[1])}.",
+        f"At the best epoch, mean of {len(study.seeds)} seed(s), in test Hits@20: AlterRec minus ID in AlterRec "
+        f"{told(tests[0])}; AlterRec minus text in AlterRec {told(tests[1])}.",
         f"The text network reaches {percent(compared.mean('text in AlterRec', 'hits@20'))}, the text part of NFRec "
         f"{percent(compared.mean('text in NFRec', 'hits@20'))} ({told(tests[2])}).",
         f"The curves and the table are of the run of seed {study.seeds[0]}. Nothing was chosen by the test curve: "

@@ -84,7 +84,7 @@ def outcome(study: Study) -> Outcome:
     findings = [
         _claim(large, tests, reference) + f" Groups with less than {_LARGE:.0%} of the targets are left out of this.",
         *(
-            f"{label} training purchases, {share:.0%} of the targets: {_MAIN} - {reference} in Hits@20 "
+            f"{label} training purchases, {share:.0%} of the targets: {_MAIN} minus {reference} in Hits@20 "
             f"{told(tests[label])}."
             for label, share in zip(masks, shares, strict=True)
         ),

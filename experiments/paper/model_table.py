@@ -81,7 +81,7 @@ class Compared:
                         "seeds": len(self.of[model][metric]),
                         "mean": self.mean(model, metric),
                         "sd": self.sd(model, metric),
-                        f"{reference} - model": test and test.difference,
+                        f"{reference} minus this": test and test.difference,
                         "low": test and test.interval[0],
                         "high": test and test.interval[1],
                         "p": test and test.p,

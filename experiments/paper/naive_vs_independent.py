@@ -39,11 +39,11 @@ def outcome(study: Study) -> Outcome:
     second = "holds" if worst == _TEXT and tests[_TEXT].significant else "does not hold"
     findings = [
         f"Observation 1, ID only does as well as naive fusion or better, {first}. "
-        + "; ".join(f"{model} - {_ID} in Hits@20: {told(test)}" for model, test in gains.items())
+        + "; ".join(f"{model} minus {_ID} in Hits@20: {told(test)}" for model, test in gains.items())
         + ".",
         f"Observation 2, text only is worst and behind ID only, {second}: it has "
         f"{percent(compared.mean(_TEXT, 'hits@20'))} against {percent(compared.mean(_ID, 'hits@20'))} "
-        f"({_ID} - {_TEXT}: {told(tests[_TEXT])}); the worst is {worst}.",
+        f"({_ID} minus {_TEXT}: {told(tests[_TEXT])}); the worst is {worst}.",
     ]
     return Outcome(
         title="Naive fusion against networks trained alone",

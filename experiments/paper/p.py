@@ -3,12 +3,12 @@
 python -m experiments.paper.p --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.paper import command, parameter
 from experiments.paper.model_table import Compared
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Study
-from experiments.paper.variants import augmented, window
+from experiments.paper.variants import augmented, beta_rule, window
 
 _P = (1, 5, 10)
 
@@ -24,7 +24,9 @@ runs = parameter.runs_of(configs)
 
 def outcome(study: Study) -> Outcome:
     """The figure."""
-    source = f"Figures 10 and 11 of the paper, p; k1 = {max(study.base.mining.k1, *_P)}, beta = 0.5"
+    source = (
+        f"Figures 10 and 11 of the paper, p; k1 = {max(study.base.mining.k1, *_P)}, beta = 0.5; {beta_rule(study.base)}"
+    )
     return parameter.outcome_of(study, configs, "p", source, _claim)
 
 

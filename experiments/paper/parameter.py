@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import scipy.stats
 
-from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import Ranks
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.paper import pictures
 from experiments.paper.model_table import Compared, percent, told
 from experiments.paper.outcome import Outcome
@@ -37,7 +37,7 @@ def runs_of(configs: Configs) -> Callable[[Study], list[Run]]:
 
 def outcome_of(study: Study, configs: Configs, name: str, source: str, claim: Callable[[Compared], str]) -> Outcome:
     """The figure of a parameter that is trained with."""
-    ranks = {value: [run.ranks()["fused"] for run in study.of(config)] for value, config in configs(study).items()}
+    ranks = {value: [run.ranks()[run.main] for run in study.of(config)] for value, config in configs(study).items()}
     return drawn(study, ranks, name, source, claim)
 
 

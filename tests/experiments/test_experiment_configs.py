@@ -8,12 +8,12 @@ import re
 import jax
 import numpy as np
 import pytest
+from alterrec_jax.training.stages import Turn
 
 from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.contract import PackedRows
 from alterrec_jax.models.alterrec import build_networks
 from alterrec_jax.training import steps
-from alterrec_jax.training.stages import Turn
 
 NAMES = sorted(
     path.stem

@@ -74,11 +74,12 @@ def principal_components(vectors: jax.Array, dim: int, key: jax.Array) -> jax.Ar
     vectors = vectors.astype(jnp.float32)
     known = jnp.any(vectors != 0, axis=1)
     count = jnp.maximum(jnp.sum(known), 1)
-    centred = jnp.where(known[:, None], vectors - jnp.sum(vectors, axis=0) / count, 0)
+    mean = jnp.sum(vectors, axis=0, keepdims=True) / count
+    centred = jnp.where(known[:, None], vectors - mean, 0)
     covariance = jnp.einsum("ni,nj->ij", centred, centred, precision="highest") / count
     _, axes = jnp.linalg.eigh(covariance)  # by ascending variance
     components = jnp.einsum("ni,ij->nj", centred, axes[:, ::-1][:, :dim], precision="highest")
-    spread = jnp.sqrt(jnp.sum(components**2, axis=0) / count)
+    spread = jnp.sqrt(jnp.sum(components**2, axis=0, keepdims=True) / count)
     return jnp.where(known[:, None], components, spread * jax.random.normal(key, components.shape))
 
 

@@ -31,7 +31,7 @@ TINY: dict[str, RunConfig] = {
         batch_prefixes=BATCH,
         protocol=PROTOCOL,
         epochs=2,
-        network=FusedNetworkConfig(dim=4, dropout=0.3, learning_rate=RATE),
+        network=FusedNetworkConfig(encoder="transformer", dim=6, layers=1, dropout=0.3, learning_rate=RATE),
         text=VectorsConfig(mlp_hidden=(7,)),
     ),
     "sasrec": SASRecConfig(
@@ -60,6 +60,6 @@ TINY: dict[str, RunConfig] = {
         batch_prefixes=BATCH,
         protocol=PROTOCOL,
         epochs=2,
-        network=SRGNNNetworkConfig(dim=6, learning_rate=RATE),
+        network=SRGNNNetworkConfig(dim=8, learning_rate=RATE, decay_every=0),
     ),
 }

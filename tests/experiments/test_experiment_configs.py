@@ -1,4 +1,4 @@
-"""Each file of experiments/configs is a valid configuration: what trains takes a step of each kind, what counts ranks."""
+"""Each configuration file is valid: what trains takes a step of each kind of its stages, what counts ranks."""
 
 import dataclasses
 import importlib

@@ -17,7 +17,7 @@ def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str,
     and what is too short of them is dropped; with "keep" it stays there, and as a target it counts as a miss.
 
     Args:
-      parts: columns split, session, item, first_target.
+      parts: columns split, session, item, first_target, and any others.
       tally: takes what was dropped.
       least: of interactions in training.
       held_out: "keep" or "drop".

@@ -1,4 +1,4 @@
-"""Tells and plots what a person wants to know first about a dataset folder.
+"""Prints and plots what a person wants to know first about a dataset folder: sizes, coverage, and the traps in it.
 
 python -m data_tools.describe DIR
 """

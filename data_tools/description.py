@@ -1,6 +1,7 @@
-"""The first facts about a dataset: lengths, popularity, repeats, ties, targets that cannot be hit, shared texts."""
+"""The first facts about a dataset: lengths, popularity, targets that cannot be hit, what is known of items, traps."""
 
 import dataclasses
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from alterrec_jax.data.dataset import SPLITS, Dataset, Sessions
 from alterrec_jax.data.targets import repeats
 from alterrec_jax.runtime.text_table import aligned
+from data_tools.coverage import coverage_table
+from data_tools.traps import find_traps
 
 _QUANTILES = (("shortest", 0.0), ("median", 0.5), ("90%", 0.9), ("99%", 0.99), ("longest", 1.0))
 
@@ -49,6 +52,8 @@ class Facts:
       distinct_texts: how many.
       order: how clicks are ordered, and the count of ties, as the manifest has them.
       split_rule: in words.
+      coverage: of texts, attributes and vectors, the shares that have them; see `coverage.coverage_table`.
+      traps: sentences; see `traps.find_traps`.
     """
 
     name: str
@@ -61,23 +66,35 @@ class Facts:
     distinct_texts: int
     order: dict[str, Any]
     split_rule: str
+    coverage: list[tuple[str, float, float]]
+    traps: list[str]
 
 
 def describe(dataset: Dataset) -> Facts:
     """Counts the facts of a loaded dataset."""
     texts = dataset.items["text"]
     some = texts.filter(texts != "")
+    splits = {split: _split_facts(dataset.splits[split], dataset.catalogue_size) for split in SPLITS}
+    held_out = {split: part for split, part in splits.items() if split != "train"}
+    sharing = int(some.is_duplicated().sum())
     return Facts(
         name=f"{dataset.manifest.get('source', 'dataset')} in {dataset.path}",
-        splits={split: _split_facts(dataset.splits[split], dataset.catalogue_size) for split in SPLITS},
+        splits=splits,
         items=len(dataset.items),
         catalogue=dataset.catalogue_size,
         popularity=np.sort(dataset.train_counts[: dataset.catalogue_size])[::-1],
         without_text=len(texts) - len(some),
-        sharing_text=int(some.is_duplicated().sum()),
+        sharing_text=sharing,
         distinct_texts=some.n_unique(),
         order=dict(dataset.manifest.get("order", {})),
         split_rule=str(dataset.manifest.get("split_rule", "unknown")),
+        coverage=coverage_table(dataset),
+        traps=find_traps(
+            dataset,
+            sharing_text=sharing,
+            unseen={split: (part.new_targets, part.targets) for split, part in held_out.items()},
+            repeated=(sum(p.repeats for p in held_out.values()), sum(p.targets for p in held_out.values())),
+        ),
     )
 
 
@@ -115,7 +132,18 @@ def as_text(facts: Facts) -> str:
     rows.append(
         ("last items outside the catalogue", *(_share(part.new_last, part.sessions) for part in parts.values()))
     )
-    return "\n".join([facts.name, f"split: {facts.split_rule}", "", aligned(rows), "", *_item_lines(facts)])
+    known: list[tuple[str, ...]] = [("known of", "catalogue", "training interactions")]
+    known += [(name, f"{items:.1%}", f"{clicks:.1%}") for name, items, clicks in facts.coverage]
+    lines = [facts.name, f"split: {facts.split_rule}", "", aligned(rows), "", *_item_lines(facts), "", aligned(known)]
+    if facts.traps:
+        lines += ["", "traps:", *(_bullet(trap) for trap in facts.traps)]
+    return "\n".join(lines)
+
+
+def _bullet(text: str) -> str:
+    return textwrap.fill(
+        text, 118, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def top_share(popularity: np.ndarray, share: float) -> float:

@@ -10,11 +10,11 @@ from alterrec_jax.runtime import files
 from data_tools.description import Facts, top_share
 
 _COLOURS = {"train": "#4477aa", "validation": "#ee9944", "test": "#228833"}
-_OF_CATALOGUE, _OF_TEXTS = "#66557a", "#998877"
+_OF_CATALOGUE, _OF_TEXTS, _OF_COVERAGE = "#66557a", "#998877", "#557788"
 
 
 def draw(facts: Facts, path: pathlib.Path) -> None:
-    """Writes a PNG with session lengths, item popularity, shares of targets, and the texts of the items."""
+    """Writes a PNG with session lengths, item popularity, shares of targets, and what is known of the items."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -85,10 +85,17 @@ def _items(axes: Any, facts: Facts) -> None:
         "sharing a text": facts.sharing_text,
         "without text": facts.without_text,
     }
-    bars = axes.barh(list(rows), list(rows.values()), color=[_OF_CATALOGUE] * 2 + [_OF_TEXTS] * 3)
+    known = {f"with {name}": round(share * facts.catalogue) for name, share, _ in facts.coverage if name != "text"}
+    colours = [_OF_CATALOGUE] * 2 + [_OF_TEXTS] * 3 + [_OF_COVERAGE] * len(known)
+    bars = axes.barh([*rows, *known], [*rows.values(), *known.values()], color=colours)
     labels = [f"{value:,} ({value / max(facts.items, 1):.1%})" for value in rows.values()]
+    labels += [f"{value:,} ({value / max(facts.catalogue, 1):.1%} of the catalogue)" for value in known.values()]
     axes.bar_label(bars, labels, padding=3, fontsize=9)
-    axes.set(title=f"Items ({facts.items:,}) and their texts", xlim=(0, max(facts.items, 1) * 1.3), xlabel="items")
+    axes.set(
+        title=f"Items ({facts.items:,}) and what is known of them",
+        xlim=(0, max(facts.items, 1) * (1.9 if known else 1.3)),
+        xlabel="items",
+    )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.invert_yaxis()
 

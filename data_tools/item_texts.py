@@ -64,7 +64,7 @@ def read_items(
     scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
     types = scanned.collect_schema()
     scanned = tables.with_rows(scanned)
-    texts = [_as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
+    texts = [as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])
     table = scanned.select(tables.ROW, tables.ids(id_column).alias("item_id"), *texts)
@@ -94,10 +94,14 @@ def require_unique(items: pl.DataFrame, path: str) -> None:
         )
 
 
-def _as_text(column: str, dtype: pl.DataType, path: str) -> pl.Expr:
-    """A column as one text a row; nested and binary values have no one way to be read."""
+def as_text(column: str, dtype: pl.DataType, path: str, *, separator: str = " ") -> pl.Expr:
+    """A column of an items file as one text a row; the strings of a list are joined by `separator`.
+
+    Raises:
+      UserError: the column is nested otherwise, or binary: such values have no one way to be read.
+    """
     if dtype == pl.List(pl.String):
-        return pl.col(column).list.join(" ", ignore_nulls=True)
+        return pl.col(column).list.join(separator, ignore_nulls=True)
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
         raise UserError(
             f"items file {path}: column '{column}' is {dtype}, not text or a list of strings; write it as text, or "

@@ -66,6 +66,39 @@ class Options:
     name_column: str = _flag(
         "", "Column of --items that is shown to people; the first of --text_columns by default.", sources=_LOGS
     )
+    price_column: str = _flag(
+        "",
+        "Column of --items with the price: a number. Prices of zero or less count as unknown. One that was averaged "
+        "over held-out sessions too leaks: give --interaction_price_column then.",
+        sources=_LOGS,
+    )
+    interaction_price_column: str = _flag(
+        "",
+        "Column of --interactions with the price paid; the price of an item is the median over its training rows.",
+        sources=_LOGS,
+    )
+    category_column: str = _flag(
+        "",
+        "Column of --items with the category: a name, a path 'A > B > C' or a list of strings, whose last level is "
+        "taken.",
+        sources=_LOGS,
+    )
+    brand_column: str = _flag("", "Column of --items with the brand.", sources=_LOGS)
+    attribute_columns: str = _flag(
+        "",
+        "Columns of --items, with commas between, whose values, every level of a path among them, are attributes "
+        "'column=value'; those with fewer than 5 training interactions are left out.",
+        sources=_LOGS,
+    )
+    image_column: str = _flag("", "Column of --items with the file of the image, in --image_dir.", sources=_LOGS)
+    image_dir: str = _flag("", "Folder of the images; they are hashed, and not copied.", sources=_LOGS)
+    image_words_column: str = _flag("", "Column of --items with words for what the image shows.", sources=_LOGS)
+    vectors: tuple[str, ...] = _flag(
+        (),
+        "NAME=FILE.npy: further vectors of the items, float32 [rows of --items, width] in the order of --items, zeros "
+        "for an item without one; they are stored as NAME_vectors.npy. Give it several times for several.",
+        sources=_LOGS,
+    )
     drop_unknown_items: bool = _flag(
         False, "Drop interactions whose item has no row in --items, and count them, instead of stopping.", sources=_LOGS
     )

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alterrec_jax.data.dataset import SPLITS, is_dataset, write_dataset
-from alterrec_jax.errors import UserError
+from alterrec_jax.data.dataset import SPLITS, write_dataset
+from alterrec_jax.data.dataset_files import ALONE, vectors_file
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.files import read_json
 from alterrec_jax.runtime.text_table import aligned
-from data_tools import catalogue, encode_text, item_texts, splits
+from data_tools import catalogue, encode_text, item_features, item_texts, option_checks, protocol, splits
+from data_tools.coverage import coverage_of
 from data_tools.logs import Logs, limit_lengths
-from data_tools.options import SOURCES, Options
+from data_tools.options import Options
 from data_tools.sources import amazon_m2, complete_journey, tabular
 from data_tools.tally import Tally
 
@@ -24,13 +25,7 @@ _READERS: dict[str, Callable[[Options, Tally], Logs]] = {
     "tabular": tabular.read,
     "amazon_m2": amazon_m2.read,
 }
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "complete_journey": {"split": "temporal", "validation_fraction": 0.05, "test_fraction": 0.05},
-    "tabular": {"split": "leave_one_out", "validation_fraction": 0.1, "test_fraction": 0.1},
-    "amazon_m2": {"split": "column", "validation_fraction": 0.1, "test_fraction": 0.1},
-}
 _NOT_SETTINGS = ("out", "cache_dir")
-_LEAST = {"min_session_length": 2, "min_item_count": 1, "max_session_length": 0, "weeks": 0, "seed": 0}
 
 
 def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str:
@@ -46,7 +41,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     Raises:
       UserError: a setting or a file is wrong, or nothing is left after filtering.
     """
-    options = _checked(options)
+    options = option_checks.checked(options)
     tally = Tally()
     log(f"reading {options.source}")
     logs = limit_lengths(
@@ -66,9 +61,18 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     rows, catalogue_size = catalogue.number_items(parts, logs.items["item_id"], catalogue=options.catalogue)
     parts = catalogue.renumber(parts, rows, len(logs.items))
     items = logs.items[rows].with_columns(item_texts.joined(logs.text_columns).alias("text"))
+    items, attributes = item_features.finish(
+        items, logs.attributes, parts, catalogue_size=catalogue_size, image_dir=options.image_dir
+    )
+    further = {name: np.asarray(table[rows], np.float32) for name, table in logs.vectors.items()}
     encoder = encoder or encode_text.load_encoder(options.text_model)
     vectors = encode_text.encode_items(items, logs.text_columns, options.text_fusion, encoder, options.cache_dir)
-    provenance = _provenance(options, logs, tally, items, encoder, vectors)
+    provenance = {
+        **_provenance(options, logs, tally, items, encoder, vectors),
+        "attributes": attributes,
+        "vectors": {name: _vectors_note(name, table, catalogue_size) for name, table in further.items()},
+        "protocol": protocol.protocol_of(parts.filter(pl.col("split") == "train")),
+    }
     write_dataset(
         options.out,
         items=items,
@@ -76,49 +80,9 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         text_vectors=vectors,
         catalogue_size=catalogue_size,
         provenance=provenance,
+        vectors=further,
     )
     return _summary(options, logs, tally)
-
-
-def _checked(options: Options) -> Options:
-    """Fills in the defaults of the source and refuses settings that cannot be meant."""
-    if options.source not in SOURCES:
-        raise UserError(f"--source is '{options.source}'; choose one of {', '.join(SOURCES)}")
-    if not options.out:
-        raise UserError("--out is missing; name the dataset folder to write")
-    target = pathlib.Path(options.out)
-    if pathlib.Path.cwd().is_relative_to(target.resolve()):
-        raise UserError(f"--out={target} is the folder that this command runs in or is above it; name another folder")
-    if target.exists() and not is_dataset(target) and (target.is_file() or any(target.iterdir())):
-        raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
-    for name, least in _LEAST.items():
-        if getattr(options, name) < least:
-            raise UserError(f"--{name} is {getattr(options, name)}; it must be at least {least}")
-    if 0 < options.max_session_length < options.min_session_length:
-        raise UserError("--max_session_length is below --min_session_length; no session could be kept")
-    empty = {name: value for name, value in _DEFAULTS[options.source].items() if getattr(options, name) in ("", None)}
-    given, options = options, dataclasses.replace(options, **empty)
-    if options.source == "complete_journey" and options.split not in ("temporal", "ratio"):
-        raise UserError(f"--split={options.split} does not fit complete_journey; choose temporal or ratio")
-    if options.split == "temporal" and options.source == "tabular" and not options.order_column:
-        raise UserError("--split=temporal needs --order_column, a time")
-    _refuse_unread(given, options.split)
-    splits.check_fractions(*options.shares)
-    return options
-
-
-def _refuse_unread(given: Options, split: str) -> None:
-    """Refuses what was set for a split that is not made; `split` is the rule that is followed."""
-    if given.source == "amazon_m2":  # which has its own rule, and reads the shares
-        if given.test_sessions and given.test_fraction is not None:
-            raise UserError("--test_fraction is not read with --test_sessions, which are the test split; leave it out")
-        return
-    for field in dataclasses.fields(given):
-        rules = field.metadata["splits"]
-        if split not in rules and getattr(given, field.name) != field.default:
-            raise UserError(
-                f"--{field.name} is read by --split={' or '.join(rules)} only, and the split is {split}; leave it out"
-            )
 
 
 def _split(logs: Logs, options: Options) -> pl.DataFrame:
@@ -139,12 +103,19 @@ def _split(logs: Logs, options: Options) -> pl.DataFrame:
 
 def _session_table(parts: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     """One row for each session of each split, as `write_dataset` wants it."""
-    grouped = parts.group_by("split", "session", maintain_order=True).agg(
-        pl.col("item").alias("items"), pl.col("first_target").first()
-    )
+    aggregates = [pl.col("item").alias("items"), pl.col("first_target").first()]
+    if timed := ALONE in parts.columns:
+        # Under leave_one_out it may tell of what follows: training does not learn it.
+        aggregates.append(pl.when(pl.col("split").first() != "train").then(pl.col(ALONE).implode()).alias(ALONE))
+    grouped = parts.group_by("split", "session", maintain_order=True).agg(aggregates)
     names = sessions.select("session_id", "user_id")[grouped["session"]]
-    columns = ("split", "session_id", "user_id", "items", "first_target")
+    columns = ("split", "session_id", "user_id", "items", "first_target", *((ALONE,) if timed else ()))
     return pl.concat([grouped, names], how="horizontal").select(columns)
+
+
+def _vectors_note(name: str, table: np.ndarray, catalogue_size: int) -> dict[str, Any]:
+    rule = "in the order of the items file; zeros where an item has none"
+    return {"file": vectors_file(name), "width": table.shape[1], "rule": rule, **coverage_of(table, catalogue_size)}
 
 
 def _provenance(
@@ -199,9 +170,18 @@ def _summary(options: Options, logs: Logs, tally: Tally) -> str:
         f"sessions only, {manifest['items_without_text']:,} without text",
         f"order: {logs.order['rule']}; {logs.order['tied_interactions']:,} interactions share their place with another",
         f"split: {manifest['split_rule']}",
+        *_known_lines(manifest["attributes"], manifest["vectors"]),
+        f"exclude_session_items={manifest['protocol']['exclude_session_items']}: {manifest['protocol']['why']}",
         f"dataset {manifest['fingerprint']} is in {options.out}",
     ]
     if options.source == "amazon_m2":
         sessions = {split: counts[split]["sessions"] for split in SPLITS}
         lines += ["", amazon_m2.beside_the_paper(options.locale, counts["items"], sessions)]
     return "\n".join(lines)
+
+
+def _known_lines(attributes: dict[str, dict[str, Any]], vectors: dict[str, dict[str, Any]]) -> list[str]:
+    """The shares of the catalogue of which attributes and vectors are known, if there are any."""
+    notes = {**attributes, **{f"{name} vectors": note for name, note in vectors.items()}}
+    shares = ", ".join(f"{name} of {note['catalogue_coverage']:.1%}" for name, note in notes.items())
+    return [f"known of the catalogue: {shares}"] if shares else []

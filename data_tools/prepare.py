@@ -2,7 +2,8 @@ r"""Turns raw logs and item texts into a dataset folder.
 
     python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 --out=data/complete_journey
     python -m data_tools.prepare --source=tabular --interactions=log.csv.gz --items=items.csv --session_column=user_id \
-      --order_column=time --text_columns=title,brand --split=leave_one_out --out=data/mine
+      --order_column=time --text_columns=title,brand --category_column=path --brand_column=brand \
+      --interaction_price_column=paid --vectors=image=image.npy --split=leave_one_out --out=data/mine
     python -m data_tools.prepare --source=amazon_m2 --interactions=sessions_train.csv --items=products_train.csv \
       --locale=ES --text_model=distiluse-base-multilingual-cased-v1 --out=data/amazon_es
 """
@@ -33,6 +34,8 @@ def _define_flags() -> None:
             flags.DEFINE_boolean(field.name, default, text)
         elif isinstance(default, int):
             flags.DEFINE_integer(field.name, default, text)
+        elif isinstance(default, tuple):
+            flags.DEFINE_multi_string(field.name, list(default), text)
         elif isinstance(default, str):
             flags.DEFINE_string(field.name, default, text)
         else:
@@ -57,7 +60,10 @@ def options_from_flags() -> Options:
         if flag.present and source not in field.metadata["sources"]:
             readers = " or ".join(field.metadata["sources"])
             raise UserError(f"--{field.name} is read by --source={readers} only; leave it out")
-        values[field.name] = field.default if flag.value is None else flag.value
+        value: Any = flag.value
+        if isinstance(field.default, tuple):
+            value = tuple(value)
+        values[field.name] = field.default if value is None else value
     return Options(**values)
 
 

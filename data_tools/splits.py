@@ -65,14 +65,14 @@ def whole_sessions(interactions: pl.DataFrame, of_session: pl.DataFrame) -> pl.D
     """Gives each interaction the split of its session.
 
     Args:
-      interactions: columns session and item (uint32).
+      interactions: columns session and item (uint32), and any others.
       of_session: columns session (uint32) and split, one row for each session of the interactions.
 
     Returns:
-      Columns split, session, item and first_target (int32, always 1).
+      The columns of the interactions, split, and first_target (int32, always 1).
     """
     labelled = interactions.join(of_session, on="session", how="left", maintain_order="left")
-    return labelled.select("split", "session", "item", pl.lit(1, pl.Int32).alias("first_target"))
+    return labelled.with_columns(pl.lit(1, pl.Int32).alias("first_target"))
 
 
 def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
@@ -82,11 +82,12 @@ def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
     than three items trains only, with all its items.
 
     Args:
-      interactions: columns session and item (uint32), sessions in one piece and in order.
+      interactions: columns session and item (uint32), and any others; sessions in one piece and in order.
 
     Returns:
-      Columns split, session, item and first_target (int32).
+      The columns of the interactions, split, and first_target (int32).
     """
+    columns = interactions.columns
     length = pl.len().over("session").cast(pl.Int32)
     place = pl.int_range(pl.len(), dtype=pl.Int32).over("session")
     table = interactions.with_columns(length.alias("length"), place.alias("place"))
@@ -100,7 +101,7 @@ def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
         "test": (held_out, pl.col("length") - 1),
     }
     return pl.concat(
-        part.select(pl.lit(name).alias("split"), "session", "item", first_target.cast(pl.Int32).alias("first_target"))
+        part.select(*columns, pl.lit(name).alias("split"), first_target.cast(pl.Int32).alias("first_target"))
         for name, (part, first_target) in parts.items()
     )
 

@@ -1,8 +1,10 @@
 """The catalogue of a run, kept beside its checkpoints: which row of its tables is which item, made from which text.
 
-A run can be asked about any dataset that knows these items, whatever numbers it gives them.
+A run can be asked about any dataset that knows these items, whatever numbers it gives them. Prices and other
+attributes stay those that the run was trained with: they may come from counts over its training sessions.
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,12 +19,15 @@ from alterrec_jax.runtime import files
 from alterrec_jax.runtime.polars_errors import panics_as_errors
 
 FILE = "catalogue.parquet"
+_COMPARED = {"text": "another text", "image_words": "other image words"}  # what vectors are made from
+_KEPT = ("price", "category", "brand", "attributes")
 
 
 def write_catalogue(workdir: str | os.PathLike[str], dataset: Dataset) -> None:
-    """Writes item_id and text of the items that a run scores, in the order of its tables."""
+    """Writes ids, texts and attributes of the items that a run scores, in the order of its tables."""
+    columns = [name for name in ("item_id", *_COMPARED, *_KEPT) if name in dataset.items.columns]
     with files.replacing(pathlib.Path(workdir) / FILE) as partial:
-        dataset.items.head(dataset.catalogue_size).select("item_id", "text").write_parquet(partial)
+        dataset.items.head(dataset.catalogue_size).select(columns).write_parquet(partial)
 
 
 def encoder_of(dataset: Dataset) -> dict[str, Any]:
@@ -39,17 +44,15 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
       dataset: another one than the run was trained on.
       encoder: `encoder_of` the dataset that it was trained on.
 
+    Returns:
+      the dataset, renumbered, its vectors of all features with it. The run's items have the price, category, brand
+      and attributes that the run was trained with.
+
     Raises:
-      UserError: the dataset lacks an item of the run or has another text for it, or its texts were encoded otherwise.
+      UserError: the dataset lacks an item of the run or has another text or other image words for it, or its texts
+        were encoded otherwise.
     """
-    path = pathlib.Path(workdir) / FILE
-    try:
-        with panics_as_errors():
-            wanted = pl.read_parquet(path, columns=["item_id", "text"])
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give no --data_dir, to use the run's own dataset") from None
-    if not len(wanted) or wanted["item_id"].is_duplicated().any():
-        raise UserError(f"{path} is damaged: it names no item, or one twice; give no --data_dir, to use the run's own")
+    wanted = _read_catalogue(pathlib.Path(workdir) / FILE)
     if encoder_of(dataset) != encoder:
         raise UserError(
             f"the texts of {dataset.path} were encoded by {encoder_of(dataset)}, those of the run in {workdir} by "
@@ -62,11 +65,41 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
             f"{dataset.path} lacks {len(lacking):,} of the {len(wanted):,} items that {workdir} was trained on, "
             f"'{lacking['item_id'][0]}' for one; {remedy}"
         )
-    if len(changed := found.filter(pl.col("text") != pl.col("text_right"))):
-        raise UserError(
-            f"{dataset.path} has another text than {workdir} was trained on for {len(changed):,} items, "
-            f"'{changed['item_id'][0]}' for one; {remedy}"
-        )
+    for column, other in _COMPARED.items():
+        if column not in wanted.columns:
+            continue
+        if column not in dataset.items.columns:
+            raise UserError(f"{dataset.path} has no {column}, which {workdir} was trained with; {remedy}")
+        if len(changed := found.filter(pl.col(column).ne_missing(pl.col(column + "_right")))):
+            raise UserError(
+                f"{dataset.path} has {other} than {workdir} was trained on for {len(changed):,} items, "
+                f"'{changed['item_id'][0]}' for one; {remedy}"
+            )
     first = found["number"].to_numpy().astype(np.int64)
     others = np.setdiff1d(np.arange(len(dataset.items)), first)
-    return dataset.renumbered(np.concatenate([first, others]), len(first))
+    renumbered = dataset.renumbered(np.concatenate([first, others]), len(first))
+    return dataclasses.replace(renumbered, items=_with_attributes(renumbered.items, wanted))
+
+
+def _read_catalogue(path: pathlib.Path) -> pl.DataFrame:
+    remedy = "give no --data_dir, to use the run's own dataset"
+    try:
+        with panics_as_errors():
+            wanted = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); {remedy}") from None
+    if missing := [name for name in ("item_id", "text") if name not in wanted.columns]:
+        raise UserError(f"{path} is damaged: it lacks the column '{missing[0]}'; {remedy}")
+    if not len(wanted) or wanted["item_id"].is_duplicated().any():
+        raise UserError(f"{path} is damaged: it names no item, or one twice; {remedy}")
+    return wanted
+
+
+def _with_attributes(items: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
+    """The items, the first of which have the attributes of the rows of `wanted`; the others keep theirs, or null."""
+    for column in _KEPT:
+        if column in wanted.columns:
+            dtype = wanted[column].dtype
+            rest = items[column] if column in items.columns else pl.Series(column, [None] * len(items), dtype)
+            items = items.with_columns(pl.concat([wanted[column], rest[len(wanted) :]]).alias(column))
+    return items

@@ -1,9 +1,11 @@
 """A prepared dataset: one self-describing folder that `data_tools.prepare` writes and everything else reads.
 
-    manifest.json      format version, counts, split rule, seed, hashes of sources, encoder and files
-    items.parquet      item_id, name, text: row i is item i
-    sessions.parquet   split, session_id, user_id, items (list of item numbers), first_target
+    manifest.json      format version, counts, split rule, seed, protocol, hashes of sources, encoder and files
+    items.parquet      item_id, name, text, and optional attributes (`dataset_files.ATTRIBUTE_COLUMNS`), null where an
+                       item has none: row i is item i
+    sessions.parquet   split, session_id, user_id, items (list of item numbers), first_target, and optionally alone
     text_vectors.npy   float32 [items, d_text], row i belongs to item i; zeros where an item has no text
+    NAME_vectors.npy   float32 [items, width], likewise, of any further feature
 
 Items are numbered so that the catalogue (the items that training contains, unless prepared otherwise) comes
 first: item numbers 0 .. catalogue_size-1 can be recommended, the rest occur in held-out sessions only.
@@ -12,7 +14,6 @@ first: item numbers 0 .. catalogue_size-1 can be recommended, the rest occur in 
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -21,16 +22,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from alterrec_jax.data import dataset_files
+from alterrec_jax.data.dataset_files import ALONE, REMEDY, TEXT, vectors_file
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from alterrec_jax.runtime.polars_errors import panics_as_errors
 
-FORMAT = "alterrec-dataset"
-FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
-
-_ITEMS, _SESSIONS, _VECTORS = "items.parquet", "sessions.parquet", "text_vectors.npy"
-_REMEDY = "prepare the dataset again with data_tools.prepare"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +41,9 @@ class Sessions:
         session belongs to the split; the last position under leave-one-out, whose earlier items were trained on.
       session_ids: the sessions' names.
       user_ids: the users' names; None where unknown.
+      alone: bool [interactions], whether no other interaction of the whole session (also of what a split takes from
+        it) has the same time; None where times are unknown, and in training, which must not know of what follows.
+      user_names: str, the distinct user ids of the training sessions, sorted.
     """
 
     items: np.ndarray
@@ -51,6 +51,8 @@ class Sessions:
     first_target: np.ndarray
     session_ids: pl.Series
     user_ids: pl.Series
+    alone: np.ndarray | None = None
+    user_names: pl.Series = dataclasses.field(default_factory=lambda: pl.Series(dtype=pl.String))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -63,6 +65,15 @@ class Sessions:
         """int64 [sessions], the number of items of each session."""
         return np.diff(self.offsets)
 
+    @functools.cached_property
+    def users(self) -> np.ndarray:
+        """int32 [sessions], the number of each session's user in `user_names`; -1 where that does not hold it."""
+        if self.user_names.is_empty():
+            return np.full(len(self), -1, np.int32)
+        numbers = pl.Series(np.arange(len(self.user_names), dtype=np.int32))
+        found = self.user_ids.replace_strict(self.user_names, numbers, default=-1, return_dtype=pl.Int32)
+        return found.to_numpy()
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -71,16 +82,35 @@ class Dataset:
     Attributes:
       path: the folder.
       manifest: the content of manifest.json.
-      items: columns item_id, name, text; row i is item i.
-      text_vectors: float32 [items, d_text], memory-mapped.
+      items: columns item_id, name, text, and the attributes that were prepared; row i is item i.
+      vectors: by the name of the feature, "text" among them: float32 [items, width], memory-mapped.
       splits: the sessions of train, validation and test.
     """
 
     path: pathlib.Path
     manifest: Mapping[str, Any]
     items: pl.DataFrame
-    text_vectors: np.ndarray
+    vectors: Mapping[str, np.ndarray]
     splits: Mapping[str, Sessions]
+
+    @property
+    def text_vectors(self) -> np.ndarray:
+        """float32 [items, d_text], zeros where an item has no text."""
+        return self.vectors[TEXT]
+
+    def has_vector(self, name: str) -> np.ndarray:
+        """bool [items], whether the item has a vector of that feature: a row of zeros says that it has none."""
+        return np.asarray(np.any(self.vectors[name], axis=1))
+
+    @property
+    def known_users(self) -> int:
+        """How many distinct users the training sessions have: `Sessions.users` are below it."""
+        return len(self.splits["train"].user_names)
+
+    @property
+    def exclude_session_items(self) -> bool:
+        """Whether a session's own items are no candidates, as preparation found; False where it recorded nothing."""
+        return bool(self.manifest.get("protocol", {}).get("exclude_session_items", False))
 
     @property
     def catalogue_size(self) -> int:
@@ -91,14 +121,6 @@ class Dataset:
     def fingerprint(self) -> str:
         """Names the content: equal for two folders whose files are the same byte by byte, and whose catalogue is."""
         return self.manifest["fingerprint"]
-
-    @property
-    def vectors(self) -> Mapping[str, np.ndarray]:
-        """TEMPORARY"""
-        return {"text": self.text_vectors}
-
-    known_users = 0
-    exclude_session_items = False
 
     @functools.cached_property
     def train_counts(self) -> np.ndarray:
@@ -119,7 +141,8 @@ class Dataset:
             split: dataclasses.replace(sessions, items=number[sessions.items])
             for split, sessions in self.splits.items()
         }
-        return Dataset(self.path, manifest, self.items[order], self.text_vectors[order], splits)
+        vectors = {name: rows[order] for name, rows in self.vectors.items()}
+        return Dataset(self.path, manifest, self.items[order], vectors, splits)
 
 
 def write_dataset(
@@ -130,21 +153,51 @@ def write_dataset(
     text_vectors: np.ndarray,
     catalogue_size: int,
     provenance: Mapping[str, Any],
+    vectors: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes a dataset folder, complete or not at all.
 
     Args:
       path: the folder; what stood there is replaced.
-      items: columns item_id, name and text (str), the catalogue first.
-      sessions: columns split, session_id, user_id (str or null), items (list of int32), first_target (int32).
+      items: columns item_id, name and text (str), and any of `dataset_files.ATTRIBUTE_COLUMNS`; the catalogue first.
+      sessions: columns split, session_id, user_id (str or null), items (list of int32), first_target (int32), and
+        optionally alone (list of bool, as long as items, or null).
       text_vectors: float32 [items, d_text].
       catalogue_size: how many of the items, from the first, can be recommended.
-      provenance: what else the manifest tells: source, split, seed, hashes, text encoder.
+      provenance: what else the manifest tells: source, split, seed, hashes, text encoder, attributes, protocol.
+      vectors: of further features, by their names ("text" is not one): float32 [items, width].
 
     Raises:
       UserError: the folder cannot be written, say because the disk is full.
+      ValueError: `vectors` names "text", or has another number of rows than there are items.
     """
-    counts: dict[str, Any] = {"items": len(items), "catalogue": catalogue_size}
+    tables = {TEXT: text_vectors, **(vectors or {})}
+    if TEXT in (vectors or {}):
+        raise ValueError("'text' is the name of text_vectors; call further vectors otherwise")
+    if wrong := [name for name, table in tables.items() if len(table) != len(items)]:
+        raise ValueError(f"{wrong[0]} vectors have {len(tables[wrong[0]])} rows for {len(items)} items")
+    item_columns = [*dataset_files.ITEM_COLUMNS, *(c for c in dataset_files.ATTRIBUTE_COLUMNS if c in items.columns)]
+    session_columns = [*dataset_files.SESSION_COLUMNS, *((ALONE,) if ALONE in sessions.columns else ())]
+    with _written_whole(path), files.replacing_directory(path) as folder:
+        items.select(item_columns).write_parquet(folder / dataset_files.ITEMS)
+        sessions.select(session_columns).write_parquet(folder / dataset_files.SESSIONS)
+        for name, table in tables.items():
+            np.save(folder / vectors_file(name), np.ascontiguousarray(table, np.float32), allow_pickle=False)
+        written = (dataset_files.ITEMS, dataset_files.SESSIONS, *map(vectors_file, tables))
+        hashes = {name: files.sha256_file(folder / name) for name in written}
+        manifest = {
+            "format": dataset_files.FORMAT,
+            "format_version": dataset_files.FORMAT_VERSION,
+            "counts": _counts(sessions, len(items), catalogue_size),
+            "fingerprint": dataset_files.fingerprint(hashes, catalogue_size),
+            "files": hashes,
+            **provenance,
+        }
+        files.write_json(folder / dataset_files.MANIFEST, {**manifest, "digest": files.json_digest(manifest)})
+
+
+def _counts(sessions: pl.DataFrame, items: int, catalogue_size: int) -> dict[str, Any]:
+    counts: dict[str, Any] = {"items": items, "catalogue": catalogue_size}
     for split in SPLITS:
         part = sessions.filter(pl.col("split") == split)
         lengths = part["items"].list.len().cast(pl.Int64)
@@ -153,20 +206,7 @@ def write_dataset(
             "interactions": int(lengths.sum()),
             "prefixes": int((lengths - part["first_target"]).sum()),
         }
-    with _written_whole(path), files.replacing_directory(path) as folder:
-        items.select("item_id", "name", "text").write_parquet(folder / _ITEMS)
-        sessions.select("split", "session_id", "user_id", "items", "first_target").write_parquet(folder / _SESSIONS)
-        np.save(folder / _VECTORS, np.ascontiguousarray(text_vectors, np.float32), allow_pickle=False)
-        hashes = {name: files.sha256_file(folder / name) for name in (_ITEMS, _SESSIONS, _VECTORS)}
-        manifest = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "counts": counts,
-            "fingerprint": _fingerprint(hashes, catalogue_size),
-            "files": hashes,
-            **provenance,
-        }
-        files.write_json(folder / "manifest.json", {**manifest, "digest": files.json_digest(manifest)})
+    return counts
 
 
 @contextlib.contextmanager
@@ -187,99 +227,35 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
       UserError: the folder is missing, of another format version, incomplete, damaged, or inconsistent.
     """
     path = pathlib.Path(path)
-    if not path.is_dir():
-        raise UserError(f"dataset folder {path} does not exist; make one with data_tools.prepare --out={path}")
-    if not (path / "manifest.json").exists():
-        raise UserError(f"{path} is not a dataset folder (it holds no manifest.json); {_REMEDY}")
-    manifest = files.read_json(path / "manifest.json", "dataset manifest")
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path} is not a dataset folder (its manifest names no '{FORMAT}'); {_REMEDY}")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"dataset {path} has format version {manifest.get('format_version')}, this program reads "
-            f"{FORMAT_VERSION}; {_REMEDY}"
-        )
-    _check_fingerprint(path / "manifest.json", manifest)
-    items = _read_parquet(path / _ITEMS, ("item_id", "name", "text"))
-    sessions = _read_parquet(path / _SESSIONS, ("split", "session_id", "user_id", "items", "first_target"))
-    vectors = _read_vectors(path / _VECTORS, len(items))
-    for name, expected in manifest["files"].items():
-        if files.sha256_file(path / name) != expected:
-            raise UserError(
-                f"{path / name} differs from the hash in the manifest: it was changed or damaged; {_REMEDY}"
-            )
-    splits = {split: _flatten(sessions.filter(pl.col("split") == split)) for split in SPLITS}
+    manifest = dataset_files.read_manifest(path)
+    items, sessions = dataset_files.read_items(path), dataset_files.read_sessions(path)
+    vectors = {
+        name: dataset_files.read_vectors(path / vectors_file(name), len(items))
+        for name in dataset_files.vector_names(manifest["files"])
+    }
+    dataset_files.require_hashes(path, manifest["files"])
+    users = sessions.filter(pl.col("split") == "train")["user_id"].drop_nulls().unique().sort()
+    splits = {split: _flatten(sessions.filter(pl.col("split") == split), users) for split in SPLITS}
     for split, part in splits.items():
         if len(part.items) and not 0 <= part.items.min() <= part.items.max() < len(items):
-            raise UserError(f"{path}: sessions of {split} name an item that items.parquet lacks; {_REMEDY}")
+            raise UserError(f"{path}: sessions of {split} name an item that items.parquet lacks; {REMEDY}")
     train, catalogue = splits["train"], manifest["counts"]["catalogue"]
     if len(train.items) and train.items.max() >= catalogue:
-        raise UserError(f"{path}: sessions of train name an item outside the catalogue of {catalogue}; {_REMEDY}")
+        raise UserError(f"{path}: sessions of train name an item outside the catalogue of {catalogue}; {REMEDY}")
     return Dataset(path, manifest, items, vectors, splits)
 
 
-def _check_fingerprint(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
-    """Refuses a manifest that was changed since it was written. Those of earlier versions hold no digest."""
-    rest = {name: value for name, value in manifest.items() if name != "digest"}
-    try:
-        intact = manifest["fingerprint"] == _fingerprint(manifest["files"], manifest["counts"]["catalogue"])
-        intact &= manifest.get("digest") in (None, files.json_digest(rest))
-    except (KeyError, TypeError):
-        intact = False
-    if not intact:
-        raise UserError(f"dataset manifest {path} was changed or damaged: its fingerprint does not fit; {_REMEDY}")
-
-
-def is_dataset(path: pathlib.Path) -> bool:
-    """Whether a folder holds a manifest of ours, of whatever version, so that a new dataset may take its place."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
-
-
-def _read_parquet(path: pathlib.Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    if not path.exists():
-        raise UserError(f"dataset file {path} is missing; {_REMEDY}")
-    try:
-        with panics_as_errors():
-            table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"dataset file {path} cannot be read ({error}); {_REMEDY}") from None
-    if missing := [column for column in columns if column not in table.columns]:
-        raise UserError(f"dataset file {path} lacks the column '{missing[0]}'; {_REMEDY}")
-    return table
-
-
-def _read_vectors(path: pathlib.Path, items: int) -> np.ndarray:
-    if not path.exists():
-        raise UserError(f"dataset file {path} is missing; {_REMEDY}")
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"text vectors {path} cannot be read ({error}); {_REMEDY}") from None
-    if vectors.ndim != 2 or len(vectors) != items:
-        raise UserError(f"text vectors {path} have shape {vectors.shape}, but there are {items} items; {_REMEDY}")
-    for start in range(0, items, 65_536):
-        finite = np.isfinite(vectors[start : start + 65_536]).all(axis=1)
-        if not finite.all():
-            row = start + int(np.argmin(finite))
-            raise UserError(f"text vectors {path} hold a NaN or an infinity in row {row}; {_REMEDY}")
-    return vectors
-
-
-def _flatten(sessions: pl.DataFrame) -> Sessions:
+def _flatten(sessions: pl.DataFrame, user_names: pl.Series) -> Sessions:
     lengths = sessions["items"].list.len().to_numpy().astype(np.int64)
+    alone = None
+    if ALONE in sessions.columns and not sessions[ALONE].has_nulls():
+        alone = sessions[ALONE].explode(empty_as_null=False).to_numpy().astype(bool)
     return Sessions(
         items=sessions["items"].explode(empty_as_null=False).to_numpy().astype(np.int32),
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
         first_target=sessions["first_target"].to_numpy().astype(np.int32),
         session_ids=sessions["session_id"],
         user_ids=sessions["user_id"],
+        alone=alone,
+        user_names=user_names,
     )
-
-
-def _fingerprint(hashes: Mapping[str, str], catalogue_size: int) -> str:
-    named = [catalogue_size, *(hashes[name] for name in (_ITEMS, _VECTORS, _SESSIONS))]
-    return files.json_digest(named)[:16]

@@ -1,4 +1,5 @@
-"""Metrics by kind of target: how popular it was in training, how long its session is, whether it is a repeat."""
+"""Metrics by kind of target: how popular it was in training, how long its session is, whether that holds it already,
+and whether its time is its own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,20 +29,26 @@ def target_groups(targets: Targets, sessions: Sessions, train_counts: np.ndarray
       of each grouping, label -> bool [targets]; the groups of one grouping are disjoint and cover all targets:
       "popularity": half-open intervals of the target's occurrences in training, "[0, 5)" to "[100, inf)".
       "session_length": "<=5" and ">5" items in the whole session, also where a target stands in its middle.
-      "repeat": "repeat" if the target stands in its session before, else "new".
+      "repeat": "in_session" if the target stands in its session before, else "new".
+      "time_stamp": "alone" if nothing else of its session has the target's time, else "shared": there, the order
+        within the time is that of a file or a shuffle, and not the user's. Missing where times are unknown.
     """
     popularity = train_counts[targets.item]
     edges = [*POPULARITY_EDGES, np.inf]
     repeat = target_in_history(sessions, targets)
     short = sessions.lengths[targets.session] <= SHORT
-    return {
+    groups = {
         "popularity": {
             f"[{low}, {high})": (low <= popularity) & (popularity < high)
             for low, high in zip(edges, edges[1:], strict=False)
         },
         "session_length": {f"<={SHORT}": short, f">{SHORT}": ~short},
-        "repeat": {"repeat": repeat, "new": ~repeat},
+        "repeat": {"in_session": repeat, "new": ~repeat},
     }
+    if sessions.alone is not None:
+        alone = sessions.alone[sessions.offsets[targets.session] + targets.position]
+        groups["time_stamp"] = {"alone": alone, "shared": ~alone}
+    return groups
 
 
 def group_metrics(ranks: Mapping[str, Ranks], masks: Masks, ks: Sequence[int] = KS) -> dict[str, dict[str, Any]]:

@@ -7,19 +7,25 @@ random, by the seed.
 
 import importlib.util
 import pathlib
+from typing import Any
 
 import polars as pl
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import item_texts, tables
+from data_tools import item_features, item_texts, tables
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally
 
 # Written from the particular to the general, for an encoder weighs the beginning of a text most.
 TEXT_COLUMNS = ("product_type", "product_category", "department", "brand", "package_size")
-_TRANSACTIONS = ("household_id", "basket_id", "product_id", "quantity", "week", "transaction_timestamp")
+ATTRIBUTE_COLUMNS = ("department", "product_category", "product_type", "brand")
+PRICE_COLUMN = "(sales_value + retail_disc) / quantity"  # the price on the shelf: the discount of the card undone
+_TRANSACTIONS = (
+    *("household_id", "basket_id", "product_id", "quantity", "sales_value", "retail_disc", "week"),
+    "transaction_timestamp",
+)
 
 
 def read(options: Options, tally: Tally) -> Logs:
@@ -36,22 +42,29 @@ def read(options: Options, tally: Tally) -> Logs:
     )
     tally.total("read", len(rows), rows["basket_id"].n_unique())
     rows = _purchases(rows, items, options.weeks, tally)
+    paid = rows.select((pl.col("sales_value") + pl.col("retail_disc")) / pl.col("quantity")).to_series()
+    prices, unknown = item_features.positive_prices(paid, "transactions", PRICE_COLUMN)
+    rule = f"median over training interactions; {item_features.PRICE_RULE}"
     raw = rows.select(
         pl.col("basket_id").cast(pl.String).alias("session"),
         "item",
         pl.col("household_id").cast(pl.String).alias("user"),
         pl.col("transaction_timestamp").alias("order"),
+        prices.alias("price"),
     )
     numbered, sessions = number_sessions(raw)
     hashes = {path.name: files.sha256_file(path) for path in map(pathlib.Path, (transactions, products))}
-    interactions, ties = order_sessions(numbered, ties="random", seed=options.seed)
+    interactions, ties = order_sessions(numbered, item_ids=items["item_id"], ties="random", seed=options.seed)
+    text_columns = tuple(items.columns[2:])
+    features, attributes = _features(items)
     return Logs(
         interactions=interactions,
         sessions=sessions,
-        items=items,
-        text_columns=tuple(items.columns[2:]),
+        items=pl.concat([items, features], how="horizontal"),
+        text_columns=text_columns,
         order={"rule": f"random inside a basket (seed {options.seed}), for its rows are sorted by product id", **ties},
         provenance={"source_files": hashes},
+        attributes={"price": {"column": PRICE_COLUMN, "rule": rule, "not_positive": unknown}, **attributes},
     )
 
 
@@ -73,6 +86,25 @@ def _read_products(path: str) -> pl.DataFrame:
     )
     # Only what people see is freed of its capitals: texts stay as published, for those of new items come like that.
     return items.with_columns(name.str.to_lowercase().alias("name"))
+
+
+def _features(items: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+    """Category, brand and attributes of the products, of their text columns; and the column and rule of each."""
+    some = {
+        column: pl.when(pl.col(item_texts.FIELD + column) != "").then(pl.col(item_texts.FIELD + column))
+        for column in ATTRIBUTE_COLUMNS
+    }
+    single = {column: pl.when(text.is_not_null()).then(pl.concat_list(text)) for column, text in some.items()}
+    table = items.select(
+        some["product_type"].alias("category"),
+        some["brand"].alias("brand"),
+        item_features.as_attributes(single).alias("attributes"),
+    )
+    return table, {
+        "category": {"column": "product_type", "rule": "as it stands"},
+        "brand": {"column": "brand", "rule": "as it stands"},
+        "attributes": item_features.attributes_note(ATTRIBUTE_COLUMNS),
+    }
 
 
 def _purchases(rows: pl.DataFrame, items: pl.DataFrame, weeks: int, tally: Tally) -> pl.DataFrame:

@@ -1,12 +1,13 @@
 """A user's own logs: one file of interactions, one of items, each CSV, CSV.gz or Parquet."""
 
 import pathlib
+from typing import Any
 
 import polars as pl
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import item_texts, tables
+from data_tools import further_vectors, item_features, item_texts, tables
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally
@@ -17,7 +18,7 @@ def read(options: Options, tally: Tally) -> Logs:
 
     Raises:
       UserError: a file or column is missing or cannot be read, an id or order is empty, an item id stands twice, an
-        interaction's item has no row, or a session has two users or splits.
+        interaction's item has no row, a session has two users or splits, a price is no number, or vectors do not fit.
     """
     for name in ("interactions", "items"):
         if not getattr(options, name):
@@ -29,27 +30,34 @@ def read(options: Options, tally: Tally) -> Logs:
         text_columns=text_columns,
         name_column=options.name_column or text_columns[0],
     )
-    raw = _known(_read_interactions(options), items, options, tally)
+    text_columns = tuple(items.columns[2:])
+    features, attributes = item_features.read_features(options.items, item_features.FeatureColumns.of(options))
+    items = pl.concat([items, features], how="horizontal")
+    vector_files = further_vectors.named_files(options.vectors)
+    vectors = further_vectors.read_named(vector_files, len(items))
+    raw, price = _read_interactions(options)
+    raw = _known(raw, items, options, tally)
     numbered, sessions = number_sessions(raw)
     for name, flag in (("user", "user_column"), ("split", "split_column")):
         if name in raw.columns:
             _require_one(raw, name, getattr(options, flag))
     del raw
-    interactions, ties = order_sessions(numbered, ties=options.ties, seed=options.seed)
+    interactions, ties = order_sessions(numbered, item_ids=items["item_id"], ties=options.ties, seed=options.seed)
+    paths = (options.interactions, options.items, *vector_files.values())
     return Logs(
         interactions=interactions,
         sessions=sessions,
         items=items,
-        text_columns=tuple(items.columns[2:]),
+        text_columns=text_columns,
         order={"rule": _order_rule(options), **ties},
-        provenance={
-            "source_files": {pathlib.Path(p).name: files.sha256_file(p) for p in (options.interactions, options.items)}
-        },
+        provenance={"source_files": {pathlib.Path(path).name: files.sha256_file(path) for path in paths}},
+        attributes={**attributes, **price},
+        vectors=vectors,
     )
 
 
-def _read_interactions(options: Options) -> pl.DataFrame:
-    """Columns session, item, and where named user, order and split, checked."""
+def _read_interactions(options: Options) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+    """Columns session, item, and where named user, order, split and price, checked; and the note on the price."""
     names = {"session": options.session_column, "item": options.item_column}
     if options.user_column:
         names["user"] = options.user_column
@@ -58,10 +66,11 @@ def _read_interactions(options: Options) -> pl.DataFrame:
             raise UserError("--split=column needs --split_column, a column with train, validation or test")
         names["split"] = options.split_column
     path, what = options.interactions, "interactions"
-    wanted = [*names.values()] + ([options.order_column] if options.order_column else [])
+    values = {"order": options.order_column, "price": options.interaction_price_column}
+    values = {name: shown for name, shown in values.items() if shown}
+    wanted = [*names.values(), *values.values()]
     expressions = [tables.ids(shown).alias(name) for name, shown in names.items()]
-    if options.order_column:
-        expressions.append(pl.col(options.order_column).alias("order"))
+    expressions += [pl.col(shown).alias(name) for name, shown in values.items()]
     table = tables.collect(tables.scan(path, what, wanted).select(expressions), path, what)
     if table.is_empty():
         raise UserError(f"interactions file {path} has no rows")
@@ -71,7 +80,17 @@ def _read_interactions(options: Options) -> pl.DataFrame:
     if options.order_column:
         tables.require_no_nulls(table, "order", options.order_column, path, what)
         table = table.with_columns(tables.order_values(table["order"], options.order_column, path).alias("order"))
-    return table
+    return _with_prices(table, options)
+
+
+def _with_prices(table: pl.DataFrame, options: Options) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+    column = options.interaction_price_column
+    if not column:
+        return table, {}
+    price, unknown = item_features.positive_prices(table["price"], f"interactions file {options.interactions}", column)
+    rule = f"median over training interactions; {item_features.PRICE_RULE}"
+    note = {"price": {"column": column, "rule": rule, "not_positive": unknown}}
+    return table.with_columns(price.alias("price")), note
 
 
 def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Tally) -> pl.DataFrame:

@@ -55,6 +55,55 @@ def test_items_are_found_by_their_ids(tmp_path: pathlib.Path) -> None:
         np.testing.assert_array_equal(found.splits[split].offsets, sessions.offsets)
 
 
+def with_attributes(arguments: dict[str, Any]) -> None:
+    """A price, image words and further vectors of each item; item 3 has none."""
+    prices, words = [float(i + 1) for i in range(ITEMS)], [f"word {i}" for i in range(ITEMS)]
+    prices[3] = words[3] = None  # type: ignore[call-overload]
+    arguments["items"] = arguments["items"].with_columns(price=pl.Series(prices), image_words=pl.Series(words))
+    arguments["vectors"] = {"image": np.arange(2 * ITEMS, dtype=np.float32).reshape(ITEMS, 2)}
+
+
+def test_attributes_are_those_of_the_run(tmp_path: pathlib.Path) -> None:
+    def dearer(arguments: dict[str, Any]) -> None:
+        with_attributes(arguments)
+        arguments["items"] = arguments["items"].with_columns(pl.col("price") * 2)
+        kept = np.arange(ITEMS)[::-1].copy()
+        arguments["vectors"]["image"] = arguments["vectors"]["image"][kept]
+        take(arguments, kept)
+        arguments["catalogue_size"] = ITEMS
+
+    own, other = write(tmp_path / "own", with_attributes), write(tmp_path / "other", dearer)
+    write_catalogue(tmp_path, own)
+    found = as_numbered_in(tmp_path, other, encoder_of(own))
+    expected = [None if i == 3 else i + 1 for i in range(CATALOGUE)]
+    assert found.items["price"][:CATALOGUE].to_list() == expected
+    # Items of numbers 29 and 30, which the run has no prices for, keep those of the other dataset.
+    assert dict(found.items["item_id", "price"][CATALOGUE:].iter_rows()) == {"B029": 60, "B030": 62}
+    np.testing.assert_array_equal(found.vectors["image"][:CATALOGUE], own.vectors["image"][:CATALOGUE])
+    bare = as_numbered_in(tmp_path, write(tmp_path / "other", with_words_only), encoder_of(own))
+    assert bare.items["price"].to_list() == [*expected, None, None]
+
+
+def with_words_only(arguments: dict[str, Any]) -> None:
+    arguments["items"] = arguments["items"].with_columns(
+        image_words=pl.Series([None if i == 3 else f"word {i}" for i in range(ITEMS)])
+    )
+
+
+def test_other_image_words_are_refused(tmp_path: pathlib.Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        with_attributes(arguments)
+        words = pl.when(pl.int_range(pl.len()).is_in([3, 5])).then(pl.lit("else")).otherwise("image_words")
+        arguments["items"] = arguments["items"].with_columns(words.alias("image_words"))
+
+    own = write(tmp_path / "own", with_attributes)
+    write_catalogue(tmp_path, own)
+    with pytest.raises(UserError, match="other image words .* for 2 items, 'B003' for one"):
+        as_numbered_in(tmp_path, write(tmp_path / "other", change), encoder_of(own))
+    with pytest.raises(UserError, match="has no image_words, which .* was trained with"):
+        as_numbered_in(tmp_path, write(tmp_path / "bare"), encoder_of(own))
+
+
 @pytest.mark.parametrize("damage", ["another column", "an item twice", "no items", "not Parquet"])
 def test_a_damaged_catalogue_is_named(damage: str, tmp_path: pathlib.Path) -> None:
     own = write(tmp_path / "own")

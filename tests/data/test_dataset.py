@@ -1,5 +1,6 @@
 """A dataset folder comes back as it was written, or is refused by name, with the remedy."""
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -32,6 +33,104 @@ def test_what_was_written_is_read(dataset: Dataset) -> None:
         assert (part.items.dtype, part.offsets.dtype, part.first_target.dtype) == (np.int32, np.int64, np.int32)
 
 
+def attributes() -> dict[str, pl.Series]:
+    """A column of each kind for the small dataset: item 0 has everything, item 1 nothing."""
+    rest = ITEMS - 2
+    return {
+        "price": pl.Series([2.5, None, *[1.0] * rest]),
+        "category": pl.Series(["soap", None, *["tea"] * rest]),
+        "brand": pl.Series(["Acme", None, *["Other"] * rest]),
+        "attributes": pl.Series([["brand=Acme", "kind=soap"], None, *[[]] * rest], dtype=pl.List(pl.String)),
+        "image": pl.Series(["a/b.png", None, *[None] * rest]),
+        "image_sha256": pl.Series(["0" * 64, None, *[None] * rest], dtype=pl.String),
+        "image_words": pl.Series(["soap, lotion", None, *[None] * rest]),
+    }
+
+
+def with_everything(arguments: dict[str, Any]) -> None:
+    """Adds each optional attribute, two further vectors, times of the held-out sessions and a protocol."""
+    arguments["items"] = arguments["items"].with_columns(**attributes())
+    arguments["vectors"] = {
+        "image": np.tile(np.arange(3, dtype=np.float64), (ITEMS, 1)) * np.arange(ITEMS)[:, None],
+        "b": np.ones((ITEMS, 2), np.float32),
+    }
+    alone = [
+        None if split == "train" else [i % 3 == 0 for i in items]
+        for split, items in zip(arguments["sessions"]["split"], arguments["sessions"]["items"].to_list(), strict=True)
+    ]
+    arguments["sessions"] = arguments["sessions"].with_columns(pl.Series("alone", alone, pl.List(pl.Boolean)))
+    arguments["provenance"] |= {"protocol": {"exclude_session_items": True, "why": "no item twice"}}
+
+
+def test_attributes_vectors_and_times_come_back(tmp_path: pathlib.Path) -> None:
+    found = write_changed(tmp_path / "d", with_everything)
+    for name, column in attributes().items():
+        assert found.items[name].to_list() == column.to_list(), name
+    assert sorted(found.vectors) == ["b", "image", "text"]
+    image = found.vectors["image"]
+    assert isinstance(image, np.memmap) and image.dtype == np.float32 and image[5].tolist() == [0, 5, 10]
+    assert found.has_vector("image").tolist() == [False] + [True] * (ITEMS - 1)
+    np.testing.assert_array_equal(found.text_vectors, small_tables()[2])
+    assert found.splits["train"].alone is None
+    for split in ("validation", "test"):
+        part = found.splits[split]
+        assert part.alone is not None and part.alone.tolist() == [i % 3 == 0 for i in part.items]
+    assert found.exclude_session_items and found.manifest["format_version"] == 2
+
+
+def test_renumbering_carries_every_feature(tmp_path: pathlib.Path) -> None:
+    found = write_changed(tmp_path / "d", with_everything)
+    order = np.random.default_rng(5).permutation(ITEMS)
+    other = found.renumbered(order, CATALOGUE)
+    assert other.items["price"].to_list() == [found.items["price"][int(i)] for i in order]
+    for name, rows in found.vectors.items():
+        np.testing.assert_array_equal(other.vectors[name], rows[order])
+    assert other.splits["test"].alone is found.splits["test"].alone
+    np.testing.assert_array_equal(other.splits["test"].users, found.splits["test"].users)
+
+
+def test_a_folder_of_version_1_is_read(tmp_path: pathlib.Path) -> None:
+    path = write_small_dataset(tmp_path / "d")
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["digest"]  # as the first of them were
+    manifest["format_version"] = 1
+    # The fingerprint of version 1, in its own words.
+    files = ("items.parquet", "text_vectors.npy", "sessions.parquet")
+    named = [CATALOGUE, *(hashlib.sha256((path / name).read_bytes()).hexdigest() for name in files)]
+    manifest["fingerprint"] = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    found = load_dataset(path)
+    assert list(found.vectors) == ["text"] and found.items.columns == ["item_id", "name", "text"]
+    assert not found.exclude_session_items
+    assert all(part.alone is None for part in found.splits.values())
+
+
+def test_users_are_numbered_by_training(tmp_path: pathlib.Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        users = {"train": ["b", None, "a", "b"], "validation": ["c", "b"], "test": [None, "a"]}
+        rows = [(split, f"{split}{i}", user, [0, 1], 1) for split, of in users.items() for i, user in enumerate(of)]
+        arguments["sessions"] = pl.DataFrame(rows, schema=arguments["sessions"].schema, orient="row")
+
+    dataset = write_changed(tmp_path / "d", change)
+    splits = dataset.splits
+    assert dataset.known_users == 2
+    assert {split: part.users.tolist() for split, part in splits.items()} == {
+        "train": [1, -1, 0, 1],
+        "validation": [-1, 1],
+        "test": [-1, 0],
+    }
+    assert splits["test"].user_names.to_list() == ["a", "b"] and splits["test"].users.dtype == np.int32
+
+
+@pytest.mark.parametrize("name", ["text", "image"])
+def test_vectors_that_cannot_be_meant_are_refused(tmp_path: pathlib.Path, name: str) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        arguments["vectors"] = {name: np.ones((ITEMS - (name == "image"), 2))}
+
+    with pytest.raises(ValueError, match="text' is the name|image vectors have 30 rows for 31 items"):
+        write_small_dataset(tmp_path / "d", change)
+
+
 def test_counts_are_those_of_the_sessions(dataset: Dataset) -> None:
     _, sessions, _ = small_tables()
     for split in ("train", "validation", "test"):
@@ -60,9 +159,19 @@ def test_the_fingerprint_names_the_content(tmp_path: pathlib.Path, dataset: Data
     def larger_catalogue(arguments: dict[str, Any]) -> None:
         arguments["catalogue_size"] = ITEMS
 
+    def further_vectors(arguments: dict[str, Any]) -> None:
+        arguments["vectors"] = {"image": np.ones((ITEMS, 2))}
+
+    def other_further_vectors(arguments: dict[str, Any]) -> None:
+        arguments["vectors"] = {"image": np.zeros((ITEMS, 2))}
+
+    def prices(arguments: dict[str, Any]) -> None:
+        arguments["items"] = arguments["items"].with_columns(price=pl.lit(1.5))
+
     assert write_changed(tmp_path / "same", lambda _: None).fingerprint == dataset.fingerprint
-    for change in (fewer_sessions, other_vectors, larger_catalogue):
-        assert write_changed(tmp_path / "other", change).fingerprint != dataset.fingerprint
+    changes = (fewer_sessions, other_vectors, larger_catalogue, further_vectors, other_further_vectors, prices)
+    prints = [write_changed(tmp_path / "other", change).fingerprint for change in changes]
+    assert len({dataset.fingerprint, *prints}) == 1 + len(changes)
 
 
 def test_a_split_may_be_empty_and_a_user_unknown(tmp_path: pathlib.Path) -> None:
@@ -107,6 +216,10 @@ def without_column(path: pathlib.Path, column: str) -> None:
     pl.read_parquet(path).drop(column).write_parquet(path)
 
 
+def with_column(path: pathlib.Path, **columns: pl.Expr) -> None:
+    pl.read_parquet(path).with_columns(**columns).write_parquet(path)
+
+
 DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "no manifest": (lambda d: (d / "manifest.json").unlink(), "manifest"),
     "half a manifest": (lambda d: truncate(d / "manifest.json"), "manifest.json"),
@@ -123,6 +236,13 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "half the vectors": (lambda d: truncate(d / "text_vectors.npy"), "text_vectors.npy"),
     "empty vectors": (lambda d: (d / "text_vectors.npy").write_bytes(b""), "text_vectors.npy"),
     "a column less": (lambda d: without_column(d / "items.parquet", "name"), "'name'"),
+    "integers for vectors": (lambda d: save_vectors(d, lambda v: v.astype(np.int32)), "not floating-point"),
+    "text for prices": (lambda d: with_column(d / "items.parquet", price=pl.lit("cheap")), "'price' is String"),
+    "one truth for all": (lambda d: with_column(d / "sessions.parquet", alone=pl.lit(True)), "'alone'"),
+    "a truth too few": (
+        lambda d: with_column(d / "sessions.parquet", alone=pl.col("items").list.slice(1).list.eval(pl.element() > 3)),
+        "'alone'",
+    ),
     "NaN": (lambda d: save_vectors(d, with_nan), "row 17"),
     "a vector less": (lambda d: save_vectors(d, lambda v: v[:-1]), f"({ITEMS - 1}, {TEXT_WIDTH})"),
     "flat vectors": (lambda d: save_vectors(d, np.ravel), f"({ITEMS * TEXT_WIDTH},)"),

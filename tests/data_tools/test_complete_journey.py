@@ -50,3 +50,39 @@ def test_items_have_texts_and_short_names(last_week: Dataset) -> None:
     assert (last_week.items["name"] == last_week.items["name"].str.to_lowercase()).all()
     assert last_week.items["name"].str.len_chars().max() < 80  # type: ignore[operator]
     assert all(len(set(items)) == len(items) for _, items, _ in as_items(last_week, "train"))
+
+
+def test_prices_are_those_of_the_shelf_in_training(last_week: Dataset) -> None:
+    rows = pl.read_parquet(complete_journey._package_data() / "transactions.parquet")
+    trained = rows.filter(
+        pl.col("basket_id").cast(pl.String).is_in(last_week.splits["train"].session_ids.to_list())
+        & (pl.col("quantity") > 0)
+    )
+    prices = dict(last_week.items["item_id", "price"].iter_rows())
+    for item in last_week.items["item_id"][: last_week.catalogue_size : 500]:
+        bought = trained.filter(pl.col("product_id") == int(item))
+        each = (bought["sales_value"] + bought["retail_disc"]) / bought["quantity"]
+        assert prices[item] == pytest.approx(np.median([price for price in each if price > 0]))
+    assert last_week.items["price"][last_week.catalogue_size :].null_count() == len(last_week.items) - (
+        last_week.catalogue_size
+    )
+
+
+def test_products_bring_their_attributes(last_week: Dataset) -> None:
+    products = pl.read_parquet(complete_journey._package_data() / "products.parquet")
+    first = last_week.items.row(0, named=True)
+    published = products.filter(pl.col("product_id") == int(first["item_id"])).row(0, named=True)
+    assert (first["category"], first["brand"]) == (published["product_type"], published["brand"])
+    assert set(first["attributes"]) <= {f"{name}={published[name]}" for name in complete_journey.ATTRIBUTE_COLUMNS}
+    assert f"brand={published['brand']}" in first["attributes"]
+    notes = last_week.manifest["attributes"]
+    assert set(notes) == {"price", "category", "brand", "attributes"}
+    assert all(0.95 < note["catalogue_coverage"] <= 1 for note in notes.values())
+
+
+def test_no_basket_holds_a_product_twice(last_week: Dataset) -> None:
+    assert last_week.exclude_session_items and last_week.manifest["protocol"]["repeats"] == 0
+    alone = last_week.splits["test"].alone
+    assert alone is not None and not alone.any()
+    order = last_week.manifest["order"]
+    assert 0.48 < order["tied_pairs_ascending"] / order["tied_pairs"] < 0.52

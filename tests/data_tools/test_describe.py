@@ -1,6 +1,7 @@
 """What is told and drawn about a dataset."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from data_tools import description, description_plot
+from data_tools.ascending import count_ascending
 from tests.conftest import write_small_dataset
 from tests.data_tools.examples import as_items, prepared, random_clicks, write_logs
 
@@ -60,7 +62,142 @@ def test_a_dataset_without_ties_or_users_is_described(tmp_path: pathlib.Path) ->
     assert [part.users for part in facts.splits.values()] == [0, 0, 0]
     lines = description.as_text(facts).splitlines()
     assert [line.split() for line in lines if line.startswith("users")] == [["users", "0", "0", "0"]]
-    assert "order: unknown" in lines and lines[-1].endswith("in the source: unknown")
+    assert "order: unknown" in lines
+    assert any(line.endswith("in the source: unknown") for line in lines)
+    description_plot.draw(facts, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+Click = tuple[str, str, int]
+
+
+def traps(folder: pathlib.Path, clicks: list[Click], **settings: Any) -> list[str]:
+    """The traps of a log in which each item has a text of its own."""
+    logs = write_logs(folder, clicks)
+    return description.describe(prepared(folder, **logs, **settings)).traps
+
+
+def found(sentences: list[str], start: str) -> str:
+    """The one sentence that begins so."""
+    (one,) = [sentence for sentence in sentences if sentence.startswith(start)]
+    return one
+
+
+def sessions_of(
+    order: Callable[[list[int], np.random.Generator], list[int]], time: Callable[[int], int]
+) -> list[Click]:
+    """Forty sessions of six different items each."""
+    rng = np.random.default_rng(11)
+    return [
+        (f"s{s:02d}", f"i{item:02d}", time(position))
+        for s in range(40)
+        for position, item in enumerate(order(rng.choice(20, 6, replace=False).tolist(), rng))
+    ]
+
+
+def by_id(items: list[int], _: np.random.Generator) -> list[int]:
+    return sorted(items)
+
+
+def as_clicked(items: list[int], _: np.random.Generator) -> list[int]:
+    return items
+
+
+@pytest.mark.parametrize("order_column", ["", "time"])
+def test_sessions_sorted_by_item_are_named(tmp_path: pathlib.Path, order_column: str) -> None:
+    clicks = sessions_of(by_id, lambda position: 7 * position)
+    sentence = found(traps(tmp_path, clicks, order_column=order_column), "Sessions are in ascending item id")
+    assert "100.0% of 200 neighbouring pairs" in sentence and sentence.endswith("shuffle by --ties=random.")
+
+
+def test_items_sorted_within_a_time_are_named(tmp_path: pathlib.Path) -> None:
+    def halves(items: list[int], rng: np.random.Generator) -> list[int]:
+        return sorted(items[:3]) + sorted(items[3:])
+
+    clicks = sessions_of(halves, lambda position: position // 3)
+    told = traps(tmp_path, clicks, order_column="time")
+    sentence = found(told, "Within equal places of the order")
+    assert "100.0% of 160 neighbouring pairs" in sentence and "shuffle by --ties=random, or report" in sentence
+    sentence = found(told, "240 interactions (100.0%) in 40 sessions share their time")
+    assert sentence.endswith("Unless the file is in the order of the clicks, shuffle them by --ties=random.")
+    shuffled = traps(tmp_path, clicks, order_column="time", ties="random")
+    assert not any("ascend" in sentence for sentence in shuffled)
+    assert "repeat with other seeds (--seed)" in found(shuffled, "240 interactions (100.0%)")
+    # The same order by its positions: the times are hidden, and what is left of the sort is half of it.
+    hidden = [(session, item, row % 6) for row, (session, item, _) in enumerate(clicks)]
+    told = traps(tmp_path, hidden, order_column="time")
+    assert "shuffle what is equal (--ties=random)." in found(told, "Items ascend by id in")
+    assert found(told, "The order column counts").endswith("order by it (--order_column).")
+
+
+def test_a_true_order_is_not_called_a_sort(tmp_path: pathlib.Path) -> None:
+    told = traps(tmp_path, sessions_of(as_clicked, lambda position: 2 * position), order_column="time")
+    assert not any("ascend" in sentence or "share their" in sentence for sentence in told)
+    assert [sentence.split()[0] for sentence in told] == ["None"]  # of the training interactions repeats an item
+    assert "exclude_session_items=true is recorded, and training follows it" in told[0]
+
+
+def test_numbers_as_item_ids_ascend_as_numbers(tmp_path: pathlib.Path) -> None:
+    pairs = np.arange(19)
+    ids = pl.Series([str(8 + i) for i in range(20)])  # 8, 9, 10, ..: as text, 10 comes before 8
+    assert count_ascending(pairs, pairs + 1, ids) == (19, 19)
+    assert count_ascending(pairs, pairs + 1, pl.Series([f"i{i:02d}" for i in range(20)])) == (19, 19)
+    assert count_ascending(pairs, pairs, ids) == (0, 0)
+    assert count_ascending(pairs + 1, pairs, ids) == (19, 1)  # by text: 10, 9 ascends
+
+
+def test_some_equal_times_repeats_unseen_targets_and_shared_texts(tmp_path: pathlib.Path) -> None:
+    clicks = [(f"s{s}", f"i0{(s + i) % 3}", max(i, 1)) for s in range(10) for i in range(5)]
+    clicks += [("s0", "i09", 9), ("s1", "i08", 9)]
+    told = traps(tmp_path, clicks, order_column="time", text_columns="brand")
+    sentence = found(told, "20 interactions (38.5%) in 10 sessions share their time")
+    assert "as in the file" in sentence and sentence.endswith("prepare once more with --ties=random.")
+    sentence = found(told, "2 of 32 training interactions (6.2%) repeat an item")
+    assert "exclude_session_items=false is recorded" in sentence
+    assert sentence.endswith("leave it, for otherwise 18 of 20 held-out targets (90.0%) are certain misses.")
+    sentence = found(told, "Targets outside the catalogue")
+    assert "0 of validation (0.0%), 2 of test (20.0%)" in sentence
+    sentence = found(told, "4 of 5 items (80.0%) share their text")
+    assert "--text_columns" in sentence
+
+
+def test_a_folder_without_a_protocol_is_told_what_to_set(tmp_path: pathlib.Path) -> None:
+    facts = description.describe(load_dataset(write_small_dataset(tmp_path / "d")))
+    (sentence,) = [trap for trap in facts.traps if "records no choice" in trap]
+    assert "train with --config.protocol.exclude_session_items=no" in sentence
+
+
+def test_equal_times_of_an_earlier_version(tmp_path: pathlib.Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        arguments["provenance"]["order"] = {"rule": "by time", "tied_interactions": 40, "sessions_with_ties": 9}
+
+    facts = description.describe(load_dataset(write_small_dataset(tmp_path / "d", change)))
+    told = (
+        "40 interactions in 9 sessions share their place in the order with another of the session: prepare the dataset"
+    )
+    assert found(facts.traps, told)
+
+
+def test_coverage_is_of_the_catalogue_and_of_training(tmp_path: pathlib.Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        price = [None] + [1.0] * 30
+        lists = [["a=b"], [], None] + [["a=b"]] * 28
+        arguments["items"] = arguments["items"].with_columns(
+            price=pl.Series(price), attributes=pl.Series(lists, dtype=pl.List(pl.String))
+        )
+        arguments["vectors"] = {"image": np.where(np.arange(31) < 3, 0, 1)[:, None]}
+
+    dataset = load_dataset(write_small_dataset(tmp_path / "d", change))
+    facts, counts = description.describe(dataset), dataset.train_counts
+    clicks = counts.sum()
+    assert facts.coverage == [
+        ("text", 1.0, 1.0),
+        ("price", pytest.approx(28 / 29), pytest.approx(1 - counts[0] / clicks)),
+        ("attributes", pytest.approx(27 / 29), pytest.approx(1 - counts[1:3].sum() / clicks)),
+        ("image vectors", pytest.approx(26 / 29), pytest.approx(1 - counts[:3].sum() / clicks)),
+    ]
+    lines = [line.split() for line in description.as_text(facts).splitlines()]
+    assert ["price", "96.6%", f"{1 - counts[0] / clicks:.1%}"] in lines
     description_plot.draw(facts, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 

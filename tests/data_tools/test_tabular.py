@@ -55,6 +55,27 @@ def test_random_ties_follow_the_seed(tmp_path: pathlib.Path) -> None:
     assert sorted(as_items(runs[0], "test")[0][1]) == sorted(as_items(runs[2], "test")[0][1])
 
 
+def test_random_ties_shuffle_within_a_time_only(tmp_path: pathlib.Path) -> None:
+    """A log sorted by item within each time: times keep their order, and what is equal loses its own."""
+    clicks = [
+        (f"s{s}", f"i{i:02d}", time) for s in range(40) for time in (3, 1, 2) for i in range(5 * time, 5 * time + 4)
+    ]
+    logs, ratio = write_logs(tmp_path, clicks), {"order_column": "time", "split": "ratio"}
+    by_file = prepared(tmp_path, **logs, **ratio)
+    expected = [f"i{i:02d}" for time in (1, 2, 3) for i in range(5 * time, 5 * time + 4)]
+    assert all(items == expected for _, items, _ in as_items(by_file, "train"))
+    order = by_file.manifest["order"]
+    assert (order["ties"], order["interactions"], order["tied_interactions"]) == ("file", 480, 480)
+    assert order["tied_pairs"] == order["tied_pairs_ascending"] == 40 * 9
+    shuffled = prepared(tmp_path, **logs, **ratio, ties="random")
+    found = [items for _, items, _ in as_items(shuffled, "train")]
+    for items in found:
+        assert [sorted(items[start : start + 4]) for start in (0, 4, 8)] == [expected[i : i + 4] for i in (0, 4, 8)]
+    assert len({tuple(items) for items in found}) == len(found)
+    order = shuffled.manifest["order"]
+    assert order["tied_pairs"] == 360 and 120 < order["tied_pairs_ascending"] < 240
+
+
 def test_every_kind_of_file_gives_the_same_dataset(tmp_path: pathlib.Path) -> None:
     logs = write_logs(tmp_path, random_clicks(2))
     plain = prepared(tmp_path, **logs, order_column="time").fingerprint

@@ -9,7 +9,11 @@ import polars as pl
 from alterrec_jax.data.dataset import Dataset, Sessions
 
 
-def make_sessions(lists: Sequence[Sequence[int]], first_target: Sequence[int] | int = 1) -> Sessions:
+def make_sessions(
+    lists: Sequence[Sequence[int]],
+    first_target: Sequence[int] | int = 1,
+    alone: Sequence[Sequence[bool]] | None = None,
+) -> Sessions:
     lengths = [len(items) for items in lists]
     names = pl.Series([f"s{i}" for i in range(len(lists))], dtype=pl.String)
     return Sessions(
@@ -18,6 +22,7 @@ def make_sessions(lists: Sequence[Sequence[int]], first_target: Sequence[int] | 
         first_target=np.broadcast_to(np.array(first_target, np.int32), (len(lists),)),
         session_ids=names,
         user_ids=names,
+        alone=None if alone is None else np.array([one for session in alone for one in session], bool),
     )
 
 
@@ -31,6 +36,6 @@ def make_dataset(train: Sessions, test: Sessions, items: int, catalogue: int) ->
         path=pathlib.Path("memory"),
         manifest={"counts": {"items": items, "catalogue": catalogue}, "fingerprint": "f"},
         items=table,
-        text_vectors=np.zeros((items, 3), np.float32),
+        vectors={"text": np.zeros((items, 3), np.float32)},
         splits={"train": train, "validation": test, "test": test},
     )

@@ -22,8 +22,22 @@ def test_by_hand():
     assert found == {
         "popularity": {"[0, 5)": [0, 1], "[5, 10)": [2, 3], "[10, 30)": [4], "[30, 100)": [5, 6], "[100, inf)": [7]},
         "session_length": {"<=5": [0, 1, 2, 3, 4, 7], ">5": [5, 6]},
-        "repeat": {"repeat": [7], "new": [0, 1, 2, 3, 4, 5, 6]},
+        "repeat": {"in_session": [7], "new": [0, 1, 2, 3, 4, 5, 6]},
     }
+
+
+def test_targets_alone_on_their_time_by_hand():
+    alone = [[True, False, False], [False, False, True], [True, True]]
+    sessions = make_sessions([[1, 2, 3], [4, 5, 6], [7, 8]], [2, 1, 1], alone)
+    targets = select_targets(sessions, "all_prefixes")
+    assert targets.item.tolist() == [3, 5, 6, 8]
+    found = target_groups(targets, sessions, np.zeros(9, np.int64))["time_stamp"]
+    assert {label: mask.tolist() for label, mask in found.items()} == {
+        "alone": [False, False, True, True],
+        "shared": [True, True, False, False],
+    }
+    unknown = make_sessions([[1, 2, 3], [4, 5, 6], [7, 8]], [2, 1, 1])
+    assert "time_stamp" not in target_groups(targets, unknown, np.zeros(9, np.int64))
 
 
 def test_groups_weighted_by_n_make_up_the_total():
@@ -46,6 +60,6 @@ def test_an_empty_group_has_no_numbers():
     ranks = {"id": Ranks(np.array([0]), np.array([1]))}
     groups = group_metrics(ranks, target_groups(targets, sessions, np.array([1, 1])), ks=(10,))
     assert groups["repeat"] == {
-        "repeat": {"n": 0, "id": {"hits@10": None, "ndcg@10": None, "mrr@10": None}},
+        "in_session": {"n": 0, "id": {"hits@10": None, "ndcg@10": None, "mrr@10": None}},
         "new": {"n": 1, "id": {"hits@10": 1.0, "ndcg@10": 1.0, "mrr@10": 1.0}},
     }

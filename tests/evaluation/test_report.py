@@ -93,7 +93,7 @@ def test_excluding_session_items_reaches_models_and_baselines(model):
         dataset, "test", provider, tables, fusion_views(0.5), Protocol(exclude_session_items=True, ks=(CATALOGUE,))
     )
     metric = f"hits@{CATALOGUE}"
-    repeats = result["groups"]["repeat"]["repeat"]
+    repeats = result["groups"]["repeat"]["in_session"]
     assert repeats["n"] > 0
     assert [repeats[name][metric] for name in ("fused", *BASELINES)] == [0] * 4
     told = result["protocol"]

@@ -122,7 +122,7 @@ def test_items_are_ranked_as_they_are_evaluated(trained: TrainedModel, alpha: fl
     config = dataclasses.replace(CONFIG, protocol=ProtocolConfig(alpha=alpha))
     system = build_system(config, CATALOGUE)
     first_duplicate = TrainedModel(
-        config, dataclasses.replace(trained.dataset, text_vectors=vectors), system, params, {}, True
+        config, dataclasses.replace(trained.dataset, vectors={"text": vectors}), system, params, {}, True
     )
     sessions = [session for session in SESSIONS if session and max(session) < CATALOGUE]
     held = make_sessions([[*session, item] for session in sessions for item in range(CATALOGUE)])

@@ -113,7 +113,7 @@ def trained(dataset: Dataset) -> TrainedModel:
 def test_recommendations_are_those_of_one_device(words: str, new: int, exclude: bool, dataset: Dataset) -> None:
     vectors = dataset.text_vectors.copy()
     vectors[[4, 11, 28]] = vectors[17]  # texts that tie, on several devices
-    dataset = dataclasses.replace(dataset, text_vectors=vectors)
+    dataset = dataclasses.replace(dataset, vectors={"text": vectors})
     sessions = [session for session in SESSIONS if max(session, default=0) < CATALOGUE + new]
     found: list[list[list[Recommendation]]] = []
     for one in (ONE, words):

@@ -1,0 +1,189 @@
+"""The files of a dataset folder: their names, how each is read and checked, and the fingerprint over all of them."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import files
+from alterrec_jax.runtime.polars_errors import panics_as_errors
+
+FORMAT = "alterrec-dataset"
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # version 1 has neither item attributes nor further vectors nor a protocol
+
+MANIFEST, ITEMS, SESSIONS = "manifest.json", "items.parquet", "sessions.parquet"
+TEXT = "text"  # the feature name of the text vectors
+ITEM_COLUMNS = ("item_id", "name", "text")
+ATTRIBUTE_COLUMNS: dict[str, pl.DataType] = {
+    "price": pl.Float64(),
+    "category": pl.String(),
+    "brand": pl.String(),
+    "attributes": pl.List(pl.String),
+    "image": pl.String(),
+    "image_sha256": pl.String(),
+    "image_words": pl.String(),
+}
+SESSION_COLUMNS = ("split", "session_id", "user_id", "items", "first_target")
+ALONE = "alone"
+
+_VECTORS_END = "_vectors.npy"
+_NPY = b"\x93NUMPY"
+REMEDY = "prepare the dataset again with data_tools.prepare"
+_ROWS_CHECKED_AT_ONCE = 65_536
+
+
+def vectors_file(name: str) -> str:
+    """The file of the vectors of one feature: text_vectors.npy of "text"."""
+    return name + _VECTORS_END
+
+
+def vector_names(hashes: Mapping[str, str]) -> list[str]:
+    """The features whose vectors are among the files of a manifest, sorted."""
+    return sorted(name.removesuffix(_VECTORS_END) for name in hashes if name.endswith(_VECTORS_END))
+
+
+def fingerprint(hashes: Mapping[str, str], catalogue_size: int) -> str:
+    """Names the content of a folder: 16 hexadecimal digits over the hashes of its files and its catalogue."""
+    named = [catalogue_size, *(hashes[name] for name in (ITEMS, vectors_file(TEXT), SESSIONS))]
+    further = [(name, hashes[vectors_file(name)]) for name in vector_names(hashes) if name != TEXT]
+    return files.json_digest([*named, *map(list, further)])[:16]
+
+
+def is_dataset(path: pathlib.Path) -> bool:
+    """Whether a folder holds a manifest of ours, of whatever version, so that a new dataset may take its place."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+
+
+def read_manifest(path: pathlib.Path) -> dict[str, Any]:
+    """The manifest of a dataset folder, checked.
+
+    Raises:
+      UserError: the folder or its manifest is missing, of another format or version, changed, or damaged.
+    """
+    if not path.is_dir():
+        raise UserError(f"dataset folder {path} does not exist; make one with data_tools.prepare --out={path}")
+    if not (path / MANIFEST).exists():
+        raise UserError(f"{path} is not a dataset folder (it holds no manifest.json); {REMEDY}")
+    manifest = files.read_json(path / MANIFEST, "dataset manifest")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{path} is not a dataset folder (its manifest names no '{FORMAT}'); {REMEDY}")
+    if manifest.get("format_version") not in READABLE_VERSIONS:
+        raise UserError(
+            f"dataset {path} has format version {manifest.get('format_version')}, this program reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; {REMEDY}"
+        )
+    _require_intact(path / MANIFEST, manifest)
+    return manifest
+
+
+def _require_intact(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    """Refuses a manifest that was changed since it was written. Some of version 1 hold no digest."""
+    rest = {name: value for name, value in manifest.items() if name != "digest"}
+    try:
+        intact = manifest["fingerprint"] == fingerprint(manifest["files"], manifest["counts"]["catalogue"])
+        intact &= manifest.get("digest") in (None, files.json_digest(rest))
+    except (KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise UserError(f"dataset manifest {path} was changed or damaged: its fingerprint does not fit; {REMEDY}")
+
+
+def require_hashes(path: pathlib.Path, hashes: Mapping[str, str]) -> None:
+    """Stops where a file is not the one that the manifest was written with.
+
+    Raises:
+      UserError: names the file.
+    """
+    for name, expected in hashes.items():
+        if files.sha256_file(path / name) != expected:
+            raise UserError(f"{path / name} differs from the hash in the manifest: it was changed or damaged; {REMEDY}")
+
+
+def read_items(path: pathlib.Path) -> pl.DataFrame:
+    """The items table of a dataset folder: `ITEM_COLUMNS`, and those of `ATTRIBUTE_COLUMNS` that it has.
+
+    Raises:
+      UserError: the file is missing or damaged, lacks a column, or has one of another type.
+    """
+    items = _read_parquet(path / ITEMS, ITEM_COLUMNS)
+    for column, dtype in ATTRIBUTE_COLUMNS.items():
+        if column in items.columns and items[column].dtype != dtype:
+            raise UserError(f"{path / ITEMS}: column '{column}' is {items[column].dtype}, not {dtype}; {REMEDY}")
+    return items
+
+
+def read_sessions(path: pathlib.Path) -> pl.DataFrame:
+    """The sessions table of a dataset folder: `SESSION_COLUMNS`, and `alone` where it is known.
+
+    Raises:
+      UserError: the file is missing, damaged or lacks a column, or `alone` does not fit the items.
+    """
+    sessions = _read_parquet(path / SESSIONS, SESSION_COLUMNS)
+    if ALONE not in sessions.columns:
+        return sessions
+    lengths = sessions[ALONE].list.len() if sessions[ALONE].dtype == pl.List(pl.Boolean) else None
+    if lengths is None or not (lengths.is_null() | (lengths == sessions["items"].list.len())).all():
+        raise UserError(f"{path / SESSIONS}: column '{ALONE}' holds no truth value for each item; {REMEDY}")
+    return sessions
+
+
+def _read_parquet(path: pathlib.Path, columns: Sequence[str]) -> pl.DataFrame:
+    if not path.exists():
+        raise UserError(f"dataset file {path} is missing; {REMEDY}")
+    try:
+        with panics_as_errors():
+            table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"dataset file {path} cannot be read ({error}); {REMEDY}") from None
+    if missing := [column for column in columns if column not in table.columns]:
+        raise UserError(f"dataset file {path} lacks the column '{missing[0]}'; {REMEDY}")
+    return table
+
+
+def read_vectors(path: pathlib.Path, items: int, *, what: str = "", remedy: str = REMEDY) -> np.ndarray:
+    """The vectors of a .npy file, memory-mapped and checked.
+
+    Args:
+      path: the file.
+      items: how many rows it must have.
+      what: names the vectors in errors; by default after the file.
+      remedy: ends the errors.
+
+    Returns:
+      a floating-point array [items, width], as it is in the file.
+
+    Raises:
+      UserError: the file is missing or damaged, has another shape, holds no floating-point numbers, or one that is
+        not finite.
+    """
+    what = what or f"{path.name.removesuffix(_VECTORS_END)} vectors"
+    if not path.is_file():
+        raise UserError(f"{what} file {path} is missing; {remedy}")
+    try:
+        with open(path, "rb") as file:  # of anything else, NumPy says that pickled data could be trusted
+            if not file.read(len(_NPY)) == _NPY:
+                raise ValueError("it is no .npy file")
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{what} {path} cannot be read ({error}); {remedy}") from None
+    if vectors.ndim != 2 or len(vectors) != items or not vectors.shape[1]:
+        raise UserError(f"{what} {path} have shape {vectors.shape}, but there are {items} items; {remedy}")
+    if not np.issubdtype(vectors.dtype, np.floating):
+        raise UserError(f"{what} {path} hold {vectors.dtype}, not floating-point numbers; {remedy}")
+    for start in range(0, items, _ROWS_CHECKED_AT_ONCE):
+        with np.errstate(over="ignore"):  # a float64 may be finite, and not as the float32 that it becomes
+            block = np.asarray(vectors[start : start + _ROWS_CHECKED_AT_ONCE], np.float32)
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise UserError(f"{what} {path} hold a NaN or an infinity in row {row}; {remedy}")
+    return vectors

@@ -1,0 +1,66 @@
+"""The defaults of each source, and the settings that no source can mean."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from alterrec_jax.data.dataset_files import is_dataset
+from alterrec_jax.errors import UserError
+from data_tools import splits
+from data_tools.options import SOURCES, Options
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "complete_journey": {"split": "temporal", "validation_fraction": 0.05, "test_fraction": 0.05},
+    "tabular": {"split": "leave_one_out", "validation_fraction": 0.1, "test_fraction": 0.1},
+    "amazon_m2": {"split": "column", "validation_fraction": 0.1, "test_fraction": 0.1},
+}
+_LEAST = {"min_session_length": 2, "min_item_count": 1, "max_session_length": 0, "weeks": 0, "seed": 0}
+
+
+def checked(options: Options) -> Options:
+    """Fills in the defaults of the source and refuses settings that cannot be meant.
+
+    Raises:
+      UserError: names the setting and what would do.
+    """
+    if options.source not in SOURCES:
+        raise UserError(f"--source is '{options.source}'; choose one of {', '.join(SOURCES)}")
+    if not options.out:
+        raise UserError("--out is missing; name the dataset folder to write")
+    target = pathlib.Path(options.out)
+    if pathlib.Path.cwd().is_relative_to(target.resolve()):
+        raise UserError(f"--out={target} is the folder that this command runs in or is above it; name another folder")
+    if target.exists() and not is_dataset(target) and (target.is_file() or any(target.iterdir())):
+        raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
+    for name, least in _LEAST.items():
+        if getattr(options, name) < least:
+            raise UserError(f"--{name} is {getattr(options, name)}; it must be at least {least}")
+    if 0 < options.max_session_length < options.min_session_length:
+        raise UserError("--max_session_length is below --min_session_length; no session could be kept")
+    empty = {name: value for name, value in _DEFAULTS[options.source].items() if getattr(options, name) in ("", None)}
+    given, options = options, dataclasses.replace(options, **empty)
+    if options.source == "complete_journey" and options.split not in ("temporal", "ratio"):
+        raise UserError(f"--split={options.split} does not fit complete_journey; choose temporal or ratio")
+    if options.split == "temporal" and options.source == "tabular" and not options.order_column:
+        raise UserError("--split=temporal needs --order_column, a time")
+    if options.price_column and options.interaction_price_column:
+        raise UserError("--price_column and --interaction_price_column both give the price; leave one out")
+    if bool(options.image_column) != bool(options.image_dir):
+        raise UserError("--image_column and --image_dir belong together; give both, or neither")
+    _refuse_unread(given, options.split)
+    splits.check_fractions(*options.shares)
+    return options
+
+
+def _refuse_unread(given: Options, split: str) -> None:
+    """Refuses what was set for a split that is not made; `split` is the rule that is followed."""
+    if given.source == "amazon_m2":  # which has its own rule, and reads the shares
+        if given.test_sessions and given.test_fraction is not None:
+            raise UserError("--test_fraction is not read with --test_sessions, which are the test split; leave it out")
+        return
+    for field in dataclasses.fields(given):
+        rules = field.metadata["splits"]
+        if split not in rules and getattr(given, field.name) != field.default:
+            raise UserError(
+                f"--{field.name} is read by --split={' or '.join(rules)} only, and the split is {split}; leave it out"
+            )

@@ -62,8 +62,8 @@ def table() -> str:
 def explained(one: Family) -> str:
     """The fields of a family: as on the command line with the default, what each may be, and its help."""
     source = pathlib.Path(inspect.getfile(one.config)).name
-    told = [one.title, one.paper, one.kind, one.layout, f"needs {one.needs}" if one.needs else ""]
-    lines = [f"model={one.name}: {'; '.join(filter(None, told))}", f"(alterrec_jax/models/{source})", ""]
+    about = [one.title, one.paper, one.kind, one.layout, f"needs {one.needs}" if one.needs else ""]
+    lines = [f"model={one.name}: {'; '.join(filter(None, about))}", f"(alterrec_jax/models/{source})", ""]
     for field in fields_of(one.config()):
         value = shlex.quote(str(field.default).replace("'", '"'))
         lines += [f"--config.{field.name}={value}  [{field.may_be}]", f"    {field.help}"]

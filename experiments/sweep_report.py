@@ -53,10 +53,11 @@ def write_best(workdir: pathlib.Path, base: RunConfig, best: FrozenTrial, metric
     epoch = best_epoch(best)
     assert epoch is not None
     score = f"validation {metric} {_score(best):.4f} in epoch {epoch + 1}"
-    told = f"Trial {best.number} of a sweep, its best: {score}.\n\n{commands}".replace("\\", "\\\\").replace('"', '\\"')
+    docstring = f"Trial {best.number} of a sweep, its best: {score}.\n\n{commands}"
+    docstring = docstring.replace("\\", "\\\\").replace('"', '\\"')
     files.write_text(
         workdir / BEST,
-        f'"""{told}\n"""\n\nfrom ml_collections import ConfigDict\n\n'
+        f'"""{docstring}\n"""\n\nfrom ml_collections import ConfigDict\n\n'
         f"{_imports(config)}from experiments.configs.base import overridable\n\n\n"
         'def get_config() -> ConfigDict:\n    """The configuration of the run."""\n'
         f"    return overridable(\n        {_source(config, ' ' * 8)}\n    )\n",

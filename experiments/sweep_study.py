@@ -105,7 +105,7 @@ class SweepStudy:
             self._check_same_sweep(config, dataset)
 
     def claimed_trials(self) -> Iterator[ClaimedTrial]:
-        """Yields trials for this process to train until none is left; each must be told of before the next."""
+        """Yields trials for this process to train until none is left; report what came of each before the next."""
         while (found := self._orphan_or_new()) is not None:
             trial, claim = found
             with claim:
@@ -141,7 +141,7 @@ class SweepStudy:
             yield
 
     def _orphan_or_new(self) -> tuple[ClaimedTrial, Claim] | None:
-        """A trial to train, and the claim on its folder; None if all are told of or in other hands."""
+        """A trial to train, and the claim on its folder; None if all are finished or claimed."""
         with self.locked():
             orphans = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             folders = [self._folder(orphan.number) for orphan in orphans]

@@ -5,7 +5,7 @@ python -m experiments.paper.alpha --config=FILE --data_dir=DIR --workdir=DIR
 
 from alterrec_jax.evaluation.protocol import weight_sweep
 from experiments.paper import command, parameter
-from experiments.paper.model_table import Compared, told
+from experiments.paper.model_table import Compared, in_words
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 
@@ -37,7 +37,7 @@ def _claim(compared: Compared) -> str:
     verdict = "does not hold" if test.significant else "is not contradicted"
     return (
         f"The paper's observation, that alpha = 0.5 is typically best, {verdict} on this data: {best} minus 0.5 in "
-        f"Hits@20 {told(test)} (the best of {len(compared.of)} values; p by Holm over all the others)."
+        f"Hits@20 {in_words(test)} (the best of {len(compared.of)} values; p by Holm over all the others)."
     )
 
 

@@ -13,7 +13,7 @@ _BETAS = (0.1, 0.5, 1.0)
 
 
 def configs(study: Study) -> dict[str, AlterRecConfig]:
-    """No augmentation, and each value; k1 and p are alike in all of them."""
+    """No augmentation, and each value; all have the same k1 and p."""
     k1 = max(study.base.mining.k1, PAPER_P)
     return {"0": window(study.base, k1=k1), **{str(beta): augmented(study.base, k1, beta=beta) for beta in _BETAS}}
 

@@ -95,10 +95,10 @@ def _record(name: str, study: Study, runs: list[Run]) -> dict[str, str]:
                 *arguments,
                 *map(shlex.quote, given),
                 "--data_dir=DIR --workdir=DIR",
-                f"--seeds={_told_seeds(study)}",
+                f"--seeds={_seeds_in_words(study)}",
             ]
         ),
-        "seeds": _told_seeds(study),
+        "seeds": _seeds_in_words(study),
         "runs": str(len(runs)),
         "training_minutes": f"{seconds / 60:.1f}",
         "dataset": f"{study.dataset.path.name}, fingerprint {study.dataset.fingerprint}",
@@ -107,14 +107,14 @@ def _record(name: str, study: Study, runs: list[Run]) -> dict[str, str]:
     }
 
 
-def _told_seeds(study: Study) -> str:
+def _seeds_in_words(study: Study) -> str:
     return ",".join(map(str, study.seeds))
 
 
 def _commit() -> str:
     """The commit of this checkout, and whether it has been changed since; "unknown" outside of one."""
     try:
-        told = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=pathlib.Path(__file__).parent,
             capture_output=True,
@@ -123,4 +123,4 @@ def _commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return told.stdout.strip()
+    return described.stdout.strip()

@@ -5,7 +5,7 @@ python -m experiments.paper.comparison --config=FILE --data_dir=DIR --workdir=DI
 
 from experiments.paper import command, pictures
 from experiments.paper.baselines import BASELINES
-from experiments.paper.model_table import METRICS, NAMES, Compared, told
+from experiments.paper.model_table import METRICS, NAMES, Compared, in_words
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 from experiments.paper.variants import augmented
@@ -29,7 +29,7 @@ def outcome(study: Study) -> Outcome:
     tests = dict(zip(pairs, compared.tests(pairs), strict=True))
     findings = [
         f"{NAMES[metric]}, against {best[metric]}, the best of the others: "
-        + "; ".join(f"{own} {told(tests[own, best[metric], metric])}" for own in _OWN)
+        + "; ".join(f"{own} {in_words(tests[own, best[metric], metric])}" for own in _OWN)
         + "."
         for metric in METRICS
     ]

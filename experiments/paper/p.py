@@ -14,7 +14,7 @@ _P = (1, 5, 10)
 
 
 def configs(study: Study) -> dict[str, AlterRecConfig]:
-    """No augmentation, and each value; k1 is alike in all of them and large enough for the largest."""
+    """No augmentation, and each value; all have the same k1, large enough for the largest."""
     k1 = max(study.base.mining.k1, *_P)
     return {"0": window(study.base, k1=k1), **{str(p): augmented(study.base, k1, p) for p in _P}}
 

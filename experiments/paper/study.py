@@ -57,7 +57,7 @@ class Study:
 
     @property
     def protocol(self) -> Protocol:
-        """Of all models and baselines alike."""
+        """Of all models and baselines."""
         return protocol_of(self.base.protocol, self.dataset)
 
     @property

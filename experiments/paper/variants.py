@@ -71,7 +71,7 @@ def window(base: AlterRecConfig, **mining: Any) -> AlterRecConfig:
 
 
 def independent(base: AlterRecConfig, negatives: str) -> AlterRecConfig:
-    """Both networks in the same turns, fused and chosen alike, but neither learns from the other."""
+    """Both networks in the same turns, fused and chosen in the same way, but neither learns from the other."""
     return mined(base, negatives=negatives, augment=False)
 
 

@@ -35,10 +35,11 @@ test: .venv/ready ## Run the tests (twenty to thirty minutes on two cores)
 faults: .venv/ready ## Kill, damage and starve the real commands, at random (WORDS="--kills=20" for less)
 	$(BIN)/python -m pytest faults $(WORDS)
 
-lint: .venv/ready ## Run the linter and the type checker
+lint: .venv/ready ## Run the linter, the type checker and the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/rules.py
 
 clean: ## Remove .venv and runs/
 	rm -rf .venv runs

@@ -65,7 +65,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ProtocolConfig:
-    """How rankings are judged, alike on validation and test."""
+    """How rankings are judged, on validation and on test."""
 
     targets: str = setting(
         "all_prefixes",

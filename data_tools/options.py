@@ -1,4 +1,4 @@
-"""Everything `data_tools.prepare` can be told, in one place: a field here is a flag there."""
+"""The settings of `data_tools.prepare`, in one place: a field here is a flag there."""
 
 import dataclasses
 from typing import Any

@@ -15,7 +15,7 @@ _EXAMPLES = "numbers, or dates like 2024-03-31 or 2024-03-31 18:05:00"
 
 
 def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
-    """A lazy table of `path`; the kind of the file is told by its first bytes, not its name.
+    """A lazy table of `path`; the first bytes tell the kind of the file, not its name.
 
     CSV columns are all strings, so that an id keeps its leading zeros.
 
@@ -100,7 +100,7 @@ def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, wh
 def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
     """The order column as integers, floats or times, whichever holds all of its values.
 
-    Of dates written out only the ISO form is read: whether 03/04/2024 is in March or in April cannot be told.
+    Of dates written out only the ISO form is read: whether 03/04/2024 is in March or in April cannot be known.
 
     Raises:
       UserError: a value is empty, not finite, or neither a number nor an ISO date.

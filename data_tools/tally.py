@@ -1,4 +1,4 @@
-"""What was read, kept and dropped, and why: told once as a table, and kept in the manifest."""
+"""What was read, kept and dropped, and why: printed once as a table, and kept in the manifest."""
 
 import dataclasses
 from typing import Any

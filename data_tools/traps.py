@@ -88,26 +88,26 @@ def _equal_times(order: Mapping[str, Any], dataset: Dataset) -> str:
     all_tied = total > 0 and tied >= _NEARLY_ALL * total
     timed = any(sessions.alone is not None for sessions in dataset.splits.values())
     what = "time" if timed else "place in the order"
-    told = f"{share} in {order['sessions_with_ties']:,} sessions share their {what} with another of the session"
-    if "ties" not in order:  # written before the manifest told of it
-        return f"{told}: prepare the dataset again, so that metrics tell targets that are alone on their time apart."
+    found = f"{share} in {order['sessions_with_ties']:,} sessions share their {what} with another of the session"
+    if "ties" not in order:  # written before the manifest recorded it
+        return f"{found}: prepare the dataset again, so that metrics tell targets that are alone on their time apart."
     follow = {"random": "at random, by the seed", "file": "as in the file"}[order["ties"]]
-    told += f", and follow each other {follow}. "
+    found += f", and follow each other {follow}. "
     if all_tied and not timed:
-        return told + "If the interactions have a time, order by it (--order_column)."
+        return found + "If the interactions have a time, order by it (--order_column)."
     if all_tied and order.get("ties") == "file":
-        return told + "Unless the file is in the order of the clicks, shuffle them by --ties=random."
+        return found + "Unless the file is in the order of the clicks, shuffle them by --ties=random."
     if all_tied:
-        return told + (
+        return found + (
             "No order is known: prefer models that read a session as a set (the mean encoder), and repeat with other "
             "seeds (--seed) before you trust a difference."
         )
     if order.get("ties") == "random":
-        return told + (
+        return found + (
             "Which of them is the target is chance: report the metrics of targets that are alone on their time stamp "
             "beside the others, and repeat with other seeds (--seed)."
         )
-    return told + (
+    return found + (
         "What the file makes of them is not what people did: report the metrics of targets that are alone on their "
         "time stamp beside the others, and prepare once more with --ties=random."
     )
@@ -159,7 +159,7 @@ def _shared_texts(sharing: int, items: int) -> str:
         return ""
     return (
         f"{sharing:,} of {items:,} items ({sharing / items:.1%}) share their text with another, so that a model of "
-        "texts ranks them alike: add columns that tell them apart to --text_columns, or let IDs decide (a larger "
+        "texts ranks them equally: add columns that tell them apart to --text_columns, or let IDs decide (a larger "
         "alpha)."
     )
 

@@ -1,11 +1,11 @@
 """What a sweep searches: a JSON file of configuration fields, each with its values or its range.
 
-    {"id.dropout,text.dropout": [0.1, 0.3], "id.learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}
+    {"network.dropout": [0.1, 0.3], "network.learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}
 
-Fields with commas between them take one value together.
+Fields are named as on the command line (`python -m experiments.models MODEL` lists those of a family); several with
+commas between them take one value together: "networks.id.dropout,networks.text.dropout".
 """
 
-import dataclasses
 import itertools
 import json
 import math
@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.config import RunConfig, flat, to_mapping
 from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime import files
 
 Space = dict[str, BaseDistribution]
@@ -27,7 +27,7 @@ Space = dict[str, BaseDistribution]
 _JUDGES = ("protocol.targets", "protocol.exclude_session_items", "protocol.select_on")  # scores compare under one rule
 
 
-def read_space(path: str, base: AlterRecConfig) -> Space:
+def read_space(path: str, base: RunConfig) -> Space:
     """The space of a JSON file, every field and value of it tried on the configuration.
 
     Raises:
@@ -35,7 +35,7 @@ def read_space(path: str, base: AlterRecConfig) -> Space:
     """
     wanted = files.read_json(path, "search space")
     if not isinstance(wanted, dict) or not wanted:
-        raise UserError(f'{path} must hold fields with values, like {{"id.dropout": [0.1, 0.3]}}')
+        raise UserError(f'{path} must hold fields with values, like {{"network.dropout": [0.1, 0.3]}}')
     count = Counter(field for key in wanted for field in _fields(key))
     if twice := [field for field in count if count[field] > 1]:
         raise UserError(f"{path}: {twice[0]} is there {count[twice[0]]} times; name each field once")
@@ -55,37 +55,39 @@ def chosen(trial: Trial, space: Space) -> dict[str, Any]:
     return {key: _draw(trial, key, part) for key, part in space.items()}
 
 
-def applied(base: AlterRecConfig, values: Mapping[str, Any], where: str = "configuration") -> AlterRecConfig:
+def applied(base: RunConfig, values: Mapping[str, Any], where: str = "configuration") -> RunConfig:
     """The configuration with the values of a trial.
 
     Raises:
       UserError: an unknown field (naming the nearest), or a value of the wrong type.
     """
-    nested, before = dataclasses.asdict(base), flat(base)
+    nested = to_mapping(base)
     for key, value in values.items():
         for field in _fields(key):
-            *parts, name = field.split(".")
-            place = nested
-            for part in parts:
-                if not isinstance(place.get(part), dict):
-                    place[part] = {}  # no such part: said below
-                place = place[part]
-            is_list = isinstance(before.get(field), tuple) and isinstance(value, str)
-            place[name] = json.loads(value) if is_list else value
-    return from_mapping(AlterRecConfig, nested, where)
+            record, name = _record_of(nested, field, where)
+            is_list = isinstance(record.get(name), tuple) and isinstance(value, str)
+            record[name] = json.loads(value) if is_list else value
+    return read_run_config(nested, where)
 
 
-def flat(config: AlterRecConfig) -> dict[str, Any]:
-    """The fields of a configuration by their whole names, like "id.dropout"."""
-    leaves = jax.tree_util.tree_leaves_with_path(dataclasses.asdict(config), lambda value: not isinstance(value, dict))
-    return {jax.tree_util.keystr(path, simple=True, separator="."): value for path, value in leaves}
+def _record_of(nested: dict[str, Any], field: str, where: str) -> tuple[dict[str, Any], str]:
+    """The record that holds a field of nested values, and the field's own name in it."""
+    holder: Any = None
+    record: Any = nested
+    for name in field.split("."):
+        if not isinstance(record, dict):
+            raise UserError(f"{where} is a value and holds no field '{name}'")
+        if name not in record:
+            raise UserError(f"{where} has no field '{name}'; {nearest(name, list(record))}")
+        holder, record, where = record, record[name], f"{where}.{name}"
+    return holder, name
 
 
 def _fields(key: str) -> list[str]:
     return [field.strip() for field in key.split(",")]
 
 
-def _distribution(key: str, wanted: Any, base: AlterRecConfig, path: str) -> BaseDistribution:
+def _distribution(key: str, wanted: Any, base: RunConfig, path: str) -> BaseDistribution:
     where = f"{path}: configuration"
     if not isinstance(wanted, list | dict) or not wanted:
         raise UserError(f'{path}: {key} must be a list of values, or {{"low": ..., "high": ...}}')
@@ -97,7 +99,7 @@ def _distribution(key: str, wanted: Any, base: AlterRecConfig, path: str) -> Bas
     values = wanted if isinstance(wanted, list) else [wanted["low"], wanted["high"]]
     for value in values:
         applied(base, {key: value}, where)
-    there = flat(base)
+    there = flat(to_mapping(base))
     for field in _fields(key):
         if field not in there:
             raise UserError(f"{path}: '{field}' holds fields and takes no value itself; name one of them")

@@ -6,23 +6,27 @@ Start the same command as often as there is room for, also at once: the processe
 further trials until there are --trials of them. Trial N trains in WORKDIR/trials/N; after a kill the same command goes
 on there. Then train WORKDIR/best.py on other seeds, or evaluate the best trial's folder.
 
---space names what is searched, the paper's grid (appendix F) by default; experiments/space.py says how to write one.
-Lists alone are a grid, of which each combination is trained once; with a range Optuna's TPE draws. A trial's score is
-the best validation of its epochs by protocol.select_on, of the fused ranking unless the model is one network. Test data
-are never looked at.
+--space names what is searched, by default the grid of AlterRec's paper (appendix F); experiments/space.py says how to
+write one. Lists alone are a grid, of which each combination is trained once; with a range Optuna's TPE draws. A trial's
+score is the best validation of its epochs by protocol.select_on, of the system's main view. Test data are never looked
+at.
 """
 
 import pathlib
 import shlex
 import sys
 import threading
+from collections.abc import Sequence
 
 import optuna
 from absl import flags
 
-from alterrec_jax.config import AlterRecConfig, ScheduleConfig, from_mapping
+from alterrec_jax.config import RunConfig
+from alterrec_jax.contract import Stage
 from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.data.features import catalogue_info
 from alterrec_jax.errors import UserError
+from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
@@ -30,7 +34,16 @@ from alterrec_jax.runtime.signals import stop_signals
 from alterrec_jax.training.trainer import Diverged, Interrupted, Trainer
 from experiments import config_flag, sweep_report
 from experiments.space import Space, applied, read_space
-from experiments.sweep_study import BEST, STUDY, TRIALS, SweepStudy, Turn, error_of, plain_errors
+from experiments.sweep_study import (
+    BEST,
+    STUDY,
+    TRIALS,
+    ClaimedTrial,
+    SweepStudy,
+    epochs_before_pruning,
+    error_of,
+    plain_errors,
+)
 
 _CONFIG = config_flag.define(
     "The file of experiments/configs that a sweep begins from; --config.FIELD=VALUE overrides a field for all trials.",
@@ -49,7 +62,7 @@ _PRUNE = flags.DEFINE_bool(
     "prune",
     True,
     "Whether a trial ends early whose best epoch is below the median of the others at its epoch: from the sixth trial "
-    "on, once both networks have had a turn on mined negatives.",
+    "on, once every kind of stage has been trained (pretraining, a turn of each network).",
 )
 flags.mark_flag_as_required("config")
 
@@ -57,17 +70,18 @@ flags.mark_flag_as_required("config")
 def main() -> int:
     """Trains trials until there are enough, and tells what came of them."""
     keep_freed_memory()
-    base = from_mapping(AlterRecConfig, _CONFIG.value.to_dict(), "--config").check()
+    base = read_run_config(_CONFIG.value.to_dict(), "--config").check()
     space, workdir = read_space(_SPACE.value, base), pathlib.Path(_WORKDIR.value)
     dataset, stop = load_dataset(_DATA_DIR.value), threading.Event()
     with plain_errors(workdir):
-        study = SweepStudy(workdir, space, base, dataset, _TRIALS.value, _pruner(base.schedule))
+        pruner = _pruner(base.build(catalogue_info(dataset)).stages)
+        study = SweepStudy(workdir, space, base, dataset, _TRIALS.value, pruner)
         try:
             with stop_signals(stop):
-                for turn in study.turns():
+                for trial in study.claimed_trials():
                     if stop.is_set():
                         raise Interrupted
-                    _train(turn, study, base, dataset, stop)
+                    _train(trial, study, base, dataset, stop)
         except Interrupted:
             log("saved; the same command continues from here")
             return command_line.EXIT_RESUME
@@ -77,37 +91,36 @@ def main() -> int:
     return 0
 
 
-def _pruner(schedule: ScheduleConfig) -> optuna.pruners.BasePruner:
+def _pruner(stages: Sequence[Stage]) -> optuna.pruners.BasePruner:
     if not _PRUNE.value:
         return optuna.pruners.NopPruner()
-    # The fused score rises by leaps until both networks are trained in both ways.
-    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2 * (schedule.m_random + schedule.m_gap))
+    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs_before_pruning(stages))
 
 
-def _train(turn: Turn, study: SweepStudy, base: AlterRecConfig, dataset: Dataset, stop: threading.Event) -> None:
+def _train(claimed: ClaimedTrial, study: SweepStudy, base: RunConfig, dataset: Dataset, stop: threading.Event) -> None:
     """Trains a trial and tells the study; what is no fault of its values ends the sweep, and the trial is not over."""
-    name = f"trial {turn.trial.number}"
-    log(f"{name}: " + "  ".join(f"{key}={value}" for key, value in turn.values.items()))
+    name = f"trial {claimed.trial.number}"
+    log(f"{name}: " + "  ".join(f"{key}={value}" for key, value in claimed.values.items()))
     try:
-        trainer = Trainer(applied(base, turn.values), dataset, turn.folder, stop)
+        trainer = Trainer(applied(base, claimed.values), dataset, claimed.folder, stop)
     except UserError as error:
         log(f"{name} failed: {error}")
-        return study.fail(turn, str(error))
+        return study.fail(claimed, str(error))
     try:
-        best = trainer.run(lambda record: turn.report(record["epoch"], record[trainer.selected_on]))
+        best = trainer.run(lambda record: claimed.report(record["epoch"], record[trainer.selected_on]))
     except Diverged as error:
         log(f"{name} failed: {error}")
-        study.fail(turn, str(error))
+        study.fail(claimed, str(error))
     except optuna.TrialPruned:
-        log(f"{name} is pruned after epoch {max(turn.reported) + 1}")
-        study.prune(turn)
+        log(f"{name} is pruned after epoch {max(claimed.reported) + 1}")
+        study.prune(claimed)
     else:
         score = best[trainer.selected_on]
         log(f"{name}: validation {base.protocol.select_on} {score:.4f} in epoch {best['epoch'] + 1}")
-        study.complete(turn, score)
+        study.complete(claimed, score)
 
 
-def _tell(study: SweepStudy, space: Space, base: AlterRecConfig) -> None:
+def _tell(study: SweepStudy, space: Space, base: RunConfig) -> None:
     workdir, metric = pathlib.Path(_WORKDIR.value), base.protocol.select_on
     with study.locked():  # of processes that end together, the last to write has read all
         trials = sweep_report.ranked(study.trials())

@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 from optuna.trial import FrozenTrial, TrialState
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.config import RunConfig
 from alterrec_jax.runtime import files
 from alterrec_jax.runtime.text_table import aligned
 from experiments.space import applied
@@ -47,18 +47,18 @@ def write_trials(workdir: pathlib.Path, trials: Sequence[FrozenTrial], keys: Seq
         pl.DataFrame(columns, strict=False).write_csv(partial)
 
 
-def write_best(workdir: pathlib.Path, base: AlterRecConfig, best: FrozenTrial, metric: str, commands: str) -> None:
+def write_best(workdir: pathlib.Path, base: RunConfig, best: FrozenTrial, metric: str, commands: str) -> None:
     """Writes best.py, which experiments.train takes as it is: every field, so that no later default changes it."""
     config = applied(base, best.params)
     epoch = best_epoch(best)
     assert epoch is not None
     score = f"validation {metric} {_score(best):.4f} in epoch {epoch + 1}"
-    told = f"Trial {best.number} of a sweep, its best: {score}.\n\n{commands}".replace("\\", "\\\\").replace('"', '\\"')
-    kinds = sorted({type(part).__name__ for part in (config, *vars(config).values()) if dataclasses.is_dataclass(part)})
+    docstring = f"Trial {best.number} of a sweep, its best: {score}.\n\n{commands}"
+    docstring = docstring.replace("\\", "\\\\").replace('"', '\\"')
     files.write_text(
         workdir / BEST,
-        f'"""{told}\n"""\n\nfrom ml_collections import ConfigDict\n\n'
-        f"from alterrec_jax.config import {', '.join(kinds)}\nfrom experiments.configs.base import overridable\n\n\n"
+        f'"""{docstring}\n"""\n\nfrom ml_collections import ConfigDict\n\n'
+        f"{_imports(config)}from experiments.configs.base import overridable\n\n\n"
         'def get_config() -> ConfigDict:\n    """The configuration of the run."""\n'
         f"    return overridable(\n        {_source(config, ' ' * 8)}\n    )\n",
     )
@@ -83,8 +83,29 @@ def _short(value: Any) -> str:
 
 
 def _source(value: Any, indent: str) -> str:
-    """A configuration record as Python has it, a field a line."""
+    """A configuration record, or several by name, as Python has it, a field a line."""
+    if isinstance(value, Mapping):
+        lines = [f"{indent}    {name!r}: {_source(part, indent + '    ')},\n" for name, part in value.items()]
+        return f"{{\n{''.join(lines)}{indent}}}"
     if not dataclasses.is_dataclass(value):
         return repr(value)
     lines = [f"{indent}    {name}={_source(part, indent + '    ')},\n" for name, part in vars(value).items()]
     return f"{type(value).__name__}(\n{''.join(lines)}{indent})"
+
+
+def _imports(config: RunConfig) -> str:
+    """What a file imports that holds the source of a configuration."""
+    modules: dict[str, set[str]] = {}
+    for kind in _kinds(config):
+        modules.setdefault(kind.__module__, set()).add(kind.__name__)
+    return "".join(f"from {module} import {', '.join(sorted(modules[module]))}\n" for module in sorted(modules))
+
+
+def _kinds(value: Any) -> Iterator[type]:
+    """The kinds of record in a configuration."""
+    if dataclasses.is_dataclass(value):
+        yield type(value)
+        value = vars(value)
+    if isinstance(value, Mapping):
+        for part in value.values():
+            yield from _kinds(part)

@@ -1,19 +1,19 @@
 """The Optuna study of a sweep, which several processes work at: who trains which trial, and what came of it.
 
-A trial belongs to the process that holds the lock of its folder. The system lets go of a lock when its process ends,
-however it ends, so whoever finds a trial that runs and is not locked goes on with it: the same number, the same
-folder, the same checkpoints. Optuna's heartbeat would tell of a dead process only after a while, take one that was
-suspended for dead, and make a trial of another number.
+A trial belongs to the process that has claimed its folder (`alterrec_jax.runtime.locks`). Whoever finds a trial that is
+unfinished and unclaimed goes on with it: the same number, the same folder, the same checkpoints. Optuna's heartbeat
+would tell of a dead process only after a while, take one that was suspended for dead, and make a trial of another
+number.
 """
 
 import contextlib
 import dataclasses
-import fcntl
+import itertools
 import json
 import pathlib
 import random
-from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -21,11 +21,14 @@ import sqlalchemy
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
-from alterrec_jax.config import SAVING, AlterRecConfig
+from alterrec_jax.config import SAVING, RunConfig, flat, to_mapping
+from alterrec_jax.contract import Stage
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import locks
 from alterrec_jax.runtime.console import log
-from experiments.space import Space, chosen, combinations, flat
+from alterrec_jax.runtime.locks import Claim
+from experiments.space import Space, chosen, combinations
 
 STUDY, TRIALS, TABLE, BEST = "study.db", "trials", "trials.csv", "best.py"
 _LOCK = "sweep.lock"
@@ -35,8 +38,15 @@ _DEFAULT_TRIALS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Turn:
-    """A trial that this process trains. Attributes: its values by fields, and its folder."""
+class ClaimedTrial:
+    """A trial that this process trains.
+
+    Attributes:
+      trial: as Optuna has it.
+      values: by fields.
+      folder: where it trains.
+      reported: the epochs whose score the study knows.
+    """
 
     trial: optuna.Trial
     values: Mapping[str, Any]
@@ -63,7 +73,7 @@ class SweepStudy:
         self,
         workdir: pathlib.Path,
         space: Space,
-        config: AlterRecConfig,
+        config: RunConfig,
         dataset: Dataset,
         trials: int | None,
         pruner: optuna.pruners.BasePruner,
@@ -94,25 +104,25 @@ class SweepStudy:
             )
             self._check_same_sweep(config, dataset)
 
-    def turns(self) -> Iterator[Turn]:
-        """Yields trials for this process to train until none is left; each must be told of before the next."""
+    def claimed_trials(self) -> Iterator[ClaimedTrial]:
+        """Yields trials for this process to train until none is left; report what came of each before the next."""
         while (found := self._orphan_or_new()) is not None:
-            turn, held = found
-            with held:
-                yield turn
+            trial, claim = found
+            with claim:
+                yield trial
 
-    def complete(self, turn: Turn, score: float) -> None:
+    def complete(self, claimed: ClaimedTrial, score: float) -> None:
         """The trial came to its end."""
-        self._study.tell(turn.trial, score)
+        self._study.tell(claimed.trial, score)
 
-    def prune(self, turn: Turn) -> None:
+    def prune(self, claimed: ClaimedTrial) -> None:
         """The trial was ended early."""
-        self._study.tell(turn.trial, state=TrialState.PRUNED)
+        self._study.tell(claimed.trial, state=TrialState.PRUNED)
 
-    def fail(self, turn: Turn, reason: str) -> None:
+    def fail(self, claimed: ClaimedTrial, reason: str) -> None:
         """The configuration cannot be trained; pruned and not failed for Optuna, whose sampler forgets the failed."""
-        turn.trial.set_user_attr(_ERROR, reason)
-        self._study.tell(turn.trial, state=TrialState.PRUNED)
+        claimed.trial.set_user_attr(_ERROR, reason)
+        self._study.tell(claimed.trial, state=TrialState.PRUNED)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials that were begun, by number."""
@@ -120,55 +130,65 @@ class SweepStudy:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps the other processes of the sweep from taking trials, and from writing what came of them."""
-        lock = _lock(self._workdir / _LOCK, wait=True)
-        assert lock is not None
-        with lock:
+        """Keeps the other processes of the sweep from taking trials, and from writing what came of them.
+
+        Raises:
+          UserError: the file system knows no locks.
+        """
+        with locks.exclusive(self._workdir / _LOCK) as held:
+            if not held.locked:
+                raise UserError(f"{self._workdir} cannot be locked; use a --workdir on another disk")
             yield
 
-    def _orphan_or_new(self) -> tuple[Turn, contextlib.ExitStack] | None:
-        """A trial to train, and what holds its lock; None if all are told of or in other hands."""
-        with self.locked(), contextlib.ExitStack() as held:
-            for orphan in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                lock = self._lock_of(orphan.number)
-                if lock is None:
-                    continue
-                held.enter_context(lock)
-                now = self._study.get_trials(deepcopy=False)[orphan.number]  # its process may have just told of it
-                if now.state is TrialState.RUNNING:
-                    log(f"trial {now.number}: going on with it, for its process has ended")
-                    self._study.sampler = self._sampler(now.number)
-                    trial = optuna.Trial(self._study, now._trial_id)
-                    return self._turn(trial, set(now.intermediate_values)), held.pop_all()
-                lock.close()
-            trials = self._study.get_trials(deepcopy=False)
-            waiting = [trial.number for trial in trials if trial.state is TrialState.WAITING]
-            if not waiting and len(trials) >= self._trials:
-                return None
-            number = waiting[0] if waiting else len(trials)
-            if self._grid and not waiting:
-                self._study.enqueue_trial(self._grid[number])
-            self._study.sampler = self._sampler(number)
-            lock = self._lock_of(number)
-            assert lock is not None, "nobody else takes trials meanwhile"
-            held.enter_context(lock)
-            return self._turn(self._study.ask(), set()), held.pop_all()
+    def _orphan_or_new(self) -> tuple[ClaimedTrial, Claim] | None:
+        """A trial to train, and the claim on its folder; None if all are finished or claimed."""
+        with self.locked():
+            orphans = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            folders = [self._folder(orphan.number) for orphan in orphans]
+            found = locks.claim_unfinished(folders, lambda folder: self._state(folder) is not TrialState.RUNNING)
+            if found is None:
+                return self._new()
+            folder, claim = found
+            trial = self._study.get_trials(deepcopy=False)[int(folder.name)]
+            log(f"trial {trial.number}: going on with it, for its process has ended")
+            self._study.sampler = self._sampler(trial.number)
+            return self._claimed(optuna.Trial(self._study, trial._trial_id), set(trial.intermediate_values)), claim
 
-    def _turn(self, trial: optuna.Trial, reported: set[int]) -> Turn:
-        return Turn(trial, chosen(trial, self._space), self._workdir / TRIALS / str(trial.number), reported)
+    def _new(self) -> tuple[ClaimedTrial, Claim] | None:
+        """The next trial that nobody has begun; None if there are enough."""
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in trials if trial.state is TrialState.WAITING]
+        if not waiting and len(trials) >= self._trials:
+            return None
+        number = waiting[0] if waiting else len(trials)
+        if self._grid and not waiting:
+            self._study.enqueue_trial(self._grid[number])
+        self._study.sampler = self._sampler(number)
+        with contextlib.ExitStack() as stack:
+            claim = locks.claim(self._folder(number))
+            assert claim is not None, "nobody else takes trials meanwhile"
+            stack.enter_context(claim)
+            claimed = self._claimed(self._study.ask(), set())
+            stack.pop_all()
+        return claimed, claim
+
+    def _claimed(self, trial: optuna.Trial, reported: set[int]) -> ClaimedTrial:
+        return ClaimedTrial(trial, chosen(trial, self._space), self._folder(trial.number), reported)
+
+    def _folder(self, number: int) -> pathlib.Path:
+        return self._workdir / TRIALS / str(number)
+
+    def _state(self, folder: pathlib.Path) -> TrialState:
+        """Of the trial of a folder, as the study has it now."""
+        return self._study.get_trials(deepcopy=False)[int(folder.name)].state
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """One for each trial: with one for each process, processes that begin together would draw the same values."""
         return optuna.samplers.TPESampler(seed=int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0]))
 
-    def _lock_of(self, number: int) -> TextIO | None:
-        folder = self._workdir / TRIALS / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        return _lock(folder / _LOCK, wait=False)
-
-    def _check_same_sweep(self, config: AlterRecConfig, dataset: Dataset) -> None:
+    def _check_same_sweep(self, config: RunConfig, dataset: Dataset) -> None:
         parts = {f"the space's {key}": distribution_to_json(part) for key, part in self._space.items()}
-        here = json.loads(json.dumps(flat(config) | parts | {"the dataset": dataset.fingerprint}))
+        here = json.loads(json.dumps(flat(to_mapping(config)) | parts | {"the dataset": dataset.fingerprint}))
         there = self._study.user_attrs.get(_ABOUT)
         if there is None:
             self._study.set_user_attr(_ABOUT, here)
@@ -179,6 +199,18 @@ class SweepStudy:
                     f"{self._workdir} holds a sweep with {name}={there.get(name)}, not {here.get(name)}; "
                     "use another --workdir, or remove that one"
                 )
+
+
+def epochs_before_pruning(stages: Sequence[Stage]) -> int:
+    """The epochs before the first stage that repeats another; else up to the first epoch of the last stage.
+
+    Scores compare only when all that trains has been trained: AlterRec's fused score rises by leaps until both networks
+    have had a turn of both kinds.
+    """
+    kinds = [stage._replace(epochs=0) for stage in stages]
+    begins = [0, *itertools.accumulate(stage.epochs for stage in stages)]
+    repeated = [begin for number, begin in enumerate(begins[:-1]) if kinds[number] in kinds[:number]]
+    return repeated[0] if repeated else begins[-2] + 1
 
 
 def error_of(trial: FrozenTrial) -> str:
@@ -201,17 +233,3 @@ def plain_errors(workdir: pathlib.Path) -> Iterator[None]:
         raise UserError(
             f"the study {workdir / STUDY} cannot be used ({reason}); if the disk has room, use another --workdir"
         ) from None
-
-
-def _lock(path: pathlib.Path, wait: bool) -> TextIO | None:
-    """The open file that holds a lock until it is closed; None if another process holds it and is not waited for."""
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(path, "a", encoding="utf-8"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise UserError(f"{path} cannot be locked ({error.strerror}); use a --workdir on another disk") from None
-        stack.pop_all()
-        return file

@@ -96,7 +96,7 @@ def plan_rows(lengths: np.ndarray, row_length: int) -> Plan:
 
 
 def plan_batches(lengths: np.ndarray, row_length: int, chunks: int) -> tuple[Plan, int]:
-    """Packs so many chunks a batch into rows; every batch gets as many rows, and chunks of all lengths alike.
+    """Packs so many chunks a batch into rows; all batches get the same number of rows, and the same mix of lengths.
 
     Chunks are dealt out by their length, so that one number of rows fits all batches, however long the sessions are.
 

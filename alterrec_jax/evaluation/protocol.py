@@ -20,7 +20,7 @@ session embedding of the items before a target, divided by the component's tempe
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """What is ranked against what: one choice for validation, test and recommendation alike.
+    """What is ranked against what: one choice for validation, test and recommendation.
 
     Attributes:
       targets: "last": the last item of each session; "all_prefixes": every item after the first.

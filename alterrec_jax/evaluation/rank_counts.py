@@ -54,10 +54,12 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
         target = jnp.take_along_axis(scores, column[:, None], axis=1)
         target = mesh.psum(jnp.where(inside[:, None], target, 0), mesh.MODEL)
         where = where & (excluded < catalogue)
-        here, gone = columns.here(excluded)
+        here, of_excluded = columns.here(excluded)
         counted = columns.counted(0, columns.width, catalogue)
-        above, equal, finite = _tally(scores, scores > target, scores == target, counted, gone, where & here)
-        return _of_whole_batch(*_missed(above, equal, item, excluded, where, catalogue), finite)
+        above, equal, finite = _count_ranks_in_block(
+            scores, scores > target, scores == target, counted, of_excluded, where & here
+        )
+        return _of_whole_batch(*_apply_misses(above, equal, item, excluded, where, catalogue), finite)
 
     specs = (mesh.BATCH_AND_ITEMS, *(mesh.BATCH,) * 3)
     counts: Counts = mesh.shard_map(of_device, specs, mesh.REPLICATED)(scores, item, excluded, where)
@@ -66,34 +68,32 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
 
 def _of_whole_batch(above: jax.Array, equal: jax.Array, finite: jax.Array) -> Counts:
     """The counts of all devices' targets, and whether all devices' scores are finite."""
-    strange = mesh.psum((~finite).astype(jnp.int32), *mesh.AXES)
-    return mesh.all_gather(above, mesh.DATA), mesh.all_gather(equal, mesh.DATA), strange == 0
+    non_finite = mesh.psum((~finite).astype(jnp.int32), *mesh.AXES)
+    return mesh.all_gather(above, mesh.DATA), mesh.all_gather(equal, mesh.DATA), non_finite == 0
 
 
-def _tally(
-    scores: jax.Array, higher: jax.Array, alike: jax.Array, counted: jax.Array, excluded: jax.Array, where: jax.Array
+def _count_ranks_in_block(
+    scores: jax.Array, higher: jax.Array, tied: jax.Array, counted: jax.Array, excluded: jax.Array, where: jax.Array
 ) -> Counts:
     """Counts, of some columns of scores and those of the other devices, which are higher than the target or like it.
 
     Args:
-      scores, higher, alike: [batch, item], of items a multiple of 128.
+      scores, higher, tied: [batch, item], of items a multiple of 128.
       counted: bool [item], which columns are candidates.
       excluded: int32 [batch, position], columns that are none in a row, each once; `where` says which of them are real.
       where: bool [batch, position].
     """
     # Memory is read once: three counts of a few items fit into one number, which is taken apart afterwards.
-    kind = (
-        jnp.where(higher, 1, 0) + jnp.where(alike, 1 << _BITS, 0) + jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
-    )
+    kind = jnp.where(higher, 1, 0) + jnp.where(tied, 1 << _BITS, 0) + jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
     kind = jnp.where(counted[None], kind, 0)
     counts = jnp.sum(kind.reshape(len(scores), -1, LANE), axis=2, dtype=jnp.int32)
     counts = jax.lax.optimization_barrier(counts)
-    above, equal, strange = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
+    above, equal, non_finite = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
     # Counting all and taking away the few that are excluded spares a mask of the size of the scores.
-    gone = jnp.take_along_axis(kind, jnp.where(where, excluded, 0), axis=1)
-    above -= jnp.sum(where & (gone & 1 > 0), axis=1, dtype=jnp.int32)
-    equal -= jnp.sum(where & (gone >> _BITS & 1 > 0), axis=1, dtype=jnp.int32)
-    return mesh.psum(above, mesh.MODEL), mesh.psum(equal, mesh.MODEL), ~jnp.any(strange)
+    of_excluded = jnp.take_along_axis(kind, jnp.where(where, excluded, 0), axis=1)
+    above -= jnp.sum(where & (of_excluded & 1 > 0), axis=1, dtype=jnp.int32)
+    equal -= jnp.sum(where & (of_excluded >> _BITS & 1 > 0), axis=1, dtype=jnp.int32)
+    return mesh.psum(above, mesh.MODEL), mesh.psum(equal, mesh.MODEL), ~jnp.any(non_finite)
 
 
 def count_in_blocks(
@@ -119,8 +119,8 @@ def count_in_blocks(
     columns = Columns.of(catalogue, BLOCK)
     of = {name: queries[name] for name in tables}
     weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
-    sought = _sought(of, tables, weights, same, columns.column(jnp.where(item < catalogue, item, 0)))
-    batch = _Batch(of, tables, weights, same, sought, excluded, where)
+    target_scores = _target_scores(of, tables, weights, same, columns.column(jnp.where(item < catalogue, item, 0)))
+    batch = _Batch(of, tables, weights, same, target_scores, excluded, where)
     nothing: Counts = mesh.put((*np.zeros((2, len(item)), np.int32), np.bool_(True)))
     total = dict.fromkeys(views, nothing)
     for start in range(0, columns.width, BLOCK):
@@ -138,9 +138,9 @@ def first_duplicate(digests: Sequence[np.ndarray]) -> np.ndarray:
     same = np.arange(len(together), dtype=np.int32)
     # Numbers sort ten times faster than rows, and what is alone by half of a digest is alone.
     _, group, sizes = np.unique(together[:, :2].copy().view(np.uint64)[:, 0], return_inverse=True, return_counts=True)
-    alike = np.flatnonzero(sizes[group] > 1)
-    _, first, group = np.unique(together[alike], axis=0, return_index=True, return_inverse=True)
-    same[alike] = alike[first[group]]
+    repeated = np.flatnonzero(sizes[group] > 1)
+    _, first, group = np.unique(together[repeated], axis=0, return_index=True, return_inverse=True)
+    same[repeated] = repeated[first[group]]
     return same
 
 
@@ -153,14 +153,15 @@ class _Batch(NamedTuple):
     Attributes:
       queries, tables, same, excluded, where: as of `count_in_blocks`.
       weights: of each view, those of its components.
-      sought: of each view, the scores of the targets, float32 [batch], and their twins, int32 [batch].
+      target_scores: of each view, the scores of the targets, float32 [batch], and the first duplicate of each, int32
+        [batch].
     """
 
     queries: Mapping[str, jax.Array]
     tables: Mapping[str, jax.Array]
     weights: Weights
     same: Mapping[str, jax.Array]
-    sought: Mapping[str, tuple[jax.Array, jax.Array]]
+    target_scores: Mapping[str, tuple[jax.Array, jax.Array]]
     excluded: jax.Array
     where: jax.Array
 
@@ -172,20 +173,20 @@ class _Batch(NamedTuple):
 
 
 @jax.jit
-def _sought(
+def _target_scores(
     queries: dict[str, jax.Array],
     tables: dict[str, jax.Array],
     weights: Weights,
     same: Mapping[str, jax.Array],
     column: jax.Array,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Of every view, the scores of the targets in some columns, float32 [batch], and their twins, int32 [batch]."""
+    """Of every view, the scores of the targets in some columns, float32 [batch], and their first duplicates, int32."""
     scores = {
         name: jnp.einsum("bd,bd->b", query, lookup(tables[name], column), precision="highest")
         for name, query in queries.items()
     }
-    twin = {view: lookup(same[view][:, None], column)[:, 0] for view in weights}
-    return {view: (weighed(scores, of_view), twin[view]) for view, of_view in weights.items()}
+    duplicate = {view: lookup(same[view][:, None], column)[:, 0] for view in weights}
+    return {view: (weighed(scores, of_view), duplicate[view]) for view, of_view in weights.items()}
 
 
 @functools.partial(jax.jit, static_argnames="catalogue")
@@ -196,7 +197,7 @@ def _rid_of_misses(
     item, excluded, where = (mesh.with_sharding_constraint(part, mesh.REPLICATED) for part in (item, excluded, where))
     where &= excluded < catalogue
     return {
-        view: (*_missed(above, equal, item, excluded, where, catalogue), finite)
+        view: (*_apply_misses(above, equal, item, excluded, where, catalogue), finite)
         for view, (above, equal, finite) in total.items()
     }
 
@@ -222,11 +223,11 @@ def _with_block(
         for view, weights in batch.weights.items():
             # And each sum once: what a column is counted as, it is taken away as.
             scores = jax.lax.optimization_barrier(weighed(components, weights))
-            target, twin = batch.sought[view]
-            alike = slice_rows(batch.same[view], start, block)[None, :] == twin[:, None]
+            target, duplicate = batch.target_scores[view]
+            tied = slice_rows(batch.same[view], start, block)[None, :] == duplicate[:, None]
             higher, level = scores > target[:, None], scores == target[:, None]
             counted = columns.counted(start, block, catalogue)
-            counts = _tally(scores, higher & ~alike, level | alike, counted, column - start, here)
+            counts = _count_ranks_in_block(scores, higher & ~tied, level | tied, counted, column - start, here)
             found[view] = _of_whole_batch(*counts)
         return found
 
@@ -242,7 +243,7 @@ def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -
     return sum((weight * components[name] for name, weight in weights.items()), jnp.zeros((), jnp.float32))
 
 
-def _missed(
+def _apply_misses(
     above: jax.Array, equal: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array, catalogue: int
 ) -> tuple[jax.Array, jax.Array]:
     """The counts, those of a miss for a target that is excluded or outside the catalogue."""

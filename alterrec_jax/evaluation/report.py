@@ -62,8 +62,8 @@ def evaluate_split(
         each view: "hits@10" and so on, and "intervals": {"hits@10": [low, high], ...};
         "baselines": the same of "popularity", "cooccurrence" and "session_cooccurrence";
         "differences": {"fused - id": the same, ...}: the main view minus every other view and baseline, its
-          intervals paired, since all are resampled alike; and "p": {"hits@20": ..., "ndcg@20": ...}, of the paired test
-          over sessions, adjusted for all of these comparisons (`significance.paired_p_value`, `holm`);
+          intervals paired, since all are resampled by the same draws; and "p": {"hits@20": ..., "ndcg@20": ...}, of the
+          paired test over sessions, adjusted for all of these comparisons (`significance.paired_p_value`, `holm`);
         "sweep": {label: metrics}, if wanted;
         "groups": {grouping: {label: {"n": targets, view or baseline: metrics}}}; see `groups.target_groups`;
         "protocol": how this was measured, and on how much.

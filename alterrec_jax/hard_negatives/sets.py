@@ -1,4 +1,4 @@
-"""Sets of negatives: how often each candidate is a negative of each prefix, for any stretch of the candidates.
+"""Sets of negatives: how often each candidate is a negative of each prefix, for any slice of the candidates.
 
 A set is a tree of arrays with one method, so that a loss can ask for it block by block, forwards and backwards. A
 prefix's own target is in none of them.
@@ -31,7 +31,7 @@ class Negatives(Protocol):
 
 
 class WindowNegatives(NamedTuple):
-    """The rank window of the peer, whose scores are made anew for every stretch of the catalogue.
+    """The rank window of the peer, whose scores are made anew for every slice of the catalogue.
 
     Attributes:
       queries: float [prefix, dim], the peer's session embeddings.

@@ -1,7 +1,7 @@
 """What a step minimises: next-item objectives against one set of negatives or another.
 
 Each builder returns an `Objective` of one network; its loss is a pure function of the parameters that train. A peer is
-a frozen view (`scoring.frozen`), so one network, or several fused, can be mined alike.
+a frozen view (`scoring.frozen`), so one network, or several fused, can be mined.
 """
 
 import dataclasses

@@ -182,13 +182,13 @@ def _weights(scores: jax.Array, counted: jax.Array, shift: jax.Array) -> jax.Arr
 
 
 def _scores(queries: Any, table: Any, some: jax.Array, start: jax.Array) -> jax.Array:
-    """float32 [prefix, item] of a tile: the dot products, a stretch of the dimensions after another."""
+    """float32 [prefix, item] of a tile: the dot products, one slice of the dimensions after another."""
 
     def add(number: jax.Array, scores: jax.Array) -> jax.Array:
         of_queries = _tile(queries, some, _PREFIXES, number * _DIMS, queries.dtype)
         return scores + _product(of_queries, _tile(table, start, _ITEMS, number * _DIMS, queries.dtype).T)
 
-    # A loop of its own, so that Triton loads a stretch while it multiplies the one before.
+    # A loop of its own, so that Triton loads a slice while it multiplies the one before.
     return jax.lax.fori_loop(0, pl.cdiv(queries.shape[1], _DIMS), add, jnp.zeros((_PREFIXES, _ITEMS)))
 
 
@@ -218,7 +218,7 @@ def _some(ref: Any, start: jax.Array, other: float) -> jax.Array:
 
 
 def _write(ref: Any, found: tuple[jax.Array, ...], start: jax.Array, *of: jax.Array) -> None:
-    """Writes the rows from `start` on, a stretch of the dimensions after another, up to the ends."""
+    """Writes the rows from `start` on, one slice of the dimensions after another, up to the ends."""
     for number, tile in enumerate(found):
         place, there = _place(ref, start, len(tile), number * _DIMS, *of)
         triton.store(place, tile, mask=there)

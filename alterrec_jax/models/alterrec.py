@@ -34,7 +34,7 @@ RANDOM, WINDOW, OWN_WINDOW, FULL = "random", "window", "own_window", "full"
 NEGATIVES = ("peer", "self", "uniform", "full")
 NEXT, REST = "next", "rest"
 
-_INIT_NUMBERS = {"id": 0, "text": 1}  # alone or with others, a network begins alike
+_INIT_NUMBERS = {"id": 0, "text": 1}  # alone or with others, a network begins the same
 _OTHERS_BEGIN_AT = 3
 
 

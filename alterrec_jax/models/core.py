@@ -46,7 +46,9 @@ class CORENetworkConfig(OptimizerConfig):
     """The network; defaults are the authors'."""
 
     weights: str = setting(
-        "transformer", "how items of a prefix are weighed: by a Transformer, or alike", choices=("transformer", "mean")
+        "transformer",
+        "how items of a prefix are weighed: by a Transformer, or equally",
+        choices=("transformer", "mean"),
     )
     dim: int = setting(100, "width d of item and session embeddings", low=1)
     layers: int = setting(2, "Transformer blocks", low=1)

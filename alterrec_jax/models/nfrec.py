@@ -1,7 +1,7 @@
 """NFRec, the paper's naive fusion (appendix A): one network on item embeddings fused of ID and text, trained jointly.
 
 Its parts, "ID in NFRec" and "text in NFRec" (appendix B), are the same network with the other half of every item
-embedding set to zero, of the session's items and of the candidates alike. For the mean encoder on concatenated
+embedding set to zero, both of the session's items and of the candidates. For the mean encoder on concatenated
 embeddings that is exactly the split of eqs. 7-8, and the two scores add up to the whole. With `sum` they do not: the
 products of one half with the other belong to neither. Nor do they with a Transformer, which is not linear; a part then
 tells what the network can do with one half alone.

@@ -14,7 +14,7 @@ greatest v_i among the items of n, and n_j is the number of training sessions th
 
 The weights v are those of the paper's V-SkNN, and latest(n) is the w_n(s) of its S-SkNN. The authors' program
 (session-rec, vsknn.py) joins both as is done here, and adds the cosine, the factor of idf, and the choice whether a
-prefix's own items are voted for. Its votes fade with 1, 1/2, 1/3 ... unless told otherwise, which made no difference
+prefix's own items are voted for. Its votes fade with 1, 1/2, 1/3 ... by default, which made no difference
 on validation, and it looks at recent sessions only. Here all training sessions may vote, under leave-one-out a user's
 own too.
 """

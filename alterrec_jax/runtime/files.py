@@ -1,7 +1,6 @@
 """Writing so that nothing half-written can be taken for whole, and hashing what was written."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -65,20 +64,6 @@ def replacing_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-@contextlib.contextmanager
-def alone(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Waits until no other process is within the same block; `path` names the block, and an empty file there stays.
-
-    The system ends a process's stay when the process ends. Where the file system knows no locks, nobody is waited for.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -13,7 +13,7 @@ _STDERR = 2
 
 @contextlib.contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raises an OSError where Polars panics in the block.
+    """Raises an OSError where Polars raises a Rust panic in the block.
 
     What is written to standard error in the block is shown at its end; after a panic it is the panic's, and is not.
     """

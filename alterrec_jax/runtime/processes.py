@@ -1,7 +1,7 @@
 """Several processes of one run, each with its own devices: how they find, hear and outlive each other.
 
-They run the same program on the same dataset and workdir. Whatever decides what is computed next must be alike in all
-of them, so what one process alone knows (a signal, the time) is agreed upon; and the first process alone writes logs.
+They run the same program on the same dataset and workdir. Whatever decides what is computed next must be the same in
+all of them, so what one process alone knows (a signal, the time) is agreed upon; the first process alone writes logs.
 """
 
 import contextlib
@@ -114,9 +114,9 @@ def broadcast_from_main(numbers: list[int]) -> list[int]:
     """What the first process has found, at most a thousand numbers of 31 bits; all processes must ask together."""
     if jax.process_count() == 1:
         return numbers
-    told = np.full(_NUMBERS, -1, np.int32)
-    told[: min(len(numbers), _NUMBERS)] = numbers[:_NUMBERS]
-    return [int(number) for number in multihost_utils.broadcast_one_to_all(told) if number >= 0]
+    padded = np.full(_NUMBERS, -1, np.int32)
+    padded[: min(len(numbers), _NUMBERS)] = numbers[:_NUMBERS]
+    return [int(number) for number in multihost_utils.broadcast_one_to_all(padded) if number >= 0]
 
 
 def on_main_process(action: Callable[[], object]) -> None:
@@ -135,9 +135,9 @@ def on_main_process(action: Callable[[], object]) -> None:
             message = str(error) or type(error).__name__
     if jax.process_count() == 1:
         return
-    told = np.zeros(_MESSAGE_BYTES, np.uint8)
+    message_bytes = np.zeros(_MESSAGE_BYTES, np.uint8)
     written = np.frombuffer(message.encode()[:_MESSAGE_BYTES], np.uint8)
-    told[: len(written)] = written
-    message = bytes(multihost_utils.broadcast_one_to_all(told)).rstrip(b"\0").decode(errors="replace")
+    message_bytes[: len(written)] = written
+    message = bytes(multihost_utils.broadcast_one_to_all(message_bytes)).rstrip(b"\0").decode(errors="replace")
     if message:
         raise UserError(message)

@@ -1,7 +1,7 @@
 """Session embeddings for evaluation and recommendation: every wanted prefix, encoded as training encodes it.
 
 A prefix is encoded from its last max_length items, exactly. Items outside the catalogue have no row in a learned
-table: they are left out of the prefix, for all networks alike. A prefix of which nothing is left gets a zero
+table: they are left out of the prefix, for every network. A prefix of which nothing is left gets a zero
 embedding, so that all items tie.
 """
 

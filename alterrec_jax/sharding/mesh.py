@@ -85,7 +85,7 @@ def platform() -> str:
 
 
 def padded(count: int, axis: str) -> int:
-    """The next multiple of an axis' devices: so many rows or items all of them can share alike."""
+    """The next multiple of an axis' devices: that many rows or items divide among all of them."""
     return count + -count % size(axis)
 
 
@@ -148,7 +148,7 @@ def put_part(array: np.ndarray, axis: str, dimension: int, part: range, count: i
 
 
 def put_rows(array: np.ndarray, dtype: jax.typing.DTypeLike, axis: str = MODEL) -> jax.Array:
-    """An array of that type, its rows over an axis, behind them as many of zeros as it takes to share them alike.
+    """An array of that type, its rows over an axis, and behind them the rows of zeros that divide it evenly.
 
     Nobody reads more of it than the rows of its own devices.
     """
@@ -174,7 +174,7 @@ def shard_map(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Ca
     """A function of what one device holds, as a function of the whole arrays. It is not to be differentiated.
 
     Args:
-      function: may use `psum` and the like; what it returns by a spec that leaves out an axis must be alike along it.
+      function: may use `psum` and the like; what it returns by a spec that leaves out an axis must be equal along it.
       in_specs, out_specs: a spec for each argument and for what is returned, or trees of specs.
     """
     if devices() == 1:

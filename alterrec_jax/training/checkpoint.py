@@ -66,7 +66,7 @@ class CheckpointStore:
     def save(self, number: int, checkpoint: Checkpoint) -> None:
         """Begins to write a checkpoint, and comes back when its arrays may be overwritten.
 
-        The one before is waited for. What this one meets is told by the next `save`, by `wait`, or by `close`.
+        The one before is waited for. An error of this one is raised by the next `save`, by `wait`, or by `close`.
 
         Args:
           number: grows through the run; where there is a checkpoint of that number, nothing is written.
@@ -86,7 +86,7 @@ class CheckpointStore:
             meta=ocp.args.JsonSave(meta),
             **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)},
         )
-        with self._full_disk_told():
+        with self._full_disk_reported():
             self._manager.save(number, args=items)
 
     def wait(self) -> None:
@@ -95,11 +95,11 @@ class CheckpointStore:
         Raises:
           UserError: it could not be written, for the disk is full.
         """
-        with self._full_disk_told():
+        with self._full_disk_reported():
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
-    def _full_disk_told(self) -> Iterator[None]:
+    def _full_disk_reported(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # orbax and tensorstore each raise their own kinds
@@ -214,11 +214,11 @@ class CheckpointStore:
 @contextlib.contextmanager
 def _without_late_callbacks() -> Iterator[None]:
     """Keeps quiet the reads that a damaged array has ended: they report to a closed event loop, or when collected."""
-    told = sys.unraisablehook
+    hook = sys.unraisablehook
 
     def tell(event: "sys.UnraisableHookArgs") -> None:
         if not any(said in str(event.exc_value) for said in ("Event loop is closed", "while reading array index")):
-            told(event)
+            hook(event)
 
     sys.unraisablehook = tell
     try:
@@ -228,7 +228,7 @@ def _without_late_callbacks() -> Iterator[None]:
         gc.collect()
         raise
     finally:
-        sys.unraisablehook = told
+        sys.unraisablehook = hook
 
 
 def read_newest(workdir: str | os.PathLike[str], best: Any = None) -> Checkpoint:

@@ -34,7 +34,7 @@ class RunLog:
         self._drawn_at = -math.inf
         self._to_draw: tuple[Mapping[str, Any], ...] = ()
         files.write_json(workdir / CONFIG, to_json(config))
-        shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # told anew from the history
+        shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # written anew from the history
         self._writer = Writer(str(workdir / _EVENTS))
         if history:
             self.write(history)

@@ -115,7 +115,7 @@ class Trainer:
                 continue
             self._after_epoch(event.epoch)
             if after_epoch is not None:
-                self._store.wait()  # whoever is told may read it; else the next epoch need not wait for it
+                self._store.wait()  # `after_epoch` may read it; else the next epoch need not wait for it
                 after_epoch(self._state.history[-1])
             if self._finished():
                 return
@@ -257,7 +257,7 @@ class Trainer:
         )
 
     def _interrupt(self) -> NoReturn:
-        """Ends the run once its place is saved, as it is told to have been."""
+        """Saves the run, waits until the checkpoint is complete, and ends."""
         self._save()
         self._store.wait()
         raise Interrupted

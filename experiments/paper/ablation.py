@@ -4,7 +4,7 @@ python -m experiments.paper.ablation --config=FILE --data_dir=DIR --workdir=DIR
 """
 
 from experiments.paper import command, pictures
-from experiments.paper.model_table import Compared, told
+from experiments.paper.model_table import Compared, in_words
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 
@@ -29,7 +29,7 @@ def outcome(study: Study) -> Outcome:
     for model, test in zip(_OTHERS, tests, strict=True):
         better = "better than" if test.difference > 0 else "worse than"
         verdict = better if test.significant else "not significantly different from"
-        findings.append(f"{FULL} is {verdict} {model} in Hits@20: {told(test)}.")
+        findings.append(f"{FULL} is {verdict} {model} in Hits@20: {in_words(test)}.")
     held = all(test.better for test in tests[: len(ABLATED)])
     findings.append(
         f"The paper's observation, that every part helps, {'holds' if held else 'does not hold in full'} on this data. "

@@ -3,9 +3,9 @@
 python -m experiments.paper.alpha --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from alterrec_jax.evaluation.protocol import alpha_sweep
+from alterrec_jax.evaluation.protocol import weight_sweep
 from experiments.paper import command, parameter
-from experiments.paper.model_table import Compared, told
+from experiments.paper.model_table import Compared, in_words
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 
@@ -19,12 +19,11 @@ def runs(study: Study) -> list[Run]:
 
 def outcome(study: Study) -> Outcome:
     """The figure."""
-    views = alpha_sweep(_ALPHAS)
+    views = weight_sweep(study.base.fusion, _ALPHAS)
     found = [run.ranks(views=views) for run in runs(study)]
     ranks = {label: [of_run[label] for of_run in found] for label in views}
-    source = (
-        f"Figure 7 of the paper; each run's epoch was chosen at alpha = {study.base.protocol.alpha}, and fused anew"
-    )
+    own = next(iter(study.base.fusion.values()))
+    source = f"Figure 7 of the paper; each run's epoch was chosen at alpha = {own:g}, and fused anew"
     return parameter.drawn(study, ranks, "alpha", source, _claim)
 
 
@@ -37,8 +36,8 @@ def _claim(compared: Compared) -> str:
     test = tests[others.index(best)]
     verdict = "does not hold" if test.significant else "is not contradicted"
     return (
-        f"The paper's observation, that alpha = 0.5 is typically best, {verdict} on this data: {best} - 0.5 in Hits@20 "
-        f"{told(test)} (the best of {len(compared.of)} values; p by Holm over all the others)."
+        f"The paper's observation, that alpha = 0.5 is typically best, {verdict} on this data: {best} minus 0.5 in "
+        f"Hits@20 {in_words(test)} (the best of {len(compared.of)} values; p by Holm over all the others)."
     )
 
 

@@ -3,17 +3,17 @@
 python -m experiments.paper.beta --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.paper import command, parameter
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Study
-from experiments.paper.variants import PAPER_P, augmented, window
+from experiments.paper.variants import PAPER_P, augmented, beta_rule, window
 
 _BETAS = (0.1, 0.5, 1.0)
 
 
 def configs(study: Study) -> dict[str, AlterRecConfig]:
-    """No augmentation, and each value; k1 and p are alike in all of them."""
+    """No augmentation, and each value; all have the same k1 and p."""
     k1 = max(study.base.mining.k1, PAPER_P)
     return {"0": window(study.base, k1=k1), **{str(beta): augmented(study.base, k1, beta=beta) for beta in _BETAS}}
 
@@ -23,7 +23,8 @@ runs = parameter.runs_of(configs)
 
 def outcome(study: Study) -> Outcome:
     """The figure."""
-    source = f"Figures 10 and 11 of the paper, beta; k1 = {max(study.base.mining.k1, PAPER_P)}, p = {PAPER_P}"
+    k1 = max(study.base.mining.k1, PAPER_P)
+    source = f"Figures 10 and 11 of the paper, beta; k1 = {k1}, p = {PAPER_P}; {beta_rule(study.base)}"
     return parameter.outcome_of(study, configs, "beta", source, parameter.declines("beta"))
 
 

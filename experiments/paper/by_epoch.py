@@ -13,8 +13,6 @@ from experiments.paper import pictures
 from experiments.paper.model_table import percent
 from experiments.paper.study import Run
 
-PARTS = ("fused", "id", "text")
-
 
 class ByEpoch:
     """The curves of one run with `keep_epochs`.
@@ -25,13 +23,14 @@ class ByEpoch:
     """
 
     def __init__(self, run: Run, names: Mapping[str, str]):
+        """`names`: the views that are drawn, and what they are called."""
         history = run.history
         epochs = progress(range(len(history)), "ranking test by epoch", total=len(history), unit="epoch")
         found = [run.ranks_of_epoch(epoch) for epoch in epochs]
-        summaries = {view: [summarise(ranks[view].above, ranks[view].equal) for ranks in found] for view in PARTS}
-        self.hits = {view: np.array([one["hits@20"] for one in summaries[view]]) for view in PARTS}
-        self.ndcg = {view: np.array([one["ndcg@20"] for one in summaries[view]]) for view in PARTS}
-        self.losses = {view: np.array([record[f"{view}_{CROSS_ENTROPY}"] for record in history]) for view in PARTS}
+        summaries = {view: [summarise(ranks[view].above, ranks[view].equal) for ranks in found] for view in names}
+        self.hits = {view: np.array([one["hits@20"] for one in summaries[view]]) for view in names}
+        self.ndcg = {view: np.array([one["ndcg@20"] for one in summaries[view]]) for view in names}
+        self.losses = {view: np.array([record[f"{view}_{CROSS_ENTROPY}"] for record in history]) for view in names}
         self._names, self._history, self._best = names, history, run.best_epoch
 
     def frame(self) -> pl.DataFrame:
@@ -40,7 +39,7 @@ class ByEpoch:
             [
                 {
                     "epoch": epoch + 1,
-                    "trained": f"{record['network']}:{record['phase']}",
+                    "trained": f"{record['network']}:{record['objective']}",
                     "view": self._names[view],
                     "test_hits@20": self.hits[view][epoch],
                     "test_ndcg@20": self.ndcg[view][epoch],
@@ -48,7 +47,7 @@ class ByEpoch:
                     "chosen_by_validation": epoch == self._best,
                 }
                 for epoch, record in enumerate(self._history)
-                for view in PARTS
+                for view in self._names
             ]
         )
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from absl import flags
 from ml_collections import config_flags
 
-from alterrec_jax.config import AlterRecConfig, from_mapping
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime import command_line, files
+from alterrec_jax.models.registry import read_run_config
+from alterrec_jax.runtime import command_line, locks
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
@@ -24,6 +24,7 @@ from alterrec_jax.training.trainer import Interrupted
 from experiments import config_flag
 from experiments.paper.outcome import Outcome, write
 from experiments.paper.study import Run, Study
+from experiments.paper.variants import paper_base
 
 flags.disclaim_key_flags()
 
@@ -53,7 +54,7 @@ def run(name: str, runs: Runs, make: Make) -> None:
 
 def _main(name: str, runs: Runs, make: Make) -> int:
     keep_freed_memory()
-    base = from_mapping(AlterRecConfig, _CONFIG.value.to_dict(), "--config").check()
+    base = paper_base(read_run_config(_CONFIG.value.to_dict(), "--config").check())
     study = Study(load_dataset(_DATA_DIR.value), base, _seeds(), pathlib.Path(_WORKDIR.value))
     needed = list({run.workdir: run for run in runs(study)}.values())
     try:
@@ -66,7 +67,7 @@ def _main(name: str, runs: Runs, make: Make) -> int:
     print(*(f"- {finding}" for finding in outcome.findings), sep="\n")
     folder = pathlib.Path(_OUTPUT.value or _WORKDIR.value) / name
     record = _record(name, study, needed)
-    with files.alone(study.workdir / "write.lock"):  # two processes that trained for it together end together
+    with locks.exclusive(study.workdir / "write.lock"):  # two processes that trained for it together end together
         write(outcome, folder, record)
     print(f"\n{folder}: README.md, table.csv, figure.png")
     return 0
@@ -84,19 +85,20 @@ def _seeds() -> tuple[int, ...]:
 
 def _record(name: str, study: Study, runs: list[Run]) -> dict[str, str]:
     seconds = sum(record["seconds"] for run in runs for record in run.history)
-    words = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
-    words += [shlex.quote(word) for word in sys.argv[1:] if word.startswith(("--config.", "--reference="))]
+    arguments = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
+    given = [argument for argument in sys.argv[1:] if argument.startswith(("--config.", "--reference="))]
     return {
         "command": " ".join(
             [
                 "python -m",
                 f"experiments.paper.{name}",
-                *words,
+                *arguments,
+                *map(shlex.quote, given),
                 "--data_dir=DIR --workdir=DIR",
-                f"--seeds={_told_seeds(study)}",
+                f"--seeds={_seeds_in_words(study)}",
             ]
         ),
-        "seeds": _told_seeds(study),
+        "seeds": _seeds_in_words(study),
         "runs": str(len(runs)),
         "training_minutes": f"{seconds / 60:.1f}",
         "dataset": f"{study.dataset.path.name}, fingerprint {study.dataset.fingerprint}",
@@ -105,14 +107,14 @@ def _record(name: str, study: Study, runs: list[Run]) -> dict[str, str]:
     }
 
 
-def _told_seeds(study: Study) -> str:
+def _seeds_in_words(study: Study) -> str:
     return ",".join(map(str, study.seeds))
 
 
 def _commit() -> str:
     """The commit of this checkout, and whether it has been changed since; "unknown" outside of one."""
     try:
-        told = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=pathlib.Path(__file__).parent,
             capture_output=True,
@@ -121,4 +123,4 @@ def _commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return told.stdout.strip()
+    return described.stdout.strip()

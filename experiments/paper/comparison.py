@@ -5,10 +5,10 @@ python -m experiments.paper.comparison --config=FILE --data_dir=DIR --workdir=DI
 
 from experiments.paper import command, pictures
 from experiments.paper.baselines import BASELINES
-from experiments.paper.model_table import METRICS, NAMES, Compared, told
+from experiments.paper.model_table import METRICS, NAMES, Compared, in_words
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
-from experiments.paper.variants import variant
+from experiments.paper.variants import augmented
 
 _OWN = ("AlterRec", "AlterRec_aug")
 _MAIN = _OWN[0]
@@ -29,7 +29,7 @@ def outcome(study: Study) -> Outcome:
     tests = dict(zip(pairs, compared.tests(pairs), strict=True))
     findings = [
         f"{NAMES[metric]}, against {best[metric]}, the best of the others: "
-        + "; ".join(f"{own} {told(tests[own, best[metric], metric])}" for own in _OWN)
+        + "; ".join(f"{own} {in_words(tests[own, best[metric], metric])}" for own in _OWN)
         + "."
         for metric in METRICS
     ]
@@ -38,7 +38,7 @@ def outcome(study: Study) -> Outcome:
         "The paper's observation, that AlterRec and AlterRec_aug are the best of all, "
         f"{'holds' if wins else 'does not hold in full'} on this data (p by Holm over these {len(tests)} comparisons). "
         "Bold: better than every other by more than chance (Holm over the table). "
-        f"k1 is {study.base.mining.k1} for AlterRec and {variant(study.base, _OWN[1]).mining.k1} for AlterRec_aug, "
+        f"k1 is {study.base.mining.k1} for AlterRec and {augmented(study.base).mining.k1} for AlterRec_aug, "
         "whose positives must not be negatives too."
     )
     return Outcome(

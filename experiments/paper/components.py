@@ -5,7 +5,7 @@ python -m experiments.paper.components --config=FILE --data_dir=DIR --workdir=DI
 
 from experiments.paper import command
 from experiments.paper.by_epoch import ByEpoch
-from experiments.paper.model_table import Compared, percent, told
+from experiments.paper.model_table import Compared, in_words, percent
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 
@@ -36,10 +36,10 @@ def outcome(study: Study) -> Outcome:
     findings = [
         f"The paper's observation, that both parts are trained effectively and AlterRec has no imbalance, "
         f"{'holds' if fused and trained else 'does not hold in full'}.",
-        f"At the best epoch, mean of {len(study.seeds)} seed(s), in test Hits@20: AlterRec - ID in AlterRec "
-        f"{told(tests[0])}; AlterRec - text in AlterRec {told(tests[1])}.",
+        f"At the best epoch, mean of {len(study.seeds)} seed(s), in test Hits@20: AlterRec minus ID in AlterRec "
+        f"{in_words(tests[0])}; AlterRec minus text in AlterRec {in_words(tests[1])}.",
         f"The text network reaches {percent(compared.mean('text in AlterRec', 'hits@20'))}, the text part of NFRec "
-        f"{percent(compared.mean('text in NFRec', 'hits@20'))} ({told(tests[2])}).",
+        f"{percent(compared.mean('text in NFRec', 'hits@20'))} ({in_words(tests[2])}).",
         f"The curves and the table are of the run of seed {study.seeds[0]}. Nothing was chosen by the test curve: "
         "every epoch was kept, and ranked when the run was over.",
     ]

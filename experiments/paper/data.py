@@ -37,7 +37,7 @@ def outcome(study: Study) -> Outcome:
         "mean_session_length": float(lengths.mean()),
         "items_under_10_purchases": float((counts < 10).mean()),
     }
-    told = [f"{value:,}" if isinstance(value, int) else f"{value:.2f}" for value in list(row.values())[1:]]
+    cells = [f"{value:,}" if isinstance(value, int) else f"{value:.2f}" for value in list(row.values())[1:]]
     tail = np.sort(counts)[::-1].cumsum() / counts.sum()
     half = int(np.searchsorted(tail, 0.5)) + 1
     findings = [
@@ -57,7 +57,7 @@ def outcome(study: Study) -> Outcome:
         title="The data",
         source="Table 3 of the paper",
         frame=pl.DataFrame([row]),
-        shown=[[name.replace("_", " ") for name in row], [str(row["dataset"]), *told]],
+        shown=[[name.replace("_", " ") for name in row], [str(row["dataset"]), *cells]],
         findings=[finding for finding in findings if finding],
         draw=draw,
         size=(9, 3.5),

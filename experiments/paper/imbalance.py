@@ -6,7 +6,7 @@ python -m experiments.paper.imbalance --config=FILE --data_dir=DIR --workdir=DIR
 import numpy as np
 
 from experiments.paper import command
-from experiments.paper.by_epoch import PARTS, ByEpoch
+from experiments.paper.by_epoch import ByEpoch
 from experiments.paper.model_table import percent
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
@@ -29,7 +29,7 @@ def outcome(study: Study) -> Outcome:
         for name, curve in (("Hits@20", of.hits), ("training loss", of.losses))
     }
     dominated = all(gap["id"] < _NEAR and gap["id"] < gap["text"] for gap in gaps.values())
-    last = {part: of.hits[part][-1] for part in PARTS}
+    last = {part: of.hits[part][-1] for part in _NAMES}
     findings = [
         f"The paper's observation, that the ID part nearly overlaps with NFRec while text contributes little, "
         f"{'holds' if dominated else 'does not hold in full'}: over the epochs the ID part is off NFRec by "

@@ -3,7 +3,7 @@
 python -m experiments.paper.k1 --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.paper import command, parameter
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Study

@@ -16,7 +16,7 @@ from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.significance import Comparison, Paired, compare
 from experiments.paper import command, pictures
 from experiments.paper.baselines import BASELINES
-from experiments.paper.model_table import NAMES, Compared, told
+from experiments.paper.model_table import NAMES, Compared, in_words
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 from experiments.paper.variants import VARIANTS
@@ -84,14 +84,18 @@ def outcome(study: Study) -> Outcome:
     findings = [
         _claim(large, tests, reference) + f" Groups with less than {_LARGE:.0%} of the targets are left out of this.",
         *(
-            f"{label} training purchases, {share:.0%} of the targets: {_MAIN} - {reference} in Hits@20 "
-            f"{told(tests[label])}."
+            f"{label} training purchases, {share:.0%} of the targets: {_MAIN} minus {reference} in Hits@20 "
+            f"{in_words(tests[label])}."
             for label, share in zip(masks, shares, strict=True)
         ),
     ]
     head = ["training purchases", "share", *(f"{model}, {NAMES[metric]}" for metric in _METRICS for model in models)]
     shown = [
-        [label, f"{share:.1%}", *(_told_gain(gains[metric][model][place]) for metric in _METRICS for model in models)]
+        [
+            label,
+            f"{share:.1%}",
+            *(_gain_in_words(gains[metric][model][place]) for metric in _METRICS for model in models),
+        ]
         for place, (label, share) in enumerate(zip(masks, shares, strict=True))
     ]
 
@@ -124,7 +128,7 @@ def _claim(gains: Mapping[str, float], tests: Mapping[str, Comparison], referenc
     return (
         f"{observed} {verdict} on this data: the relative change of Hits@20 from "
         f"{reference} to {_MAIN} is best on targets with {most} training purchases (in percent: "
-        f"{_told_gain(judged[most])})."
+        f"{_gain_in_words(judged[most])})."
     )
 
 
@@ -136,7 +140,7 @@ def _gain(compared: Compared, model: str, reference: str, metric: str) -> float:
     return 100 * (of_model / of_reference - 1)
 
 
-def _told_gain(gain: float) -> str:
+def _gain_in_words(gain: float) -> str:
     return "-" if np.isnan(gain) else "from 0" if np.isinf(gain) else f"{gain:+.1f}"
 
 

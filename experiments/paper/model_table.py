@@ -81,7 +81,7 @@ class Compared:
                         "seeds": len(self.of[model][metric]),
                         "mean": self.mean(model, metric),
                         "sd": self.sd(model, metric),
-                        f"{reference} - model": test and test.difference,
+                        f"{reference} minus this": test and test.difference,
                         "low": test and test.interval[0],
                         "high": test and test.interval[1],
                         "p": test and test.p,
@@ -109,7 +109,7 @@ def percent(mean: float, sd: float = float("nan")) -> str:
     return f"{100 * mean:.2f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.2f}")
 
 
-def told(test: Comparison) -> str:
+def in_words(test: Comparison) -> str:
     """A difference in percent points with its interval and p-value, for a sentence."""
     p = "< 0.001" if test.adjusted_p < 0.001 else f"= {test.adjusted_p:.3f}"
     low, high = test.interval

@@ -4,7 +4,7 @@ python -m experiments.paper.naive_vs_independent --config=FILE --data_dir=DIR --
 """
 
 from experiments.paper import command, pictures
-from experiments.paper.model_table import Compared, percent, told
+from experiments.paper.model_table import Compared, in_words, percent
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 
@@ -39,11 +39,11 @@ def outcome(study: Study) -> Outcome:
     second = "holds" if worst == _TEXT and tests[_TEXT].significant else "does not hold"
     findings = [
         f"Observation 1, ID only does as well as naive fusion or better, {first}. "
-        + "; ".join(f"{model} - {_ID} in Hits@20: {told(test)}" for model, test in gains.items())
+        + "; ".join(f"{model} minus {_ID} in Hits@20: {in_words(test)}" for model, test in gains.items())
         + ".",
         f"Observation 2, text only is worst and behind ID only, {second}: it has "
         f"{percent(compared.mean(_TEXT, 'hits@20'))} against {percent(compared.mean(_ID, 'hits@20'))} "
-        f"({_ID} - {_TEXT}: {told(tests[_TEXT])}); the worst is {worst}.",
+        f"({_ID} minus {_TEXT}: {in_words(tests[_TEXT])}); the worst is {worst}.",
     ]
     return Outcome(
         title="Naive fusion against networks trained alone",

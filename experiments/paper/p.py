@@ -3,18 +3,18 @@
 python -m experiments.paper.p --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.paper import command, parameter
 from experiments.paper.model_table import Compared
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Study
-from experiments.paper.variants import augmented, window
+from experiments.paper.variants import augmented, beta_rule, window
 
 _P = (1, 5, 10)
 
 
 def configs(study: Study) -> dict[str, AlterRecConfig]:
-    """No augmentation, and each value; k1 is alike in all of them and large enough for the largest."""
+    """No augmentation, and each value; all have the same k1, large enough for the largest."""
     k1 = max(study.base.mining.k1, *_P)
     return {"0": window(study.base, k1=k1), **{str(p): augmented(study.base, k1, p) for p in _P}}
 
@@ -24,7 +24,9 @@ runs = parameter.runs_of(configs)
 
 def outcome(study: Study) -> Outcome:
     """The figure."""
-    source = f"Figures 10 and 11 of the paper, p; k1 = {max(study.base.mining.k1, *_P)}, beta = 0.5"
+    source = (
+        f"Figures 10 and 11 of the paper, p; k1 = {max(study.base.mining.k1, *_P)}, beta = 0.5; {beta_rule(study.base)}"
+    )
     return parameter.outcome_of(study, configs, "p", source, _claim)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import scipy.stats
 
-from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import Ranks
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.paper import pictures
-from experiments.paper.model_table import Compared, percent, told
+from experiments.paper.model_table import Compared, in_words, percent
 from experiments.paper.outcome import Outcome
 from experiments.paper.study import Run, Study
 
@@ -37,7 +37,7 @@ def runs_of(configs: Configs) -> Callable[[Study], list[Run]]:
 
 def outcome_of(study: Study, configs: Configs, name: str, source: str, claim: Callable[[Compared], str]) -> Outcome:
     """The figure of a parameter that is trained with."""
-    ranks = {value: [run.ranks()["fused"] for run in study.of(config)] for value, config in configs(study).items()}
+    ranks = {value: [run.ranks()[run.main] for run in study.of(config)] for value, config in configs(study).items()}
     return drawn(study, ranks, name, source, claim)
 
 
@@ -58,7 +58,7 @@ def drawn(
     findings = [
         claim(compared),
         f"Test Hits@20 is highest at {name} = {best} ({percent(compared.mean(best, 'hits@20'))}; next is {second}) and "
-        f"lowest at {worst} ({percent(compared.mean(worst, 'hits@20'))}): {told(test)} (both "
+        f"lowest at {worst} ({percent(compared.mean(worst, 'hits@20'))}): {in_words(test)} (both "
         f"picked after the fact). {'Stable' if differ < STABLE else 'Not stable'}: best and worst differ by "
         f"{differ:.1%} of the best (stable: under {STABLE:.0%}).",
         f"Mean over {len(study.seeds)} seed(s). Nothing was chosen by these numbers.",
@@ -97,7 +97,7 @@ def declines(name: str) -> Callable[[Compared], str]:
         return (
             f"The paper's observation, that performance tends to decline as {name} grows, "
             f"{'holds' if held else 'does not hold'}: rank correlation of Hits@20 with {name} {rho:+.2f} (wanted: "
-            f"-0.5 or less), and {name} = {first} less {name} = {last} {told(test)}."
+            f"-0.5 or less), and {name} = {first} less {name} = {last} {in_words(test)}."
         )
 
     return claim

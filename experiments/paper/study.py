@@ -6,6 +6,7 @@ Where every target stands in a run's rankings is kept as well: a figure whose ru
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import threading
@@ -15,28 +16,27 @@ from typing import Any
 
 import numpy as np
 
-from alterrec_jax.config import SAVING, AlterRecConfig
+from alterrec_jax.config import SAVING, RunConfig, to_json
+from alterrec_jax.contract import System, View
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import metric_values
-from alterrec_jax.evaluation.protocol import Protocol, rank_split
-from alterrec_jax.contract import View
+from alterrec_jax.evaluation.protocol import Protocol, protocol_of, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows
-from alterrec_jax.models.registry import build_system
-from alterrec_jax.runtime import files
+from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.runtime import files, locks
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.signals import stop_signals
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.training.checkpoint import FOLDER, read_epoch, read_newest
 from alterrec_jax.training.trainer import Diverged, Interrupted, Trainer
-from alterrec_jax.training.workdir import InUse, in_use
+from alterrec_jax.training.workdir import InUse
 from experiments.paper.baselines import BASELINES
 from experiments.paper.variants import variant
 
 Ranker = Callable[[], dict[str, Ranks]]
-
-_WAIT_SECONDS = 5.0  # between two looks at a run that another process trains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Study:
 
     @property
     def protocol(self) -> Protocol:
-        """Of all models and baselines alike."""
-        return Protocol(self.base.protocol.targets, self.base.protocol.exclude_session_items)
+        """Of all models and baselines."""
+        return protocol_of(self.base.protocol, self.dataset)
 
     @property
     def targets(self) -> Targets:
@@ -74,7 +74,7 @@ class Study:
         """The runs of a model, one a seed; not trained yet, perhaps."""
         return self.of(variant(self.base, name))
 
-    def of(self, config: AlterRecConfig) -> list["Run"]:
+    def of(self, config: RunConfig) -> list["Run"]:
         """The runs of a configuration, one a seed."""
         return [Run(self, dataclasses.replace(config, seed=seed)) for seed in self.seeds]
 
@@ -84,64 +84,63 @@ class Study:
             return [self.baseline(name)]
         return [run.ranks()[run.main] for run in self.model(name)]
 
-    def train(self, runs: Iterable["Run"]) -> None:
+    def train(self, runs: Iterable["Run"], poll_seconds: float = 5.0) -> None:
         """Trains what is not trained yet; runs that another process is at are left to it, and waited for.
 
         A run that diverges does not keep the others from being trained.
+
+        Args:
+          runs: what is wanted.
+          poll_seconds: between two looks at runs that another process trains.
 
         Raises:
           Interrupted: a signal asked it to stop; the place is saved.
           UserError: as of `Trainer.run`; of runs that diverged, when all others are trained.
         """
-        waiting = {run.workdir: run for run in runs if not run.finished}
-        total, told, stop = len(waiting), False, threading.Event()
+        of = {run.workdir: run for run in runs}
+        left = [workdir for workdir, run in of.items() if not run.finished]
+        total, waited, stop = len(left), False, threading.Event()
+        in_use: set[pathlib.Path] = set()  # by who trains there without the study
         diverged: list[str] = []
         with stop_signals(stop):  # also between two runs
-            while waiting:
-                left = {}
-                for place, (workdir, run) in enumerate(waiting.items(), total - len(waiting) + 1):
+            while left:
+                free = [workdir for workdir in left if workdir not in in_use]
+                found = locks.claim_unfinished(free, lambda workdir: of[workdir].finished)
+                if found is None:
+                    left, in_use = [workdir for workdir in left if not of[workdir].finished], set()
+                    if left and not waited:
+                        log(f"waiting for another process, which trains {len(left)} of them")
+                        waited = True
+                    if left and stop.wait(poll_seconds):
+                        raise Interrupted
+                    continue
+                workdir, claim = found
+                with claim:
+                    log(f"run {total - len(left) + 1} of {total}: {workdir}")
                     try:
-                        if not self._train(run, f"run {place} of {total}", stop):
-                            left[workdir] = run
+                        Trainer(of[workdir].config, self.dataset, workdir, stop).run()
+                        left.remove(workdir)
+                    except InUse:
+                        in_use.add(workdir)
                     except Diverged as error:
                         log(f"{workdir.name} failed: {error}")
                         diverged.append(f"{workdir.name} ({error})")
-                if left and len(left) == len(waiting):
-                    if not told:
-                        log(f"waiting for another process, which trains {len(left)} of them")
-                    told = True
-                    if stop.wait(_WAIT_SECONDS):
-                        raise Interrupted
-                waiting = left
-            if stop.is_set():
-                raise Interrupted
+                        left.remove(workdir)
+                if stop.is_set():  # it came too late for the run to heed
+                    raise Interrupted
         if diverged:
             raise UserError(
                 f"{len(diverged)} of the runs that this needs cannot be trained; change what all models start from by "
                 f"--config.FIELD=VALUE, in the same --workdir: {'; '.join(diverged)}"
             )
 
-    def _train(self, run: "Run", number: str, stop: threading.Event) -> bool:
-        """Trains a run to its end unless another process is at it; whether it has come to its end."""
-        if stop.is_set():  # it came too late for the run before to heed
-            raise Interrupted
-        if run.finished:
-            return True
-        if in_use(run.workdir):  # asked first: preparing to train takes a while, and says so
-            return False
-        log(f"{number}: {run.workdir}")
-        try:
-            Trainer(run.config, self.dataset, run.workdir, stop).run()
-        except InUse:
-            return False
-        return True
-
     def baseline(self, name: str, split: str = "test") -> Ranks:
         """Where the targets of a split stand in the ranking of a model that only counts."""
 
         def rank() -> dict[str, Ranks]:
             targets, sessions = self.protocol.select(self.dataset, split), self.dataset.splits[split]
-            rows = BASELINES[name](self.dataset, self.protocol, sessions, targets, self.base.protocol.select_on)
+            system = BASELINES[name](self.dataset, self.protocol, self.base.protocol.select_on)
+            rows = system.rows(self.dataset, sessions, targets)
             exclude = sessions if self.protocol.exclude_session_items else None
             return {name: rank_rows(rows, name, targets, catalogue=self.dataset.catalogue_size, exclude=exclude)}
 
@@ -153,7 +152,7 @@ class Study:
         path = self.workdir / "ranks" / f"{files.json_digest(settings)[:12]}.npz"
         if (kept := _read_ranks(path, since)) is not None:
             return kept
-        with files.alone(path.with_suffix(".lock")):  # processes that waited for one run would all rank it now
+        with locks.exclusive(path.with_suffix(".lock")):  # processes that waited for one run would all rank it now
             if (kept := _read_ranks(path, since)) is not None:
                 return kept
             found = rank()
@@ -170,20 +169,26 @@ class Run:
     """One training run of a study. Attributes: study; config, whole, with its seed."""
 
     study: Study
-    config: AlterRecConfig
+    config: RunConfig
 
-    @property
+    @functools.cached_property
+    def system(self) -> System:
+        """What its configuration builds."""
+        return self.config.build(catalogue_info(self.study.dataset))
+
+    @functools.cached_property
     def workdir(self) -> pathlib.Path:
         """Its folder, named after all that decides its numbers."""
-        config = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in SAVING}
-        name = f"{self.config.model}-{self.config.mining.negatives}-seed{self.config.seed}"
+        config = {name: value for name, value in to_json(self.config).items() if name not in SAVING}
+        objective = self.system.stages[-1].objective
+        name = f"{self.config.family}-{'+'.join(self.system.networks)}-{objective}-seed{self.config.seed}"
         digest = files.json_digest([config, self.study.dataset.fingerprint])[:12]
         return self.study.workdir / "runs" / f"{name}-{digest}"
 
     @property
     def main(self) -> str:
         """The view that it is reported by."""
-        return build_system(self.config, self.study.catalogue).main
+        return self.system.main
 
     @property
     def finished(self) -> bool:
@@ -194,12 +199,12 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The record of each epoch."""
-        return self._meta()["place"]["history"]
+        return self._meta()["run_state"]["history"]
 
     @property
     def best_epoch(self) -> int:
         """The epoch that validation chose, from 0."""
-        return self._meta()["place"]["best"]["epoch"]
+        return self._meta()["run_state"]["best"]["epoch"]
 
     def ranks(self, split: str = "test", views: Mapping[str, View] | None = None) -> dict[str, Ranks]:
         """Where the targets of a split stand under some views of the best epoch; under the system's own by default."""

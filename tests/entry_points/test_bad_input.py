@@ -25,12 +25,12 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("--config.text.dropuot=0.3", ("dropuot", "dropout")),
+        ("--config.networks.text.dropuot=0.3", ("dropuot", "dropout")),
         ("--config.seed=one", ("config.seed", "one")),
         ("--config.mining.k1=40", ("mining.k1", "40", "mining.k2 (31)")),
         ("--config.mining.p=6", ("mining.p", "6", "mining.k1 (5)")),
-        ("--config.protocol.alpha=1.5", ("protocol.alpha", "1.5", "between 0 and 1")),
-        ("--config.id.encoder=meen", ("id.encoder", "meen", "mean")),
+        ("--config.networks.id.weight=-1.5", ("networks.id.weight", "-1.5", "at least 0")),
+        ("--config.networks.id.encoder=meen", ("networks.id.encoder", "meen", "mean")),
     ],
 )
 def test_wrong_settings(
@@ -100,7 +100,7 @@ def test_a_workdir_of_another_run(
     workdir = f"--workdir={trained}"
     other_seed = command("experiments.train", *SMALL, "--config.seed=1", f"--data_dir={dataset}", workdir)
     assert_one_line(other_seed, str(trained), "seed=0", "another --workdir")
-    other_shape = command("experiments.train", *SMALL, "--config.text.dim=8", f"--data_dir={dataset}", workdir)
+    other_shape = command("experiments.train", *SMALL, "--config.networks.text.dim=8", f"--data_dir={dataset}", workdir)
     assert_one_line(other_shape, str(trained), "text.dim=16")
     copy = tmp_path / "copy"
     there = load_dataset(dataset)
@@ -144,7 +144,7 @@ def test_a_corrupt_newest_checkpoint_is_passed_over(
 
 
 def test_a_loss_that_stops_being_finite(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    flags = (*SMALL, "--config.id.learning_rate=1e30", f"--data_dir={dataset}", f"--workdir={tmp_path / 'run'}")
+    flags = (*SMALL, "--config.networks.id.learning_rate=1e30", f"--data_dir={dataset}", f"--workdir={tmp_path / 'run'}")
     assert_one_line(command("experiments.train", *flags), "finite", "learning_rate")
 
 

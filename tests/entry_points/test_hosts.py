@@ -18,8 +18,8 @@ from tests.entry_points.conftest import ROOT, SMALL, Command
 RUN = (
     *SMALL,
     "--config.batch_prefixes=200",
-    "--config.schedule.m_random=0",
-    "--config.schedule.m_max=2",
+    "--config.warmup_epochs=0",
+    "--config.epochs=2",
     "--config.checkpoint_steps=20",
 )
 
@@ -69,7 +69,7 @@ def history(workdir: pathlib.Path) -> list[dict[str, float]]:
     """The numbers of each epoch that is done."""
     return [
         {name: value for name, value in record.items() if isinstance(value, float) and name not in CLOCKS}
-        for record in read_newest(workdir).meta["place"]["history"]
+        for record in read_newest(workdir).meta["run_state"]["history"]
     ]
 
 

@@ -78,7 +78,7 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path, dataset: pathlib.Pat
         np.testing.assert_array_equal(array, found[name], err_msg=name)
     tables = [pl.read_csv(workdir / "history.csv").drop(*CLOCKS) for workdir in (one, other)]
     assert tables[0].equals(tables[1])
-    bests = [read_newest(workdir).meta["place"]["best"] for workdir in (one, other)]
+    bests = [read_newest(workdir).meta["run_state"]["best"] for workdir in (one, other)]
     assert [{k: v for k, v in best.items() if k not in CLOCKS} for best in bests][0] == {
         k: v for k, v in bests[1].items() if k not in CLOCKS
     }
@@ -98,7 +98,7 @@ def test_killed_at_random_moments_and_continued(
         process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, "the run ended before it was killed; make it longer"
         kills += 1
-        within_an_epoch += read_newest(workdir).meta["place"]["step"] > 0
+        within_an_epoch += read_newest(workdir).meta["run_state"]["step"] > 0
     process = start(dataset, workdir, environment)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr

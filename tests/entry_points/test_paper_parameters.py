@@ -15,7 +15,7 @@ def studied(command: Command, dataset: pathlib.Path, tmp_path_factory: pytest.Te
     workdir = tmp_path_factory.mktemp("study") / "small"
     for name in PARAMETERS:
         # Each value is a program of its own to compile, and that of a mean takes half the time of a Transformer's.
-        mean = "--config.text.encoder=mean"
+        mean = "--config.networks.text.encoder=mean"
         done = command(f"experiments.paper.{name}", *flags(dataset, workdir, "0,1" if name == "alpha" else "0"), mean)
         assert done.returncode == 0, (name, done.stderr)
     return workdir

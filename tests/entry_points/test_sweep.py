@@ -14,8 +14,8 @@ from tests.entry_points.conftest import ROOT, SMALL, Command
 from tests.entry_points.test_bad_input import assert_one_line
 from tests.entry_points.test_interruption import folders, wait_for_checkpoint
 
-TINY = (*SMALL, "--config.schedule.m_max=2")
-RATE, DROPOUT = "id.learning_rate,text.learning_rate", "id.dropout,text.dropout"
+TINY = (*SMALL, "--config.epochs=2")
+RATE, DROPOUT = "networks.id.learning_rate,networks.text.learning_rate", "networks.id.dropout,networks.text.dropout"
 SPACE = {RATE: [0.01, 0.001], DROPOUT: [0.1, 0.5]}
 
 
@@ -67,9 +67,9 @@ def assert_whole(workdir: pathlib.Path) -> None:
     assert sorted(pairs) == [(rate, dropout) for rate in (0.001, 0.01) for dropout in (0.1, 0.5)]
     for trial, (rate, dropout) in enumerate(pairs):
         folder = workdir / "trials" / str(trial)
-        config = json.loads((folder / "config.json").read_text())
+        networks = json.loads((folder / "config.json").read_text())["networks"]
         for network in ("id", "text"):
-            assert (config[network]["learning_rate"], config[network]["dropout"]) == (rate, dropout)
+            assert (networks[network]["learning_rate"], networks[network]["dropout"]) == (rate, dropout)
         history = pl.read_csv(folder / "history.csv")
         assert history["epoch"].to_list() == [0, 1]
         assert found["hits@20"][trial] == history["fused_hits@20"].max()
@@ -95,13 +95,28 @@ def test_the_best_is_a_configuration_that_trains_to_the_same_score(
     assert pl.read_csv(tmp_path / "run/history.csv")["fused_hits@20"].max() == best["hits@20"]
 
 
-def test_one_network_is_searched_by_its_own_ranking(
-    flags: tuple[str, ...], command: Command, tmp_path: pathlib.Path
+def test_another_family_is_searched_by_its_main_view(
+    dataset: pathlib.Path, command: Command, tmp_path: pathlib.Path
 ) -> None:
-    alone = ("--config.model=id", "--config.mining.negatives=full", "--config.mining.augment=False")
-    done = command("experiments.sweep", *flags, *alone, f"--workdir={tmp_path}", "--trials=1")
+    space, workdir = tmp_path / "space.json", tmp_path / "sweep"
+    space.write_text(json.dumps({"network.dropout": [0.1, 0.5]}))
+    done = command(
+        "experiments.sweep",
+        "--config=experiments/configs/sasrec_beauty.py",
+        "--config.network.dim=16",
+        "--config.network.layers=1",
+        "--config.max_length=10",
+        "--config.batch_prefixes=200",
+        "--config.epochs=2",
+        "--config.protocol.select_on=hits@20",
+        f"--data_dir={dataset}",
+        f"--space={space}",
+        f"--workdir={workdir}",
+        "--trials=1",
+    )
     assert done.returncode == 0, done.stderr
-    assert table(tmp_path)["hits@20"][0] == pl.read_csv(tmp_path / "trials/0/history.csv")["id_hits@20"].max()
+    assert table(workdir)["hits@20"][0] == pl.read_csv(workdir / "trials/0/history.csv")["id_hits@20"].max()
+    assert "SASRecConfig(" in (workdir / "best.py").read_text()
 
 
 def test_killed_and_stopped_midway_and_begun_again(
@@ -133,10 +148,10 @@ def test_a_configuration_that_fails_is_told_and_the_sweep_goes_on(
     command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     space, workdir = tmp_path / "space.json", tmp_path / "sweep"
-    space.write_text(json.dumps({"id.learning_rate": [1e30, 0.01], "mining.k1": [5, 40]}))
+    space.write_text(json.dumps({"networks.id.learning_rate": [1e30, 0.01], "mining.k1": [5, 40]}))
     done = command("experiments.sweep", *TINY, f"--data_dir={dataset}", f"--space={space}", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    found = table(workdir).sort("mining.k1", "id.learning_rate")
+    found = table(workdir).sort("mining.k1", "networks.id.learning_rate")
     assert found["state"].to_list() == ["complete", "failed", "failed", "failed"]
     assert "finite" in found["error"][1] and found["error"][1] in done.stderr
     assert "mining.k1 is 40" in found["error"][2]
@@ -144,7 +159,7 @@ def test_a_configuration_that_fails_is_told_and_the_sweep_goes_on(
 
 def test_bad_input_is_one_line(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     space, data, workdir = tmp_path / "space.json", f"--data_dir={dataset}", tmp_path / "sweep"
-    space.write_text(json.dumps({"text.dropuot": [0.1]}))
+    space.write_text(json.dumps({"networks.text.dropuot": [0.1]}))
     done = command("experiments.sweep", *TINY, data, f"--space={space}", f"--workdir={workdir}")
     assert done.returncode == 1
     assert_one_line(done, str(space), "dropuot", "'dropout'")

@@ -1,73 +1,102 @@
-"""Every file of experiments/configs is a valid configuration that builds networks which take a step."""
+"""Each configuration file is valid: what trains takes a step of each kind of its stages, what counts ranks."""
 
 import dataclasses
 import importlib
 import pathlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
-import jax
 import numpy as np
+import polars as pl
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, from_mapping
-from alterrec_jax.contract import PackedRows
-from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.training import steps
-from alterrec_jax.training.stages import Turn
+from alterrec_jax.config import FamilyConfig, RunConfig
+from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info, make_context
+from alterrec_jax.data.targets import select_targets
+from alterrec_jax.models.counting import CountedConfig
+from alterrec_jax.models.registry import read_config
+from alterrec_jax.training.loop import EpochDone, TrainLoop
+from alterrec_jax.training.run_state import RunState
 
 NAMES = sorted(
     path.stem
     for path in (pathlib.Path(__file__).parents[2] / "experiments/configs").glob("*.py")
     if path.stem not in ("__init__", "base")
 )
+TINY = {
+    "dim": 4,
+    "heads": 2,
+    "layers": 1,
+    "inner": 7,
+    "steps": 1,
+    "max_length": 7,
+    "batch_prefixes": 500,
+    "k1": 3,
+    "k2": 23,
+    "p": 2,
+}
+"""Values of whatever fields have these names."""
 
 
-def load(name: str) -> AlterRecConfig:
+def load(name: str) -> FamilyConfig:
     values = importlib.import_module(f"experiments.configs.{name}").get_config().to_dict()
-    return from_mapping(AlterRecConfig, values).check()
+    return read_config(values).check()
+
+
+def shrunk(record: Any) -> Any:
+    """The record, and those in it, with tiny values and as many hidden layers, of five each."""
+    if isinstance(record, Mapping):
+        return {name: shrunk(part) for name, part in record.items()}
+    if not dataclasses.is_dataclass(record):
+        return record
+    values = {name: TINY.get(name, shrunk(part)) for name, part in vars(record).items()}
+    if "mlp_hidden" in values:
+        values["mlp_hidden"] = (5,) * len(values["mlp_hidden"])
+    return dataclasses.replace(record, **values)  # type: ignore[type-var]
+
+
+@pytest.fixture
+def known(dataset: Dataset) -> Dataset:
+    """The small dataset with all that a configuration asks for: text, category and brand."""
+    numbers = range(len(dataset.items))
+    brands = pl.Series([f"brand {number % 7}" if number % 5 else None for number in numbers], dtype=pl.String)
+    category = pl.Series([f"kind {number % 3}" for number in numbers])
+    return dataclasses.replace(dataset, items=dataset.items.with_columns(category=category, brand=brands))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_says_what_it_is_for_its_command_and_its_score(name: str) -> None:
     told = importlib.import_module(f"experiments.configs.{name}").__doc__ or ""
     assert f"--config=experiments/configs/{name}.py" in told
-    assert re.search(r"Measured on 20\d\d-\d\d-\d\d", told) or re.search(r"Not measured[^:]*: \w+", told)
+    if isinstance(load(name), RunConfig):
+        assert re.search(r"Measured on 20\d\d-\d\d-\d\d", told) or re.search(r"Not measured[^:]*: \w+", told)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_and_takes_a_step_of_each_kind(name: str) -> None:
+def test_takes_steps_of_each_kind_or_ranks(name: str, known: Dataset) -> None:
     config = load(name)
-    items, row_length, d_text = 23, 7, 11
-    config = dataclasses.replace(
-        config,
-        max_length=row_length,
-        id=dataclasses.replace(config.id, dim=6, heads=2, layers=1),
-        text=dataclasses.replace(config.text, dim=6, heads=2, layers=1, mlp_hidden=(5,) * len(config.text.mlp_hidden)),
-        mining=dataclasses.replace(config.mining, k1=min(config.mining.k1, 6), k2=min(config.mining.k2, items)),
-    ).check()
-    draw = np.random.default_rng(0)
-    vectors = draw.normal(size=(items, d_text)).astype(np.float32)
-    place = np.tile(np.arange(row_length, dtype=np.int32), (2, 1))
-    rows = PackedRows(
-        items=draw.integers(0, items, place.shape).astype(np.int32),
-        targets=draw.integers(0, items, place.shape).astype(np.int32),
-        positions=place,
-        segments=np.zeros_like(place),
-        where=np.ones(place.shape, bool),
-    )
-    networks = build_networks(config, items)
-    features = {"id": None, "text": vectors}
-    window = (config.mining.k1, config.mining.k2)
-    for network, peer in (("id", "text"), ("text", "id")):
-        optimizer = steps.make_optimizer(getattr(config, network), 3)
-        state = steps.init_state(networks[network], optimizer, features[network], jax.random.key(0))
-        peer_params = networks[peer].init(jax.random.key(1), features[peer])
-        frozen = steps.FrozenPeer.of(networks[peer], peer_params, features[peer])
-        random_step, window_step = (
-            steps.compiled(steps.make_step(turn, networks, optimizer, config.mining, window))
-            for turn in (Turn(network, "random"), Turn(network, "window", peer))
-        )
-        state = random_step(state, None, features[network], rows, jax.random.key(2))
-        state = window_step(state, frozen, features[network], rows, jax.random.key(3))
-        assert float(state.totals.steps) == 2
-        assert np.isfinite(float(state.totals.loss)) and float(state.totals.loss) > 0
+    if isinstance(config, CountedConfig):
+        targets = select_targets(known.splits["test"], "last")
+        rows = config.rows(known, known.splits["test"], targets)(0, 3)
+        assert rows.shape == (3, known.catalogue_size) and np.isfinite(rows).all() and (rows > 0).any()
+        return
+    assert isinstance(config, RunConfig)
+    config = shrunk(config).check()
+    system = config.build(catalogue_info(known))
+    kinds = dict.fromkeys(stage._replace(epochs=1) for stage in system.stages)
+    system = system._replace(stages=tuple(kinds))
+    train, reads = known.splits["train"], system.reads
+    batches = TrainBatches(train, config.batch_prefixes, config.max_length, system.layout, reads.users)
+    context = make_context(known, reads, config.precision)
+    loop = TrainLoop(system, context, batches, len(train.items), config.seed)
+    arrays, state, trained = loop.fresh(), RunState(), set()
+    for event in loop.run(arrays, state):
+        if isinstance(event, EpochDone):
+            assert float(arrays.totals.steps) == batches.steps_per_epoch > 0
+            assert np.isfinite(float(arrays.totals.loss)) and float(arrays.totals.loss) > 0
+            trained |= set(event.epoch.stage.trains)
+            state.epoch, state.step = state.epoch + 1, 0
+    assert trained == set(system.networks)

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.ranking import Ranks
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.paper import comparison, imbalance, long_tail, parameter
 from experiments.paper.model_table import METRICS, Compared
 from experiments.paper.outcome import Outcome, write
@@ -60,9 +60,9 @@ def test_bold_is_what_chance_does_not_explain() -> None:
 def test_the_table_compares_with_a_reference() -> None:
     compared = Compared({"one": [ranks(0, 0.6)], "other": [ranks(1, 0.2)]}, targets(), ("hits@10",))
     rows = compared.frame("one").rows(named=True)
-    assert rows[0]["one - model"] is None
-    assert rows[1]["one - model"] == pytest.approx(rows[0]["mean"] - rows[1]["mean"])
-    assert rows[1]["low"] < rows[1]["one - model"] < rows[1]["high"]
+    assert rows[0]["one minus this"] is None
+    assert rows[1]["one minus this"] == pytest.approx(rows[0]["mean"] - rows[1]["mean"])
+    assert rows[1]["low"] < rows[1]["one minus this"] < rows[1]["high"]
     assert rows[1]["p"] < 0.001 and rows[1]["p_holm"] >= rows[1]["p"]
 
 

@@ -4,22 +4,50 @@ import dataclasses
 import importlib
 import itertools
 import pathlib
+from typing import Any, TypeVar
 
 import pytest
 from absl import flags
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig
+from alterrec_jax.config import RunConfig
+from alterrec_jax.contract import CatalogueInfo
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.core import COREConfig
+from alterrec_jax.models.nfrec import NFRecConfig
+from alterrec_jax.models.sasrec import SASRecConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.training.trainer import Trainer
 from experiments.paper.names import NAMES
 from experiments.paper.study import Study
-from experiments.paper.variants import VARIANTS, own_epochs, variant
+from experiments.paper.variants import VARIANTS, alone, own_epochs, paper_base, variant
+from tests.conftest import CLOCKS
+
+Config = TypeVar("Config", bound=RunConfig)
 
 BASE = AlterRecConfig(
-    id=NetworkConfig(encoder="mean", dim=6, heads=2, dropout=0.4),
+    networks={
+        "id": IdNetworkConfig(encoder="mean", dim=6, heads=2, dropout=0.4),
+        "text": VectorNetworkConfig(dim=8, mlp_hidden=(17,)),
+    },
     mining=MiningConfig(k1=2, k2=23),
-    schedule=ScheduleConfig(m_random=1, m_gap=2, m_max=9),
+    warmup_epochs=1,
+    turn_epochs=2,
+    epochs=9,
 )
+
+
+def with_network(base: AlterRecConfig, name: str, **fields: Any) -> AlterRecConfig:
+    """The configuration with other fields of a network."""
+    changed = dataclasses.replace(base.networks[name], **fields)
+    return dataclasses.replace(base, networks={**base.networks, name: changed})
+
+
+def of(kind: type[Config], config: RunConfig) -> Config:
+    """The configuration as one of a family, which it is."""
+    assert isinstance(config, kind)
+    return config
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -27,6 +55,8 @@ def test_every_model_can_be_built(name: str) -> None:
     config = variant(BASE, name)
     assert config.check() == config
     assert (config.protocol, config.seed, config.batch_prefixes) == (BASE.protocol, BASE.seed, BASE.batch_prefixes)
+    system = config.build(CatalogueInfo(29))
+    assert sum(stage.epochs for stage in system.stages) == config.epochs
 
 
 def test_an_unknown_model_is_named() -> None:
@@ -37,40 +67,60 @@ def test_an_unknown_model_is_named() -> None:
 def test_a_network_alone_has_the_epochs_it_has_in_alterrec() -> None:
     # id text | id id text text id id text
     assert (own_epochs(BASE, "id"), own_epochs(BASE, "text")) == (5, 4)
-    assert variant(BASE, "AlterRec_w/o_text").schedule.m_max == 5
-    assert variant(BASE, "AlterRec_w/o_ID").schedule.m_max == 4
-    assert variant(BASE, "NFRec (sum)").schedule.m_max == 5
+    assert variant(BASE, "AlterRec_w/o_text").epochs == variant(BASE, "SASRec").epochs == 5
+    assert variant(BASE, "AlterRec_w/o_ID").epochs == 4
+    assert variant(BASE, "NFRec (sum)").epochs == 5
 
 
 def test_the_control_differs_from_alterrec_in_its_negatives_alone() -> None:
-    alternating, apart = variant(BASE, "AlterRec"), variant(BASE, "Independent, fused")
-    assert dataclasses.replace(apart, mining=alternating.mining, keep_epochs=True) == alternating
-    assert (alternating.mining.negatives, apart.mining.negatives) == ("peer", "full")
+    alternating, independent = (of(AlterRecConfig, variant(BASE, name)) for name in ("AlterRec", "Independent, fused"))
+    assert dataclasses.replace(independent, mining=alternating.mining, keep_epochs=True) == alternating
+    assert (alternating.mining.negatives, independent.mining.negatives) == ("peer", "full")
 
 
 def test_no_positive_of_augmentation_is_a_negative() -> None:
-    mining = variant(BASE, "AlterRec_aug").mining
+    mining = of(AlterRecConfig, variant(BASE, "AlterRec_aug")).mining
     assert mining.augment and mining.k1 == mining.p == 5
 
 
 def test_naive_fusion_has_the_width_and_optimizer_of_the_id_network() -> None:
-    fused = variant(BASE, "NFRec (concat)").fused
+    config = of(NFRecConfig, variant(BASE, "NFRec (concat)"))
+    fused = config.network
     assert (fused.encoder, fused.operation, fused.dim, fused.dropout) == ("mean", "concat", 6, 0.4)
+    assert config.text.mlp_hidden == (17,)
 
 
-def test_sasrec_on_a_transformer_base_is_the_id_network_alone() -> None:
-    base = dataclasses.replace(BASE, id=dataclasses.replace(BASE.id, encoder="transformer"))
-    assert variant(base, "SASRec") == variant(base, "AlterRec_w/o_text")
-    assert variant(BASE, "SASRec") != variant(BASE, "AlterRec_w/o_text")
+def test_sasrec_on_a_transformer_base_is_the_id_network_alone(dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    base = with_network(BASE, "id", encoder="transformer", layers=1, weight=0.0, peer="text")
+    base = dataclasses.replace(base, epochs=3, batch_prefixes=100, max_length=7)
+    histories = []
+    for config in (variant(base, "SASRec"), variant(base, "AlterRec_w/o_text")):
+        history: list[dict[str, Any]] = []
+        Trainer(config, dataset, tmp_path / config.family).run(lambda record, of=history: of.append(dict(record)))
+        histories.append([{k: v for k, v in record.items() if k not in CLOCKS} for record in history])
+    assert len(histories[0]) == 2 and histories[0] == histories[1]
+    assert variant(BASE, "AlterRec_w/o_text") == alone(BASE, "id") != alone(BASE, "id", encoder="transformer")
 
 
 def test_sasrec_on_another_base_learns_as_the_text_transformer_does() -> None:
-    base = dataclasses.replace(BASE, text=dataclasses.replace(BASE.text, learning_rate=0.0123, dropout=0.23, layers=3))
-    network = variant(base, "SASRec").id
+    base = with_network(BASE, "text", learning_rate=0.0123, dropout=0.23, layers=3)
+    network = of(SASRecConfig, variant(base, "SASRec")).network
     assert (network.encoder, network.learning_rate, network.dropout, network.layers) == ("transformer", 0.0123, 0.23, 3)
-    assert network.dim == BASE.id.dim
-    no_text = dataclasses.replace(base, text=dataclasses.replace(base.text, encoder="mean"))
-    assert variant(no_text, "SASRec").id.learning_rate == BASE.id.learning_rate
+    assert network.dim == BASE.networks["id"].dim
+    no_text = of(SASRecConfig, variant(with_network(base, "text", encoder="mean"), "SASRec"))
+    assert no_text.network.learning_rate == BASE.networks["id"].learning_rate
+
+
+def test_the_study_starts_from_the_paper_s_networks_alone() -> None:
+    assert paper_base(BASE) is BASE
+    with pytest.raises(UserError, match="model=core with others; name a file whose networks are id and text"):
+        paper_base(COREConfig())
+    three = dataclasses.replace(BASE, networks={**BASE.networks, "image": VectorNetworkConfig(feature="image")})
+    with pytest.raises(UserError, match="model=alterrec with id, text, image"):
+        paper_base(three)
+    turned = dataclasses.replace(BASE, networks={"id": BASE.networks["text"], "text": BASE.networks["id"]})
+    with pytest.raises(UserError, match=r"networks\.id\.kind to be ids, not vectors"):
+        paper_base(turned)
 
 
 @pytest.mark.parametrize("name", ["k1", "k2"])

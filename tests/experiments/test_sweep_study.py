@@ -9,15 +9,15 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from alterrec_jax.config import AlterRecConfig
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.models.alterrec import AlterRecConfig
 from experiments.space import Space
 from experiments.sweep_report import format_trials, ranked
-from experiments.sweep_study import STUDY, SweepStudy, Turn, plain_errors
+from experiments.sweep_study import STUDY, ClaimedTrial, SweepStudy, plain_errors
 
-GRID: Space = {"id.dim": CategoricalDistribution([2, 4, 6]), "mining.k1": CategoricalDistribution([1, 2])}
-RANGE: Space = {"id.dropout": FloatDistribution(0.0, 0.9)}
+GRID: Space = {"networks.id.dim": CategoricalDistribution([2, 4, 6]), "mining.k1": CategoricalDistribution([1, 2])}
+RANGE: Space = {"networks.id.dropout": FloatDistribution(0.0, 0.9)}
 
 
 @pytest.fixture
@@ -32,25 +32,25 @@ def study(
     return SweepStudy(workdir, space, AlterRecConfig(**fields), dataset, trials, pruner)
 
 
-def values(turns: Iterator[Turn], sweep: SweepStudy) -> list[dict]:
+def values(trials: Iterator[ClaimedTrial], sweep: SweepStudy) -> list[dict]:
     """Brings what is left of a sweep to its end."""
     found = []
-    for turn in turns:
-        found.append(dict(turn.values))
-        turn.report(0, 0.5)
-        sweep.complete(turn, 0.5)
+    for trial in trials:
+        found.append(dict(trial.values))
+        trial.report(0, 0.5)
+        sweep.complete(trial, 0.5)
     return found
 
 
 def test_a_grid_has_each_combination_once(workdir: pathlib.Path, dataset: Dataset) -> None:
     sweep = study(workdir, dataset, GRID, 9)
-    found = values(sweep.turns(), sweep)
+    found = values(sweep.claimed_trials(), sweep)
     assert sorted(tuple(item.values()) for item in found) == [(dim, k1) for dim in (2, 4, 6) for k1 in (1, 2)]
-    assert values(sweep.turns(), sweep) == []
+    assert values(sweep.claimed_trials(), sweep) == []
     part = study(workdir.with_name("part"), dataset, GRID, 2)
-    assert values(part.turns(), part) == found[:2]
+    assert values(part.claimed_trials(), part) == found[:2]
     more = study(workdir.with_name("part"), dataset, GRID)
-    assert values(more.turns(), more) == found[2:]
+    assert values(more.claimed_trials(), more) == found[2:]
 
 
 @pytest.mark.parametrize("space", [GRID, RANGE], ids=["grid", "range"])
@@ -58,14 +58,14 @@ def test_an_orphan_is_gone_on_with_and_a_trial_of_a_living_process_is_not(
     workdir: pathlib.Path, dataset: Dataset, space: Space
 ) -> None:
     one, other = study(workdir, dataset, space, 4), study(workdir, dataset, space, 4)
-    turns = one.turns()
-    left = next(turns)
+    mine = one.claimed_trials()
+    left = next(mine)
     left.report(0, 0.1)
-    others = other.turns()
+    others = other.claimed_trials()
     living = next(others)
     assert (left.trial.number, living.trial.number) == (0, 1)
     assert left.values != living.values
-    turns.close()  # lets go of the lock, as the end of a process does
+    mine.close()  # releases the claim, as the end of a process does
     other.complete(living, 0.2)
     again = next(others)
     assert (again.trial.number, again.values, again.folder) == (0, left.values, left.folder)
@@ -80,12 +80,12 @@ def test_an_orphan_is_gone_on_with_and_a_trial_of_a_living_process_is_not(
 
 def test_draws_do_not_depend_on_how_often_the_sweep_was_begun(workdir: pathlib.Path, dataset: Dataset) -> None:
     whole = study(workdir, dataset, RANGE, 5)
-    found = values(whole.turns(), whole)
-    assert len({item["id.dropout"] for item in found}) == 5
+    found = values(whole.claimed_trials(), whole)
+    assert len({item["networks.id.dropout"] for item in found}) == 5
     parts = []
     for trials in (2, 3, 5):
         part = study(workdir.with_name("parts"), dataset, RANGE, trials)
-        parts += values(part.turns(), part)
+        parts += values(part.claimed_trials(), part)
     assert parts == found
 
 
@@ -99,31 +99,31 @@ def test_a_trial_that_was_enqueued_and_not_begun_is_not_lost(
     with monkeypatch.context() as patch:
         patch.setattr(optuna.Study, "ask", killed)
         with pytest.raises(RuntimeError, match="killed"):
-            next(sweep.turns())
+            next(sweep.claimed_trials())
     assert sweep.trials() == []
-    found = values(sweep.turns(), sweep)
+    found = values(sweep.claimed_trials(), sweep)
     assert len({tuple(item.items()) for item in found}) == len(found) == 6
 
 
 def test_the_worse_are_pruned_and_the_failed_come_last(workdir: pathlib.Path, dataset: Dataset) -> None:
     sweep = study(workdir, dataset, RANGE, 7)
-    for turn in sweep.turns():
-        number = turn.trial.number
+    for claimed in sweep.claimed_trials():
+        number = claimed.trial.number
         if number == 1:
-            sweep.fail(turn, "no good")
+            sweep.fail(claimed, "no good")
             continue
-        turn.report(0, 0.5)
+        claimed.report(0, 0.5)
         if number == 6:
             with pytest.raises(optuna.TrialPruned):
-                turn.report(1, 0.05)
-            sweep.prune(turn)
+                claimed.report(1, 0.05)
+            sweep.prune(claimed)
         else:
-            turn.report(1, 0.6 + number / 10)
-            sweep.complete(turn, 0.6 + number / 10)
+            claimed.report(1, 0.6 + number / 10)
+            sweep.complete(claimed, 0.6 + number / 10)
     trials = ranked(sweep.trials())
     assert [trial.number for trial in trials] == [5, 4, 3, 2, 0, 6, 1]
     lines = format_trials(trials, list(RANGE), "ndcg@20").splitlines()
-    assert lines[0].split() == ["trial", "id.dropout", "ndcg@20", "epoch", "state"]
+    assert lines[0].split() == ["trial", "networks.id.dropout", "ndcg@20", "epoch", "state"]
     assert [line.split()[-1] for line in lines[1:]] == ["complete"] * 5 + ["pruned", "failed"]
     assert [line.split()[2:4] for line in lines[1:]][::6] == [["1.1000", "2"], ["-", "-"]]
 
@@ -133,7 +133,7 @@ def test_another_sweep_s_workdir_is_refused(workdir: pathlib.Path, dataset: Data
     study(workdir, dataset, GRID, checkpoint_seconds=7, checkpoint_steps=7, keep_checkpoints=7)
     with pytest.raises(UserError, match=r"seed=0, not 1"):
         study(workdir, dataset, GRID, seed=1)
-    with pytest.raises(UserError, match=r"the space's id\.d"):
+    with pytest.raises(UserError, match=r"the space's mining\.k1"):
         study(workdir, dataset, RANGE)
 
 

@@ -75,7 +75,8 @@ def test_every_epoch_on_another_mesh_is_a_run_on_one_device(
         numbers = {name for name, value in wanted.items() if isinstance(value, float)}
         ranked = {name for name in numbers if "@" in name}  # two items that all but tie may change their places
         for names, near in ((numbers - ranked, {"rel": 1e-4}), (ranked, {"abs": 5e-4})):
-            assert {name: found[name] for name in names} == pytest.approx({name: wanted[name] for name in names}, **near)
+            expected = pytest.approx({name: wanted[name] for name in names}, **near)
+            assert {name: found[name] for name in names} == expected
     of_one, of_many = load_trained(whole), load_trained(tmp_path)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), of_many.params, of_one.params)
     with on_mesh("data:4,model:2"):

@@ -5,7 +5,7 @@ session of which the main view knows nothing, an empty one say, gets what is bou
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -46,10 +46,13 @@ class Recommendation(NamedTuple):
     by: str
 
 
-def new_item_component(system: System) -> str | None:
-    """The component that places items which were not in training: the first that reads features alone."""
-    placing = (name for name, component in system.components.items() if component.network.places_new_items)
-    return next(placing, None)
+def new_item_component(system: System, features: Collection[str]) -> str | None:
+    """The component that places items which were not in training: the first that is made from these features alone."""
+    for name, component in system.components.items():
+        network = component.network
+        if network.places_new_items and set(network.reads.features) <= set(features):
+            return name
+    return None
 
 
 @dataclasses.dataclass
@@ -72,11 +75,11 @@ class Recommender:
         self._new = len(next(iter(self.new_items.values()))) if self.new_items else 0
         system = self.trained.system
         self._weights = used_weights(system.views[system.main])
-        self._placing = new_item_component(system) if self._new else None
+        self._placing = new_item_component(system, self.new_items) if self._new else None
         if self._new and self._placing is None:
             raise UserError(
-                f"a run of model={self.trained.config.family} has no network that reads features alone, so it cannot "
-                "place new items"
+                f"a run of model={self.trained.config.family} has no network on {' and '.join(self.new_items)} alone, "
+                "so it cannot place new items"
             )
         wanted = sorted({*self._weights, *([self._placing] if self._placing else [])})
         self._encoders = {  # one a component, for the one that places new items knows of more

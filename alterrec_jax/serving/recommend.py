@@ -14,8 +14,8 @@ import numpy as np
 
 from alterrec_jax.contract import System
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.rank_counts import BLOCK
-from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
+from alterrec_jax.evaluation.rank_counts import RankingLimits
+from alterrec_jax.evaluation.ranking import component_scores, used_weights, view_scores
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.scoring.prefix_encoder import Prefixes
 from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, mask_items, replicated, update_top_k
@@ -23,8 +23,6 @@ from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import LANE, Columns, padded_table
 from alterrec_jax.sharding.lookup import lookup
-
-_SESSIONS_AT_ONCE = 64
 
 POPULARITY = "popularity"
 
@@ -64,11 +62,15 @@ class Recommender:
       exclude_session_items: whether to leave out what a session holds.
       new_items: by name of a feature, float32 [new item, width]: of items that were not in training; they get the
         numbers after the catalogue's. Empty for none.
+      limits: how many items a device scores at a time.
+      sessions_at_once: how many sessions are scored together.
     """
 
     trained: TrainedModel
     exclude_session_items: bool
     new_items: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    limits: RankingLimits = RankingLimits()
+    sessions_at_once: int = 64
 
     def __post_init__(self) -> None:
         self._catalogue = self.trained.dataset.catalogue_size
@@ -86,9 +88,9 @@ class Recommender:
             name: self.trained.encoder(name, new_items=self.new_items if name == self._placing else None)
             for name in wanted
         }
-        in_blocks = Columns.of(self._catalogue).held > IN_BLOCKS
-        self._columns = Columns.of(self._catalogue, BLOCK if in_blocks else LANE)
-        self._block = BLOCK if in_blocks else self._columns.width
+        in_blocks = Columns.of(self._catalogue).held > self.limits.whole_rows
+        self._columns = Columns.of(self._catalogue, self.limits.block if in_blocks else LANE)
+        self._block = self.limits.block if in_blocks else self._columns.width
         of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
         if self._placing:
             new = np.arange(self._catalogue, self._catalogue + self._new)
@@ -117,8 +119,8 @@ class Recommender:
         total = self._catalogue + self._new
         if not 1 <= k <= total:
             raise UserError(f"--k={k} is not between 1 and the number of items, {total}")
-        for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
-            yield from self._some(sessions[start : start + _SESSIONS_AT_ONCE], k)
+        for start in range(0, len(sessions), self.sessions_at_once):
+            yield from self._some(sessions[start : start + self.sessions_at_once], k)
 
     def _some(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         lengths = np.fromiter((len(session) for session in sessions), np.int64, len(sessions))

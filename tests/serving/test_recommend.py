@@ -11,8 +11,8 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info
 from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.rank_counts import RankingLimits
 from alterrec_jax.evaluation.ranking import rank_targets
-from alterrec_jax.serving import recommend
 from alterrec_jax.serving.recommend import Recommendation, Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from tests.conftest import CATALOGUE, TEXT_WIDTH
@@ -79,16 +79,12 @@ def expected(trained: TrainedModel, session: list[int], vectors: np.ndarray, exc
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize("new", [0, NEW])
 @pytest.mark.parametrize("in_blocks", [False, True])
-def test_ranking_is_that_of_the_oracle(
-    trained: TrainedModel, new: int, exclude: bool, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if in_blocks:  # as of a long catalogue, with a rest
-        monkeypatch.setattr(recommend, "IN_BLOCKS", 5)
-        monkeypatch.setattr(recommend, "BLOCK", 8)
-    monkeypatch.setattr(recommend, "_SESSIONS_AT_ONCE", 3)  # a last batch of two
+def test_ranking_is_that_of_the_oracle(trained: TrainedModel, new: int, exclude: bool, in_blocks: bool) -> None:
+    # In blocks, as of a long catalogue, with a rest; and with a last batch of two sessions.
+    limits = RankingLimits(whole_rows=5, block=8) if in_blocks else RankingLimits()
     vectors = new_vectors()[:new]
     sessions = [session for session in SESSIONS if max(session, default=0) < CATALOGUE + new]
-    recommender = Recommender(trained, exclude, given(vectors))
+    recommender = Recommender(trained, exclude, given(vectors), limits, sessions_at_once=3)
     everything = CATALOGUE + new
     found = list(recommender(sessions, everything))
     assert len(found) == len(sessions)

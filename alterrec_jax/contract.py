@@ -127,6 +127,7 @@ class Network(NamedTuple):
       per_item: paths like "items/table" of the parameters that hold one row an item, which devices share.
       reads: what it is given besides sessions.
       layout: one of LAYOUTS.
+      places_new_items: whether an item that was not in training has a vector, for it is made from features alone.
     """
 
     init: InitFn
@@ -137,11 +138,7 @@ class Network(NamedTuple):
     per_item: tuple[str, ...] = ()
     reads: Reads = Reads()
     layout: str = PACKED
-
-    @property
-    def places_new_items(self) -> bool:
-        """Whether an item that was not in training has a vector: it is made from features alone."""
-        return not self.per_item and not self.reads.graphs and bool(self.reads.features)
+    places_new_items: bool = False
 
 
 class Component(NamedTuple):

@@ -12,7 +12,6 @@ from absl import flags
 
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.batching import default_batch_size
-from alterrec_jax.evaluation.protocol import fusion_views
 from alterrec_jax.evaluation.ranking import component_scores, rank_targets
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.host_memory import keep_freed_memory
@@ -23,6 +22,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without
 _ITEMS = flags.DEFINE_integer("items", 40_000, "Items of the catalogue.", lower_bound=1)
 _DIM = flags.DEFINE_integer("dim", 300, "Width of both networks.", lower_bound=1)
 _TARGETS = flags.DEFINE_integer("targets", 2_000, "Targets to rank.", lower_bound=1)
+_VIEWS = {"fused": {"id": 0.5, "text": 0.5}, "id": {"id": 1.0}, "text": {"text": 1.0}}
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Both are timed in turn so often; ratios are medians.", lower_bound=1)
 
 
@@ -42,7 +42,7 @@ def main() -> int:
                 jax.block_until_ready(component_scores(array[start : start + size], tables[name]))
 
     def ranked() -> None:
-        rank_targets([queries], tables, fusion_views(0.5), targets)
+        rank_targets([queries], tables, _VIEWS, targets)
 
     alone, whole = [], []
     for number in range(_ROUNDS.value + 1):

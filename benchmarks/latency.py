@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 from absl import flags
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, ScheduleConfig, TextNetworkConfig
 from alterrec_jax.data.dataset import load_dataset, write_dataset
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.runtime.host_memory import keep_freed_memory
@@ -75,14 +76,16 @@ def _recommender(folder: pathlib.Path) -> Recommender:
     )
     config = AlterRecConfig(
         batch_prefixes=500,
-        id=NetworkConfig(dim=_DIM.value, layers=2),
-        text=TextNetworkConfig(dim=_DIM.value, layers=2),
+        networks={
+            "id": IdNetworkConfig(dim=_DIM.value, layers=2),
+            "text": VectorNetworkConfig(dim=_DIM.value, layers=2),
+        },
         mining=MiningConfig(k1=1, k2=20, augment=False),
-        schedule=ScheduleConfig(m_random=1, m_max=2),
+        warmup_epochs=1,
+        epochs=2,
     )
     Trainer(config, load_dataset(folder / "data"), folder / "run").run()
-    trained = load_trained(folder / "run")
-    return Recommender(trained, np.zeros((0, _TEXT_WIDTH), np.float32), exclude_session_items=False)
+    return Recommender(load_trained(folder / "run"), exclude_session_items=False)
 
 
 if __name__ == "__main__":

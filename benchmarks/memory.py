@@ -6,21 +6,24 @@ python -m benchmarks.memory --items=1000000 --output=FILE.json
 import pathlib
 import re
 import time
+from typing import Any
 
 import jax
 from absl import flags
-from alterrec_jax.training.stages import WINDOW, Turn
 
-from alterrec_jax.config import AlterRecConfig, MiningConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.contract import CatalogueInfo, Context
 from alterrec_jax.data.batches import TrainBatches
-from alterrec_jax.hard_negatives.cache import shapes_for, zeros
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.hard_negatives import cache
+from alterrec_jax.models.alterrec import WINDOW, AlterRecConfig, MiningConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.training import steps
 from benchmarks import synthetic
+from benchmarks.programs import stage_of
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _ITEMS = flags.DEFINE_integer("items", 1_000_000, "Items of the catalogue.", lower_bound=100)
@@ -37,41 +40,41 @@ def main() -> int:
     items = _ITEMS.value
     config = AlterRecConfig(
         batch_prefixes=_BATCH.value,
-        id=NetworkConfig(dim=_DIM.value, layers=1),
-        text=TextNetworkConfig(dim=_DIM.value, layers=1),
+        networks={
+            "id": IdNetworkConfig(dim=_DIM.value, layers=1),
+            "text": VectorNetworkConfig(dim=_DIM.value, layers=1),
+        },
         mining=MiningConfig(k1=20, k2=min(_K2.value, items)),
     ).check()
     sessions = synthetic.sessions(items, _BATCH.value, _LENGTH)
     batches = TrainBatches(sessions, config.batch_prefixes, _LENGTH)
-    windows = zeros(shapes_for(config, len(sessions.items)))
-    ((_, group),) = batches.groups(jax.random.key(0))
-    networks = build_networks(config, items)
-    vectors = synthetic.text_vectors(items)
-    features = {"id": None, "text": vectors}
-    optimizers = {name: steps.make_optimizer(part, 1) for name, part in (("id", config.id), ("text", config.text))}
-    states = {
-        name: steps.init_state(network, optimizers[name], features[name], jax.random.key(number))
-        for number, (name, network) in enumerate(networks.items())
-    }
-    kept = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in states.items()}
-    gradients = max(sum(leaf.nbytes for leaf in jax.tree.leaves(state.params)) for state in states.values())
-    tables_bytes = sum(kept.values()) + gradients + vectors.nbytes
+    windows = cache.zeros(cache.shapes(len(sessions.items), config.mining.positives))
+    ((_, chunk),) = batches.device_chunks(jax.random.key(0))
+    system, vectors = config.build(CatalogueInfo(items)), synthetic.text_vectors(items)
+    context = Context({"text": vectors}, {})
+    optimizers = {name: steps.make_optimizer(part, 1) for name, part in system.optimizers.items()}
+    params, opt_states = {}, {}
+    for number, (name, network) in enumerate(system.networks.items()):
+        params[name] = steps.init_params(network, context, jax.random.key(number))
+        opt_states[name] = steps.init_opt_state(optimizers[name], system.networks, {name: params[name]})
+    gradients = max(map(_bytes, params.values()))
+    tables_bytes = _bytes(params) + _bytes(opt_states) + gradients + vectors.nbytes
     if not _on_device():
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
     spent = {}
     for name, peer in (("id", "text"), ("text", "id")):
-        frozen = steps.FrozenPeer.of(networks[peer], states[peer].params, features[peer])
-        turn, window = Turn(name, WINDOW, peer), (20, config.mining.k2)
-        train_step = steps.make_step(turn, networks, optimizers[name], config.mining, window)
-        step = steps.compiled(steps.in_groups(train_step))
+        stage = stage_of(name, WINDOW, peer)
+        frozen = freeze(system.components, dict(stage.peer), params, context)
+        train_step = steps.make_step(system.objectives[WINDOW](stage), optimizers[name])
+        step = steps.compiled(steps.in_chunks(train_step))
         for _ in range(2):  # the first one compiles
             started = time.perf_counter()
-            state = steps.start_epoch(states[name])._replace(windows=windows)
-            state = jax.block_until_ready(step(state, frozen, features[name], group, jax.random.key(0)))
-            states[name], windows = state._replace(windows=None), state.windows
+            state = steps.StageState({name: params[name]}, opt_states[name], steps.Totals.zeros(), windows)
+            state = jax.block_until_ready(step(state, frozen, context, chunk, jax.random.key(0)))
+            params[name], opt_states[name], windows = state.params[name], state.opt_state, state.windows
             spent[name] = time.perf_counter() - started
         log(f"{name}: {spent[name]:.1f} s a step, peak so far {_peak() / 1e9:.2f} GB")
-        del frozen, state  # nothing of a turn outlives it
+        del frozen, state  # nothing of a stage outlives it
     peak = _peak()
     outcome = {
         "items": items,
@@ -88,6 +91,10 @@ def main() -> int:
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, outcome)
     return 0
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _on_device() -> dict[str, int]:

@@ -10,27 +10,29 @@ import functools
 import itertools
 import math
 import statistics
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from absl import flags
-from alterrec_jax.training.stages import RANDOM, WINDOW, Turn
 
-from alterrec_jax.config import AlterRecConfig
+from alterrec_jax.config import to_json
+from alterrec_jax.contract import CatalogueInfo, Context, FrozenView, Params, System
 from alterrec_jax.data.batches import TrainBatches, rows_of_batch
 from alterrec_jax.data.dataset import Sessions, load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.hard_negatives import cache
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import RANDOM, WINDOW, AlterRecConfig
+from alterrec_jax.models.unimodal import VectorNetworkConfig
 from alterrec_jax.numerics import PRECISIONS, product
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory, steps_in_flight
 from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.training import steps
-from alterrec_jax.training.trainer import clip_window
 from benchmarks import settings, synthetic
+from benchmarks.programs import stage_of
 from benchmarks.timing import seconds
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.")
@@ -59,7 +61,7 @@ def main() -> int:
     """Times, prints the table and writes the JSON."""
     keep_freed_memory()
     config = settings.config(precision=_PRECISION.value, gpu_kernels=_KERNELS.value)
-    config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, m_gap=_M_GAP.value))
+    config = dataclasses.replace(config, turn_epochs=_M_GAP.value)
     sessions, vectors = _data(config)
     batches = TrainBatches(sessions, config.batch_prefixes, config.max_length)
     phases = make_phases(config, vectors, batches, len(sessions.items))
@@ -104,15 +106,13 @@ def main() -> int:
     print(aligned([["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor", "of the rate"], *rows]))
     device = jax.devices()[0]
     print(
-        f"{len(vectors):,} items, dim {config.id.dim}, {batches.rows} x {config.max_length} positions a step "
-        f"({batches.fill:.1%} filled), ranks {config.mining.k1} to {config.mining.k2}, {device.platform} "
+        f"{len(vectors):,} items, dim {config.networks['id'].dim}, {batches.rows} x {config.max_length} positions a "
+        f"step ({batches.fill:.1%} filled), ranks {config.mining.k1} to {config.mining.k2}, {device.platform} "
         f"({device.device_kind}), whose rate is that of a large {_PRECISION.value} product: "
         f"{statistics.median(rates) / 1e12:.3g} TFLOP/s"
     )
     if _OUTPUT.value:
-        files.write_json(
-            _OUTPUT.value, {"phases": result, "device": device.device_kind, "config": dataclasses.asdict(config)}
-        )
+        files.write_json(_OUTPUT.value, {"phases": result, "device": device.device_kind, "config": to_json(config)})
     return 0
 
 
@@ -127,7 +127,7 @@ def _data(config: AlterRecConfig) -> tuple[Sessions, jax.Array]:
     if folder is None or items is not None:
         raise UserError("give either --data_dir, a dataset folder, or --items, for random sessions of so many items")
     dataset = load_dataset(folder)
-    vectors = jnp.asarray(dataset.text_vectors[: dataset.catalogue_size], config.precision)
+    vectors = jnp.asarray(dataset.vectors["text"][: dataset.catalogue_size], config.precision)
     return dataset.splits["train"], vectors
 
 
@@ -135,42 +135,59 @@ def make_phases(
     config: AlterRecConfig, vectors: jax.Array, batches: TrainBatches, interactions: int
 ) -> dict[str, "_Phase"]:
     """All phases of both networks, for batches of so many interactions."""
-    window = clip_window(config.mining, len(vectors))
-    networks, features = build_networks(config, len(vectors)), {"id": None, "text": vectors}
+    context, catalogue = Context({"text": vectors}, {}), CatalogueInfo(len(vectors))
+    plain, augmented = (
+        dataclasses.replace(config, mining=dataclasses.replace(config.mining, augment=augment)).build(catalogue)
+        for augment in (False, True)
+    )
+    key = jax.random.key(1)
+    peers = {name: steps.init_params(network, context, key) for name, network in plain.networks.items()}
     phases: dict[str, _Phase] = {}
     for name, peer in (("id", "text"), ("text", "id")):
-        frozen = steps.FrozenPeer.of(
-            networks[peer], networks[peer].init(jax.random.key(1), features[peer]), features[peer]
-        )
-        optimizer = steps.make_optimizer(config.id if name == "id" else config.text, batches.steps_per_epoch)
-        for phase, turn, augment in (
-            ("random", Turn(name, RANDOM), False),
-            ("window", Turn(name, WINDOW, peer), False),
-            ("window_augmented", Turn(name, WINDOW, peer), True),
+        frozen = freeze(plain.components, {peer: 1.0}, peers, context)
+        for phase, system, objective in (
+            ("random", plain, RANDOM),
+            ("window", plain, WINDOW),
+            ("window_augmented", augmented, WINDOW),
         ):
-            mined = dataclasses.replace(config.mining, augment=augment)
-            windows = cache.shapes_for(dataclasses.replace(config, mining=mined), interactions)
-            state = steps.init_state(networks[name], optimizer, features[name], jax.random.key(0))
-            turns = [turn, turn._replace(again=True)] if turn.phase == WINDOW and windows is not None else [turn]
-            phases[f"{name}_{phase}"] = _Phase(
-                [
-                    steps.compiled(steps.in_groups(steps.make_step(one, networks, optimizer, mined, window)))
-                    for one in turns
-                ],
-                state._replace(windows=cache.zeros(windows)),
-                frozen if turn.phase == WINDOW else None,
-                features[name],
-                batches,
-            )
+            start = _Start(system, context, frozen if objective == WINDOW else None)
+            phases[f"{name}_{phase}"] = _phase(start, name, objective, peer, batches, interactions)
     return phases
+
+
+class _Start(NamedTuple):
+    """What a step is given besides its state and batches."""
+
+    system: System
+    context: Context
+    frozen: FrozenView | None
+
+
+def _phase(start: _Start, name: str, objective: str, peer: str, batches: TrainBatches, interactions: int) -> "_Phase":
+    """The steps of one network on one objective, from fresh parameters."""
+    system = start.system
+    stage = stage_of(name, objective, peer if start.frozen is not None else "")
+    minimised = system.objectives[objective](stage)
+    optimizer = steps.make_optimizer(system.optimizers[name], batches.steps_per_epoch)
+    params: dict[str, Params] = {name: steps.init_params(system.networks[name], start.context, jax.random.key(0))}
+    kept = minimised.cached_positives if _M_GAP.value > 1 else None
+    windows = None if kept is None else cache.shapes(interactions, kept)
+    opt_state = steps.init_opt_state(optimizer, system.networks, params)
+    state = steps.StageState(params, opt_state, steps.Totals.zeros(), cache.zeros(windows))
+    of_epochs = [
+        steps.compiled(steps.in_chunks(steps.make_step(minimised, optimizer, reuse)))
+        for reuse in ((False,) if windows is None else (False, True))
+    ]
+    return _Phase(of_epochs, state, start, batches)
 
 
 class _Phase:
     """Makes steps as training does: of an epoch that mines, then on the same batches of those that use it again."""
 
-    def __init__(self, of_epochs: list[steps.GroupStep], state: Any, peer: Any, features: Any, batches: TrainBatches):
-        self._of_epochs, self._state, self._peer, self._features = of_epochs, state, peer, features
-        self._key, (self._held, self._group) = jax.random.key(0), next(batches.groups(jax.random.key(0)))
+    def __init__(self, of_epochs: list[steps.ChunkStep], state: steps.StageState, start: _Start, batches: TrainBatches):
+        self._of_epochs, self._state, self._start = of_epochs, state, start
+        self._key = jax.random.key(0)
+        self._count, self._chunk = next(batches.device_chunks(jax.random.key(0)))
         self._first = 0
 
     def __call__(self, count: int) -> dict[str, float]:
@@ -179,12 +196,12 @@ class _Phase:
         Returns:
           the seconds of a step, in the mean of a turn (""), and of its first and its other epochs if they differ.
         """
-        count = min(count, self._held)
-        self._first = self._first if self._first + count <= self._held else 0
+        count = min(count, self._count)
+        self._first = self._first if self._first + count <= self._count else 0
         spent = []
         for step in self._of_epochs:
-            self._state = steps.start_epoch(self._state)
-            self._state = self._state._replace(totals=self._state.totals._replace(steps=jnp.float32(self._first)))
+            totals = steps.Totals.zeros()._replace(steps=jnp.float32(self._first))
+            self._state = self._state._replace(totals=totals)
             spent.append(seconds(functools.partial(self._steps, step, count)) / count)
         self._first += count
         if len(spent) == 1:
@@ -192,9 +209,9 @@ class _Phase:
         first, again = spent
         return {"": (first + (_M_GAP.value - 1) * again) / _M_GAP.value, FIRST: first, AGAIN: again}
 
-    def _steps(self, step: steps.GroupStep, count: int) -> Any:
+    def _steps(self, step: steps.ChunkStep, count: int) -> Any:
         for number in range(count):
-            self._state = step(self._state, self._peer, self._features, self._group, self._key)
+            self._state = step(self._state, self._start.frozen, self._start.context, self._chunk, self._key)
             if number % steps_in_flight() == 0:
                 jax.block_until_ready(self._state.totals)
         return self._state
@@ -206,26 +223,29 @@ def floor_of(config: AlterRecConfig, text: tuple[int, ...], rows: int, phase: st
     `text` is the shape of the text vectors.
     """
     name = phase.partition("_")[0]
-    (items, width), positions, dim = text, rows * config.max_length, config.id.dim
+    (items, width), positions, dim = text, rows * config.max_length, config.networks["id"].dim
     # One product forwards, and backwards one for each side.
     products = 3 * [((positions, dim), (dim, items))] + 3 * _encoder(config, rows)
     if "window" in phase:
         products += [((positions, dim), (dim, items)), *_encoder(config, rows)]
     if name == "text":
-        widths = [width, *config.text.mlp_hidden, dim]
+        of_text = config.networks["text"]
+        assert isinstance(of_text, VectorNetworkConfig)
+        widths = [width, *of_text.mlp_hidden, dim]
         for layer, (inner, outer) in enumerate(itertools.pairwise(widths)):
             products += (3 if layer else 2) * [((items, inner), (inner, outer))]  # the vectors need no gradient
     return products
 
 
 def _encoder(config: AlterRecConfig, rows: int) -> list[Product]:
-    length, dim, heads = config.max_length, config.id.dim, config.id.heads
+    length, network = config.max_length, config.networks["id"]
+    dim, heads = network.dim, network.heads
     positions, of_head = rows * length, dim // heads
     one: list[Product] = [((positions, dim), (dim, dim))] * 4
     one += [((rows * heads, length, of_head), (rows * heads, of_head, length))]
     one += [((rows * heads, length, length), (rows * heads, length, of_head))]
     one += [((positions, dim), (dim, 4 * dim)), ((positions, 4 * dim), (4 * dim, dim))]
-    return config.id.layers * one
+    return network.layers * one
 
 
 def _large_product() -> Product:

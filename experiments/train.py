@@ -20,8 +20,8 @@ from alterrec_jax.training.trainer import Interrupted, Trainer
 from experiments import config_flag, devices
 
 _CONFIG = config_flag.define(
-    "A file of experiments/configs; --config.FIELD=VALUE overrides a field. python -m experiments.models MODEL explains "
-    "them all.",
+    "A file of experiments/configs; --config.FIELD=VALUE overrides a field. python -m experiments.models MODEL "
+    "explains the fields.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _WORKDIR = flags.DEFINE_string(

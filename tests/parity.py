@@ -1,8 +1,8 @@
 """Fixtures of forward passes of released PyTorch code, and how their parameters become ours.
 
-`tests/fixtures/NAME.npz` holds numbers alone: random weights by their PyTorch names, five prefixes, and what the released
-class made of them: `queries` [prefix, dim], `scores` [prefix, item], the cross-entropy over all items and its gradient.
-Names that end in 64 are the same of the class in float64. `docs/parity.md` says which code each is from.
+`tests/fixtures/NAME.npz` holds numbers alone: random weights by their PyTorch names, five prefixes, and what the
+released class made of them: `queries` [prefix, dim], `scores` [prefix, item], the cross-entropy over all items and its
+gradient. Names that end in 64 are the same of the class in float64. `docs/parity.md` says which code each is from.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ def fixture(name: str) -> dict[str, np.ndarray]:
 
 
 def batch_of(held: Mapping[str, np.ndarray]) -> tuple[SessionBatch, np.ndarray]:
-    """The prefixes one a row, and the flat position at which each ends. Items are numbered from 0 here, from 1 there."""
+    """The prefixes one a row, and the flat position at which each ends. Items count from 0 here, from 1 there."""
     lengths, width = held["lengths"], held["items"].shape[1]
     items = np.concatenate([row[:length] for row, length in zip(held["items"], lengths, strict=True)]) - 1
     offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -43,17 +43,19 @@ def mean_cross_entropy(
     targets: Targets,
     *,
     catalogue: int | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, float]:
     """The mean over the targets of -log softmax(scores)[target], in nats, for every view.
 
     Args:
       query_batches, tables, views, catalogue: as of `ranking.rank_targets`.
       targets: items of the catalogue.
+      batch_size: targets scored at a time; None chooses by the catalogue's size.
     """
     catalogue = catalogue or len(next(iter(tables.values())))
     needed = sorted({name for weights in views.values() for name in used_weights(weights)})
     on_devices = {name: on_mesh(tables[name]) for name in needed}
-    size = mesh.padded(default_batch_size(catalogue), mesh.DATA)
+    size = mesh.padded(batch_size or default_batch_size(catalogue), mesh.DATA)
     totals = dict.fromkeys(views, 0.0)
     start = 0
     for count, queries in rebatch(query_batches, needed, size):

@@ -53,7 +53,7 @@ def weight_sweep(fusion: View, weights: Iterable[float]) -> dict[str, View]:
       UserError: a weight is outside [0, 1], or not two components are fused.
     """
     if len(fusion) != 2:
-        raise UserError(f"a weight of the first of two networks is asked for, but {', '.join(fusion)} are fused")
+        raise UserError(f"--alpha weighs the first of two networks, but the main view is made of {', '.join(fusion)}")
     first, second = fusion
     found: dict[str, View] = {}
     for weight in weights:

@@ -24,7 +24,21 @@ from alterrec_jax.sharding.lookup import lookup
 MISS = np.iinfo(np.int32).max
 """`above` of a target that cannot be hit: it exceeds every K, for no catalogue has that many items."""
 
-BLOCK = 2**14  # items of a long catalogue that are scored at a time
+
+class RankingLimits(NamedTuple):
+    """How many items a device scores at a time.
+
+    Attributes:
+      whole_rows: up to so many are scored as whole rows; more in blocks.
+      block: items of a block.
+      lane: columns that are counted together; divides the block.
+    """
+
+    whole_rows: int = 2**16
+    block: int = 2**14
+    lane: int = LANE
+
+
 _BITS = 10  # hold a count of so many
 
 Counts = tuple[jax.Array, jax.Array, jax.Array]
@@ -73,20 +87,27 @@ def _of_whole_batch(above: jax.Array, equal: jax.Array, finite: jax.Array) -> Co
 
 
 def _count_ranks_in_block(
-    scores: jax.Array, higher: jax.Array, tied: jax.Array, counted: jax.Array, excluded: jax.Array, where: jax.Array
+    scores: jax.Array,
+    higher: jax.Array,
+    tied: jax.Array,
+    counted: jax.Array,
+    excluded: jax.Array,
+    where: jax.Array,
+    lane: int = LANE,
 ) -> Counts:
     """Counts, of some columns of scores and those of the other devices, which are higher than the target or like it.
 
     Args:
-      scores, higher, tied: [batch, item], of items a multiple of 128.
+      scores, higher, tied: [batch, item], of items a multiple of `lane`.
       counted: bool [item], which columns are candidates.
       excluded: int32 [batch, position], columns that are none in a row, each once; `where` says which of them are real.
       where: bool [batch, position].
+      lane: columns that are counted together, at most 1,023.
     """
     # Memory is read once: three counts of a few items fit into one number, which is taken apart afterwards.
     kind = jnp.where(higher, 1, 0) + jnp.where(tied, 1 << _BITS, 0) + jnp.where(jnp.isfinite(scores), 0, 1 << 2 * _BITS)
     kind = jnp.where(counted[None], kind, 0)
-    counts = jnp.sum(kind.reshape(len(scores), -1, LANE), axis=2, dtype=jnp.int32)
+    counts = jnp.sum(kind.reshape(len(scores), -1, lane), axis=2, dtype=jnp.int32)
     counts = jax.lax.optimization_barrier(counts)
     above, equal, non_finite = (jnp.sum((counts >> _BITS * i) & (1 << _BITS) - 1, axis=1) for i in range(3))
     # Counting all and taking away the few that are excluded spares a mask of the size of the scores.
@@ -106,25 +127,27 @@ def count_in_blocks(
     where: jax.Array,
     *,
     catalogue: int,
+    limits: RankingLimits = RankingLimits(),  # noqa: B008
 ) -> dict[str, Counts]:
-    """`count_ranks` of every view, with no more than `BLOCK` items scored at a time.
+    """`count_ranks` of every view, with no more than a block of items scored at a time.
 
     Args:
       queries: float32 [batch, dim] of each component.
-      tables: float32 [column, dim] of each component, by `Columns.of(catalogue, BLOCK)`.
+      tables: float32 [column, dim] of each component, by `Columns.of(catalogue, limits.block)`.
       views: of each view, the weights of its components.
       same: of each view, int32 [column], likewise: the `first_duplicate` of the tables that it weighs.
       item, excluded, where, catalogue: as of `count_ranks`.
+      limits: how many items at a time.
     """
-    columns = Columns.of(catalogue, BLOCK)
+    columns = Columns.of(catalogue, limits.block)
     of = {name: queries[name] for name in tables}
     weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
     target_scores = _target_scores(of, tables, weights, same, columns.column(jnp.where(item < catalogue, item, 0)))
     batch = _Batch(of, tables, weights, same, target_scores, excluded, where)
     nothing: Counts = mesh.put((*np.zeros((2, len(item)), np.int32), np.bool_(True)))
     total = dict.fromkeys(views, nothing)
-    for start in range(0, columns.width, BLOCK):
-        total = _with_block(total, batch, start, block=BLOCK, catalogue=catalogue)
+    for start in range(0, columns.width, limits.block):
+        total = _with_block(total, batch, start, limits=limits, catalogue=catalogue)
     return _rid_of_misses(total, item, excluded, where, catalogue=catalogue)
 
 
@@ -202,11 +225,12 @@ def _rid_of_misses(
     }
 
 
-@functools.partial(jax.jit, static_argnames=("block", "catalogue"))
+@functools.partial(jax.jit, static_argnames=("limits", "catalogue"))
 def _with_block(
-    total: dict[str, Counts], batch: _Batch, start: jax.Array | int, *, block: int, catalogue: int
+    total: dict[str, Counts], batch: _Batch, start: jax.Array | int, *, limits: RankingLimits, catalogue: int
 ) -> dict[str, Counts]:
     """The counts so far, and those among the items in every device's columns from `start` on."""
+    block = limits.block
     columns = Columns.of(catalogue, block)
 
     def of_device(batch: _Batch, start: jax.Array | int) -> dict[str, Counts]:
@@ -227,7 +251,9 @@ def _with_block(
             tied = slice_rows(batch.same[view], start, block)[None, :] == duplicate[:, None]
             higher, level = scores > target[:, None], scores == target[:, None]
             counted = columns.counted(start, block, catalogue)
-            counts = _count_ranks_in_block(scores, higher & ~tied, level | tied, counted, column - start, here)
+            counts = _count_ranks_in_block(
+                scores, higher & ~tied, level | tied, counted, column - start, here, limits.lane
+            )
             found[view] = _of_whole_batch(*counts)
         return found
 

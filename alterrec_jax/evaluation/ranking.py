@@ -22,14 +22,20 @@ from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
-from alterrec_jax.evaluation.rank_counts import BLOCK, Counts, count_in_blocks, count_ranks, first_duplicate, weighed
+from alterrec_jax.evaluation.rank_counts import (
+    Counts,
+    RankingLimits,
+    count_in_blocks,
+    count_ranks,
+    first_duplicate,
+    weighed,
+)
 from alterrec_jax.numerics import scores_of_table
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.digests import row_digests
 from alterrec_jax.sharding.item_shards import Columns, padded_table
 
-IN_BLOCKS = 2**16  # where a device holds more items, it scores them in blocks
 _TARGETS_AT_ONCE = 256  # there
 
 Counter = Callable[[jax.Array, jax.Array, jax.Array], Iterable[tuple[str, Counts]]]
@@ -78,6 +84,7 @@ def rank_targets(
     catalogue: int | None = None,
     exclude: Sessions | None = None,
     batch_size: int | None = None,
+    limits: RankingLimits = RankingLimits(),  # noqa: B008
 ) -> dict[str, Ranks]:
     """Ranks the targets under every view, from queries and item tables.
 
@@ -91,6 +98,7 @@ def rank_targets(
       exclude: the sessions that the targets come from, if what a session holds before a target is to be no candidate.
       batch_size: targets scored at a time; None chooses by the catalogue's size. Whole batches have this one
         shape, so nothing is compiled anew on the way.
+      limits: how many items a device scores at a time.
 
     Raises:
       UserError: a score is not finite.
@@ -104,11 +112,11 @@ def rank_targets(
         raise ValueError(f"the view '{empty[0]}' gives no component a weight")
     if missing := [name for name in needed if name not in tables]:
         raise ValueError(f"a view weighs the component '{missing[0]}', which has no table")
-    in_blocks = Columns.of(catalogue).held > IN_BLOCKS
+    in_blocks = Columns.of(catalogue).held > limits.whole_rows
     on_devices = {name: on_mesh(tables[name]) for name in needed}
     size = batch_size or (_TARGETS_AT_ONCE if in_blocks else default_batch_size(catalogue))
     size = mesh.padded(size, mesh.DATA)
-    counter_of = (_in_blocks if in_blocks else _in_rows)(on_devices, used, catalogue)
+    counter_of = _in_blocks(on_devices, used, catalogue, limits) if in_blocks else _in_rows(on_devices, used, catalogue)
     batches = ((count, counter_of(queries)) for count, queries in rebatch(query_batches, needed, size))
     return _count_all(batches, tuple(views), targets, exclude, size)
 
@@ -133,10 +141,10 @@ def _in_rows(
 
 
 def _in_blocks(
-    tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
+    tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int, limits: RankingLimits
 ) -> Callable[[Mapping[str, np.ndarray]], Counter]:
     """The same in blocks of items."""
-    columns = Columns.of(catalogue, BLOCK)
+    columns = Columns.of(catalogue, limits.block)
     padded = {name: padded_table(table, columns) for name, table in tables.items()}
     digests = {name: row_digests(table) for name, table in tables.items()}
     same = {}
@@ -149,7 +157,9 @@ def _in_blocks(
 
     def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
         queries = mesh.put(dict(queries), mesh.BATCH)
-        return lambda *batch: count_in_blocks(queries, padded, used, same, *batch, catalogue=catalogue).items()
+        return lambda *batch: count_in_blocks(
+            queries, padded, used, same, *batch, catalogue=catalogue, limits=limits
+        ).items()
 
     return counter_of
 

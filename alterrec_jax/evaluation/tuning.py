@@ -1,6 +1,7 @@
 """Settings of V-SkNN that validation chooses."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,20 +16,26 @@ GRID = tuple(
     SessionKNNConfig(neighbours=neighbours, idf=idf, remind=remind)
     for neighbours, idf, remind in itertools.product((100, 200, 500, 1000), (0.0, 1.0), (True, False))
 )
-"""What `choose` tries, in this order."""
-
-_TARGETS_TO_CHOOSE_ON = 5000
+"""What `choose` tries by default."""
 
 
-def choose(dataset: Dataset, protocol: Protocol, metric: str) -> SessionKNNConfig:
-    """The settings of `GRID` whose ranking of the validation split is best; of equally good ones the first.
+def choose(
+    dataset: Dataset,
+    protocol: Protocol,
+    metric: str,
+    grid: Sequence[SessionKNNConfig] = GRID,
+    sample: int = 5000,
+) -> SessionKNNConfig:
+    """The settings of a grid whose ranking of the validation split is best; of equally good ones the first.
 
-    Of more than 5,000 targets, 5,000 are drawn and ranked, the same ones for all settings and in every call. The test
-    split is never read. `remind` stays as it is where the protocol takes a prefix's items out anyway.
+    Of more targets than the sample has, so many are drawn and ranked, the same ones for all settings and in every call.
+    The test split is never read. `remind` stays as it is where the protocol takes a prefix's items out anyway.
 
     Args:
       dataset: its training sessions vote.
       protocol: what is ranked against what.
+      grid: what is tried, in this order.
+      sample: how many targets are ranked, at most.
       metric: what is best, such as "hits@20"; its cut-off is one of the protocol's.
 
     Raises:
@@ -38,7 +45,7 @@ def choose(dataset: Dataset, protocol: Protocol, metric: str) -> SessionKNNConfi
     if metric not in known:
         raise UserError(f"metric '{metric}' is unknown; {nearest(metric, known)}")
     sessions, targets = dataset.splits["validation"], protocol.select(dataset, "validation")
-    targets = targets[np.sort(np.random.default_rng(0).permutation(len(targets))[:_TARGETS_TO_CHOOSE_ON])]
+    targets = targets[np.sort(np.random.default_rng(0).permutation(len(targets))[:sample])]
 
     def quality(settings: SessionKNNConfig) -> float:
         ranks = rank_rows(
@@ -50,4 +57,4 @@ def choose(dataset: Dataset, protocol: Protocol, metric: str) -> SessionKNNConfi
         )
         return summarise(ranks.above, ranks.equal, protocol.ks)[metric]
 
-    return max((s for s in GRID if s.remind or not protocol.exclude_session_items), key=quality)
+    return max((s for s in grid if s.remind or not protocol.exclude_session_items), key=quality)

@@ -90,4 +90,5 @@ def _fused_items(encoders: dict[str, ItemEncoder], operation: str, kept: tuple[s
 
     per_item = tuple(f"{name}/{path}" for name in PARTS for path in encoders[name].per_item)
     features = tuple(feature for name in PARTS for feature in encoders[name].reads.features)
-    return ItemEncoder(init, embed, per_item, Reads(features=features))
+    from_features = all(encoders[name].from_features for name in kept)
+    return ItemEncoder(init, embed, per_item, Reads(features=features), from_features)

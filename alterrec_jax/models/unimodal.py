@@ -184,7 +184,16 @@ def build_network(config: EncoderConfig, items: int, of_items: ItemEncoder, max_
         params = uniform_params(uniform_key, params, config.width) if config.init == "uniform" else params
         return zero_padding_rows(per_item, params, items)
 
-    return Network(init, item_tables, session_embeddings, items, config.width, per_item, of_items.reads)
+    return Network(
+        init,
+        item_tables,
+        session_embeddings,
+        items,
+        config.width,
+        per_item,
+        of_items.reads,
+        places_new_items=of_items.from_features,
+    )
 
 
 def empty_batch(max_length: int) -> SessionBatch:

@@ -29,12 +29,14 @@ class ItemEncoder(NamedTuple):
       embed: (params, context, key or None) -> float32 [item, dim]; a key turns dropout on.
       per_item: paths of the parameters that hold one row an item.
       reads: the features that it is made from.
+      from_features: whether these alone decide, so that an item that was not in training has an embedding too.
     """
 
     init: Any
     embed: Any
     per_item: tuple[str, ...] = ()
     reads: Reads = Reads()
+    from_features: bool = False
 
 
 def learned_items(items: int, dim: int, norm: bool = False, start: str = "") -> ItemEncoder:
@@ -120,7 +122,7 @@ def vector_items(
     def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
         return rows_in_blocks(of_rows, params, context.features[feature], key, _ROWS_AT_ONCE)
 
-    return ItemEncoder(init, embed, (), Reads(features=(feature,)))
+    return ItemEncoder(init, embed, (), Reads(features=(feature,)), from_features=True)
 
 
 def attribute_items(classes: Mapping[str, int], dim: int, norm: bool = False) -> ItemEncoder:
@@ -141,7 +143,7 @@ def attribute_items(classes: Mapping[str, int], dim: int, norm: bool = False) ->
         found = table.apply({"params": params}, {name: context.features[name] for name in classes})
         return mesh.with_sharding_constraint(found, mesh.ITEMS)  # type: ignore[arg-type]
 
-    return ItemEncoder(init, embed, (), Reads(features=tuple(classes)))
+    return ItemEncoder(init, embed, (), Reads(features=tuple(classes)), from_features=True)
 
 
 def _keep_mask(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Array:

@@ -17,9 +17,6 @@ from alterrec_jax.data.packing import Chunks, cut_chunks, cut_prefixes, fill_row
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.sharding import mesh
 
-_ITEMS_AT_ONCE = 65_536  # of whole sessions; bounds the memory that embeddings take
-_ROWS_AT_ONCE = 32
-
 
 class Prefixes(NamedTuple):
     """Sessions, and the prefixes of them that are wanted.
@@ -55,6 +52,8 @@ class PrefixEncoder:
         context: Context,
         max_length: int,
         new_items: int = 0,
+        items_at_once: int = 65_536,
+        rows_at_once: int = 32,
     ):
         """Makes the tables.
 
@@ -64,8 +63,10 @@ class PrefixEncoder:
           context: what is known of the items.
           max_length: of a prefix, the latest items that are seen.
           new_items: how many items' features stand behind the catalogue's.
+          items_at_once: of whole sessions; bounds the memory that embeddings take.
+          rows_at_once: packed rows that are encoded together, at most.
         """
-        self._max_length = max_length
+        self._max_length, self._items_at_once, self._rows_at_once = max_length, items_at_once, rows_at_once
         everywhere = mesh.sharding(mesh.REPLICATED)  # so that every process can read what comes out
         self._params = {name: params[component.trained] for name, component in components.items()}
         self._encode = {
@@ -93,7 +94,7 @@ class PrefixEncoder:
         known = drop_unknown(prefixes, self._known)
         first, sessions = 0, len(known.offsets) - 1
         while first < sessions:
-            fitting = np.searchsorted(known.offsets, known.offsets[first] + _ITEMS_AT_ONCE, side="right") - 1
+            fitting = np.searchsorted(known.offsets, known.offsets[first] + self._items_at_once, side="right") - 1
             last = max(first + 1, int(fitting))
             low, high = np.searchsorted(known.session, [first, last])
             if low < high:
@@ -114,7 +115,7 @@ class PrefixEncoder:
         count = int(offsets[-1])
         out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
-        rows_at_once = min(_ROWS_AT_ONCE, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
+        rows_at_once = min(self._rows_at_once, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
         for part, place in row_blocks(chunks, plan, rows_at_once):
             batch = fill_rows(items, offsets, part, place, self._max_length, users)

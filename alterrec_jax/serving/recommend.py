@@ -5,7 +5,7 @@ session of which the main view knows nothing, an empty one say, gets what is bou
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,8 +14,8 @@ import numpy as np
 
 from alterrec_jax.contract import System
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.rank_counts import BLOCK
-from alterrec_jax.evaluation.ranking import IN_BLOCKS, component_scores, used_weights, view_scores
+from alterrec_jax.evaluation.rank_counts import RankingLimits
+from alterrec_jax.evaluation.ranking import component_scores, used_weights, view_scores
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.scoring.prefix_encoder import Prefixes
 from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, mask_items, replicated, update_top_k
@@ -23,8 +23,6 @@ from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import LANE, Columns, padded_table
 from alterrec_jax.sharding.lookup import lookup
-
-_SESSIONS_AT_ONCE = 64
 
 POPULARITY = "popularity"
 
@@ -46,10 +44,13 @@ class Recommendation(NamedTuple):
     by: str
 
 
-def new_item_component(system: System) -> str | None:
-    """The component that places items which were not in training: the first that reads features alone."""
-    placing = (name for name, component in system.components.items() if component.network.places_new_items)
-    return next(placing, None)
+def new_item_component(system: System, features: Collection[str]) -> str | None:
+    """The component that places items which were not in training: the first that is made from these features alone."""
+    for name, component in system.components.items():
+        network = component.network
+        if network.places_new_items and set(network.reads.features) <= set(features):
+            return name
+    return None
 
 
 @dataclasses.dataclass
@@ -61,31 +62,35 @@ class Recommender:
       exclude_session_items: whether to leave out what a session holds.
       new_items: by name of a feature, float32 [new item, width]: of items that were not in training; they get the
         numbers after the catalogue's. Empty for none.
+      limits: how many items a device scores at a time.
+      sessions_at_once: how many sessions are scored together.
     """
 
     trained: TrainedModel
     exclude_session_items: bool
     new_items: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    limits: RankingLimits = RankingLimits()
+    sessions_at_once: int = 64
 
     def __post_init__(self) -> None:
         self._catalogue = self.trained.dataset.catalogue_size
         self._new = len(next(iter(self.new_items.values()))) if self.new_items else 0
         system = self.trained.system
         self._weights = used_weights(system.views[system.main])
-        self._placing = new_item_component(system) if self._new else None
+        self._placing = new_item_component(system, self.new_items) if self._new else None
         if self._new and self._placing is None:
             raise UserError(
-                f"a run of model={self.trained.config.family} has no network that reads features alone, so it cannot "
-                "place new items"
+                f"a run of model={self.trained.config.family} has no network on {' and '.join(self.new_items)} alone, "
+                "so it cannot place new items"
             )
         wanted = sorted({*self._weights, *([self._placing] if self._placing else [])})
         self._encoders = {  # one a component, for the one that places new items knows of more
             name: self.trained.encoder(name, new_items=self.new_items if name == self._placing else None)
             for name in wanted
         }
-        in_blocks = Columns.of(self._catalogue).held > IN_BLOCKS
-        self._columns = Columns.of(self._catalogue, BLOCK if in_blocks else LANE)
-        self._block = BLOCK if in_blocks else self._columns.width
+        in_blocks = Columns.of(self._catalogue).held > self.limits.whole_rows
+        self._columns = Columns.of(self._catalogue, self.limits.block if in_blocks else LANE)
+        self._block = self.limits.block if in_blocks else self._columns.width
         of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
         if self._placing:
             new = np.arange(self._catalogue, self._catalogue + self._new)
@@ -114,8 +119,8 @@ class Recommender:
         total = self._catalogue + self._new
         if not 1 <= k <= total:
             raise UserError(f"--k={k} is not between 1 and the number of items, {total}")
-        for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
-            yield from self._some(sessions[start : start + _SESSIONS_AT_ONCE], k)
+        for start in range(0, len(sessions), self.sessions_at_once):
+            yield from self._some(sessions[start : start + self.sessions_at_once], k)
 
     def _some(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
         lengths = np.fromiter((len(session) for session in sessions), np.int64, len(sessions))

@@ -3,8 +3,8 @@
 Temperatures 1 and 0.07, so that text weighs 14 times as much in the fused score; LayerNorm on both item tables; one
 linear map, ReLU and dropout over the catalogue as the text MLP, on sentence vectors as they are; every parameter
 uniform in +-1/sqrt(d); half of the rank window drawn without replacement and as many items drawn uniformly with it;
-beta the weight of all augmented positives of a prefix together; learning rates x 0.1 after every 2 (ID) and 5 (text) epochs of a network's own; chosen by validation Hits@20 with a
-patience of 15 epochs.
+beta the weight of all augmented positives of a prefix together; learning rates x 0.1 after every 2 (ID) and 5 (text)
+epochs of a network's own; chosen by validation Hits@20 with a patience of 15 epochs.
 
 With the LayerNorm epsilons of that code (1e-6 in the encoder, 1e-5 on item tables), which every AlterRec here has, the
 scores of both networks equal the released ones (tests/models/test_alterrec_parity.py).

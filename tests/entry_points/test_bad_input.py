@@ -144,7 +144,8 @@ def test_a_corrupt_newest_checkpoint_is_passed_over(
 
 
 def test_a_loss_that_stops_being_finite(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    flags = (*SMALL, "--config.networks.id.learning_rate=1e30", f"--data_dir={dataset}", f"--workdir={tmp_path / 'run'}")
+    rate = "--config.networks.id.learning_rate=1e30"
+    flags = (*SMALL, rate, f"--data_dir={dataset}", f"--workdir={tmp_path / 'run'}")
     assert_one_line(command("experiments.train", *flags), "finite", "learning_rate")
 
 

@@ -92,28 +92,6 @@ def test_scaling_and_memory(command: Command, tmp_path: pathlib.Path) -> None:
         assert min(result["step_s"].values()) > 0
 
 
-def test_communication(command: Command, tmp_path: pathlib.Path) -> None:
-    output = tmp_path / "result.json"
-    sizes = ("--mesh=data:2,model:2", "--items=300", "--dim=8", "--max_length=10", "--batch_prefixes=40", "--k2=100")
-    done = command("benchmarks.communication", *sizes, "--phases=id:full", f"--output={output}")
-    assert done.returncode == 0, done.stderr
-    (result,) = json.loads(output.read_text())["phases"].values()
-    for axis in ("data", "model"):
-        assert result["axes"][axis]["sent_bytes"] == result["axes"][axis]["formula_bytes"] > 0
-        assert axis in done.stdout
-    # At least a device's half of the 300 rows, and of their two moments.
-    assert result["arguments_bytes"] > 3 * 150 * 8 * 4
-    assert min(result["predicted_ms"].values()) > 0 and result["collectives_searching"] == 0
-
-
-@pytest.mark.parametrize(
-    ("flag", "message"), [("--phases=id:windows", "there is no id:windows"), ("--mesh=data:1", "a single device")]
-)
-def test_communication_wants_phases_and_devices(command: Command, flag: str, message: str) -> None:
-    refused = command("benchmarks.communication", flag)
-    assert refused.returncode == 1 and message in refused.stderr
-
-
 def test_steps_are_compiled_ahead(command: Command, tmp_path: pathlib.Path) -> None:
     output, folder = tmp_path / "result.json", tmp_path / "programs"
     sizes = ("--mesh=model:2", "--items=300", "--dim=8", "--layers=1", "--max_length=10", "--batch_prefixes=40")

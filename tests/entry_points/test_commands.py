@@ -24,7 +24,7 @@ def metrics(command: Command, trained: pathlib.Path, tmp_path_factory: pytest.Te
 
 def test_a_run_leaves_what_one_wants_to_read(trained: pathlib.Path) -> None:
     history = pl.read_csv(trained / "history.csv")
-    turns = [f"{network}:{phase}" for network, phase in history.select("network", "phase").iter_rows()]
+    turns = [":".join(row) for row in history.select("network", "objective").iter_rows()]
     assert turns == ["id:random", "text:random", "id:window", "id:window", "text:window"]
     assert {"loss", "gradient_norm", "learning_rate", "prefixes_per_second"} <= set(history.columns)
     assert {f"{view}_{metric}" for view in ("fused", "id", "text") for metric in METRICS} <= set(history.columns)
@@ -45,7 +45,8 @@ def test_the_metrics_file(metrics: dict, dataset: pathlib.Path) -> None:
         low, high = metrics[view]["intervals"]["hits@10"]
         assert low <= metrics[view]["hits@10"] <= high
     protocol = metrics["protocol"]
-    assert (protocol["targets"], protocol["exclude_session_items"], protocol["alpha"]) == ("all_prefixes", False, 0.5)
+    assert (protocol["targets"], protocol["exclude_session_items"]) == ("all_prefixes", False)
+    assert protocol["views"]["fused"] == {"id": 0.5, "text": 0.5}
     assert protocol["n_targets"] == load_dataset(dataset).manifest["counts"]["test"]["prefixes"]
     for grouping in ("popularity", "session_length", "repeat"):
         assert sum(group["n"] for group in metrics["groups"][grouping].values()) == protocol["n_targets"]

@@ -6,7 +6,7 @@ import pathlib
 import polars as pl
 import pytest
 
-from tests.entry_points.conftest import SMALL, Command
+from tests.entry_points.conftest import Command
 
 VIEWS = ("fused", "id", "text")
 
@@ -15,9 +15,16 @@ VIEWS = ("fused", "id", "text")
 def naive(command: Command, dataset: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The workdir of one epoch of NFRec."""
     workdir = tmp_path_factory.mktemp("runs") / "naive"
-    flags = ("--config.model=nfrec", "--config.mining.negatives=full", "--config.mining.augment=False")
-    short = ("--config.fused.dim=13", "--config.schedule.m_max=1", "--config.batch_prefixes=200")
-    done = command("experiments.train", *SMALL, *flags, *short, f"--data_dir={dataset}", f"--workdir={workdir}")
+    config = workdir.parent / "naive.py"
+    config.write_text(
+        "from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig\n"
+        "from experiments.configs.base import overridable\n"
+        "def get_config():\n"
+        "    return overridable(NFRecConfig(network=FusedNetworkConfig(dim=16, learning_rate=5e-3)))\n"
+    )
+    flags = (f"--config={config}", "--config.network.dim=13", "--config.epochs=1", "--config.batch_prefixes=200")
+    short = ("--config.max_length=10", "--config.text.mlp_hidden=(17,)", "--config.protocol.exclude_session_items=no")
+    done = command("experiments.train", *flags, *short, f"--data_dir={dataset}", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert "best epoch 1 by validation" in done.stderr
     return workdir
@@ -25,7 +32,7 @@ def naive(command: Command, dataset: pathlib.Path, tmp_path_factory: pytest.Temp
 
 def test_a_run_tells_of_the_network_and_of_its_parts(naive: pathlib.Path) -> None:
     history = pl.read_csv(naive / "history.csv")
-    assert history.select("network", "phase").rows() == [("fused", "full")]
+    assert history.select("network", "objective").rows() == [("fused", "full")]
     assert {f"{view}_{what}" for view in VIEWS for what in ("hits@20", "cross_entropy")} <= set(history.columns)
     assert (naive / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -46,7 +53,7 @@ def test_two_networks_are_not_weighed_where_there_is_one(command: Command, naive
     done = command("experiments.evaluate", f"--workdir={naive}", "--alpha=0,1")
     assert done.returncode == 1 and not done.stdout
     (line,) = done.stderr.splitlines()
-    assert f"--alpha weighs two networks, but {naive} holds model=nfrec" in line
+    assert "--alpha weighs the first of two networks, but the main view is made of fused" in line
 
 
 def test_recommend(command: Command, naive: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from alterrec_jax.contract import View
 from alterrec_jax.data.dataset import Dataset, Sessions
 
 
@@ -39,3 +40,8 @@ def make_dataset(train: Sessions, test: Sessions, items: int, catalogue: int) ->
         vectors={"text": np.zeros((items, 3), np.float32)},
         splits={"train": train, "validation": test, "test": test},
     )
+
+
+def fusion(weight: float) -> dict[str, View]:
+    """Two components fused, the first with a weight (alpha), and each alone."""
+    return {"fused": {"id": weight, "text": 1 - weight}, "id": {"id": 1.0}, "text": {"text": 1.0}}

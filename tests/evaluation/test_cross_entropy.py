@@ -7,10 +7,8 @@ import pytest
 
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.targets import Targets, select_targets
-from alterrec_jax.evaluation import batching
 from alterrec_jax.evaluation.cross_entropy import mean_cross_entropy, sample_of_training
-from alterrec_jax.evaluation.protocol import fusion_views
-from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
+from tests.evaluation.examples import fusion, make_dataset, make_sessions, random_sessions
 from tests.oracles import losses as oracle
 
 CATALOGUE, DIM = 29, {"id": 3, "text": 5}
@@ -25,18 +23,15 @@ def batches(queries: dict[str, np.ndarray], *cuts: int) -> Iterator[dict[str, np
 
 @pytest.mark.parametrize("cuts", [(), (1, 2, 2, 40), (11,)])
 @pytest.mark.parametrize("held", [8, 64])
-def test_of_every_view_it_is_that_of_the_oracle(
-    held: int, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batching, "_SCORES_HELD", held * CATALOGUE)  # targets at a time
+def test_of_every_view_it_is_that_of_the_oracle(held: int, cuts: tuple[int, ...]) -> None:
     rng = np.random.default_rng(3)
     targets = select_targets(random_sessions(rng, 31, CATALOGUE), "all_prefixes")
     assert len(targets) > held and len(targets) % 8
     queries = {name: (4 * rng.normal(size=(len(targets), dim))).astype(np.float32) for name, dim in DIM.items()}
     tables = {name: rng.normal(size=(CATALOGUE, dim)).astype(np.float32) for name, dim in DIM.items()}
     tables["text"][20:] = tables["text"][2]  # ties
-    views = fusion_views(0.3) | {"id under another name": {"id": 1.0, "text": 0.0}}
-    found = mean_cross_entropy(batches(queries, *cuts), tables, views, targets)
+    views = fusion(0.3) | {"id under another name": {"id": 1.0, "text": 0.0}}
+    found = mean_cross_entropy(batches(queries, *cuts), tables, views, targets, batch_size=held)
     assert list(found) == list(views)
     scores = {name: queries[name].astype(np.float64) @ tables[name].T for name in DIM}
     for view, weights in views.items():

@@ -5,12 +5,10 @@ import pytest
 
 from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation import rank_counts, ranking
-from alterrec_jax.evaluation.protocol import fusion_views
-from alterrec_jax.evaluation.rank_counts import MISS, first_duplicate
+from alterrec_jax.evaluation.rank_counts import MISS, RankingLimits, count_ranks, first_duplicate
 from alterrec_jax.evaluation.ranking import rank_rows, rank_targets
 from alterrec_jax.sharding.digests import row_digests
-from tests.evaluation.examples import make_sessions, random_sessions
+from tests.evaluation.examples import fusion, make_sessions, random_sessions
 from tests.oracles.ranking import counts
 
 CATALOGUE, ITEMS, DIM = 37, 41, 3
@@ -49,23 +47,27 @@ def expected(sessions, targets, scores, exclude):
     return above, equal
 
 
-@pytest.fixture(params=["rows", "blocks"])
-def counted_in(request, monkeypatch):
-    """Whether scores are counted in whole rows, or as those of a long catalogue, in blocks that leave a rest."""
-    if request.param == "blocks":
-        monkeypatch.setattr(ranking, "IN_BLOCKS", 4)
-        for module in (ranking, rank_counts):
-            monkeypatch.setattr(module, "BLOCK", 8)
-        monkeypatch.setattr(rank_counts, "LANE", 4)
+LIMITS = {"rows": RankingLimits(), "blocks": RankingLimits(whole_rows=4, block=8, lane=4)}
 
 
-@pytest.mark.usefixtures("counted_in")
+@pytest.fixture(params=LIMITS)
+def limits(request):
+    """Scores are counted in whole rows, or as those of a long catalogue, in blocks that leave a rest."""
+    return LIMITS[request.param]
+
+
 @pytest.mark.parametrize("exclude", [False, True])
-def test_equals_the_oracle(case, exclude):
+def test_equals_the_oracle(case, exclude, limits):
     sessions, targets, queries, tables = case
-    views = fusion_views(0.25)
+    views = fusion(0.25)
     ranks = rank_targets(
-        batches(queries, 5), tables, views, targets, exclude=sessions if exclude else None, batch_size=11
+        batches(queries, 5),
+        tables,
+        views,
+        targets,
+        exclude=sessions if exclude else None,
+        batch_size=11,
+        limits=limits,
     )
     scores = {name: queries[name] @ tables[name].T for name in queries}
     scores["fused"] = 0.25 * scores["id"] + 0.75 * scores["text"]
@@ -77,14 +79,13 @@ def test_equals_the_oracle(case, exclude):
         assert ranks[view].above.dtype == ranks[view].equal.dtype == np.int32
 
 
-@pytest.mark.usefixtures("counted_in")
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64, 1009, None])
 @pytest.mark.parametrize("cuts", [(), (1, 2, 2, 40), (50,)])
-def test_any_batching_gives_the_same(case, batch_size, cuts):
+def test_any_batching_gives_the_same(case, batch_size, cuts, limits):
     sessions, targets, queries, tables = case
-    whole = rank_targets(batches(queries), tables, fusion_views(0.5), targets, exclude=sessions, batch_size=13)
+    whole = rank_targets(batches(queries), tables, fusion(0.5), targets, exclude=sessions, batch_size=13, limits=limits)
     cut = rank_targets(
-        batches(queries, *cuts), tables, fusion_views(0.5), targets, exclude=sessions, batch_size=batch_size
+        batches(queries, *cuts), tables, fusion(0.5), targets, exclude=sessions, batch_size=batch_size, limits=limits
     )
     for view in whole:
         np.testing.assert_array_equal(whole[view].above, cut[view].above)
@@ -93,9 +94,9 @@ def test_any_batching_gives_the_same(case, batch_size, cuts):
 
 def test_one_shape_is_compiled_once(case):
     sessions, targets, queries, tables = case
-    before = ranking.count_ranks._cache_size()
-    rank_targets(batches(queries, 3, 17, 60), tables, fusion_views(0.5), targets, batch_size=19)
-    assert ranking.count_ranks._cache_size() == before + 1
+    before = count_ranks._cache_size()
+    rank_targets(batches(queries, 3, 17, 60), tables, fusion(0.5), targets, batch_size=19)
+    assert count_ranks._cache_size() == before + 1
 
 
 @pytest.mark.parametrize(("alpha", "single"), [(1.0, "id"), (0.0, "text")])
@@ -104,21 +105,21 @@ def test_alpha_at_its_ends_is_the_single_network(case, alpha, single):
     rng = np.random.default_rng(1)
     queries = {name: rng.normal(size=(len(targets), 13)) for name in ("id", "text")}
     tables = {name: rng.normal(size=(CATALOGUE, 13)) for name in ("id", "text")}
-    ranks = rank_targets(batches(queries), tables, fusion_views(alpha), targets)
+    ranks = rank_targets(batches(queries), tables, fusion(alpha), targets)
     np.testing.assert_array_equal(ranks["fused"].above, ranks[single].above)
     np.testing.assert_array_equal(ranks["fused"].equal, ranks[single].equal)
 
 
-@pytest.mark.usefixtures("counted_in")
 @pytest.mark.parametrize("catalogue", [5, 97, 1009, 12103])
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
-def test_items_with_equal_rows_tie_wherever_they_stand(catalogue, batch_size):
+def test_items_with_equal_rows_tie_wherever_they_stand(catalogue, batch_size, limits):
     # In an odd number of columns the last ones may be added up in another order than the rest.
     rng = np.random.default_rng(catalogue)
     targets = select_targets(make_sessions([[0, 0], [0, 1], [0, catalogue - 1], [0, catalogue // 2]]), "last")
     tables = {name: np.tile(rng.normal(size=61), (catalogue, 1)) for name in ("id", "text")}
     queries = {name: rng.normal(size=(4, 61)) for name in ("id", "text")}
-    for ranks in rank_targets(batches(queries), tables, fusion_views(0.3), targets, batch_size=batch_size).values():
+    found = rank_targets(batches(queries), tables, fusion(0.3), targets, batch_size=batch_size, limits=limits)
+    for ranks in found.values():
         assert ranks.above.tolist() == [0] * 4
         assert ranks.equal.tolist() == [catalogue] * 4
 
@@ -146,7 +147,7 @@ def test_twins_are_items_whose_rows_are_equal_in_every_table():
     assert first_duplicate(digests[:1]).tolist() != expected
 
 
-def test_a_long_catalogue_is_ranked_alike_in_rows_and_in_blocks(monkeypatch):
+def test_a_long_catalogue_is_ranked_equally_in_rows_and_in_blocks():
     rng = np.random.default_rng(11)
     catalogue, dim = 3001, 23
     targets = select_targets(random_sessions(rng, 19, catalogue + 5), "all_prefixes")
@@ -154,25 +155,22 @@ def test_a_long_catalogue_is_ranked_alike_in_rows_and_in_blocks(monkeypatch):
     for twin in range(0, 3000, 7):  # far apart, in different blocks
         tables["text"][twin] = tables["text"][(twin * 5) % 97]
     queries = {name: rng.normal(size=(len(targets), dim)).astype(np.float32) for name in ("id", "text")}
-    rows = rank_targets(batches(queries), tables, fusion_views(0.3), targets)
-    monkeypatch.setattr(ranking, "IN_BLOCKS", 1000)
-    for module in (ranking, rank_counts):
-        monkeypatch.setattr(module, "BLOCK", 256)
-    blocks = rank_targets(batches(queries), tables, fusion_views(0.3), targets)
+    rows = rank_targets(batches(queries), tables, fusion(0.3), targets)
+    limits = RankingLimits(whole_rows=1000, block=256)
+    blocks = rank_targets(batches(queries), tables, fusion(0.3), targets, limits=limits)
     assert rows["text"].equal.max() > 3
     for view in rows:
         np.testing.assert_array_equal(blocks[view].above, rows[view].above)
         np.testing.assert_array_equal(blocks[view].equal, rows[view].equal)
 
 
-@pytest.mark.usefixtures("counted_in")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_not_finite_is_an_error(case, bad):
+def test_a_score_that_is_not_finite_is_an_error(case, bad, limits):
     _, targets, queries, tables = case
     tables["text"][5, 1] = bad
     queries["text"][:, 1] = 1.0
     with pytest.raises(UserError, match="'text'"):
-        rank_targets(batches(queries), tables, {"id": {"id": 1.0}, "text": {"text": 1.0}}, targets)
+        rank_targets(batches(queries), tables, {"id": {"id": 1.0}, "text": {"text": 1.0}}, targets, limits=limits)
     rank_targets(batches(queries), tables, {"id": {"id": 1.0}}, targets)  # what is not looked at does no harm
 
 
@@ -185,12 +183,12 @@ def test_no_targets():
 def test_mistakes_of_the_caller_are_named(case):
     _, targets, queries, tables = case
     with pytest.raises(ValueError, match="more queries"):
-        rank_targets(batches(queries), tables, fusion_views(0.5), targets[:-1])
+        rank_targets(batches(queries), tables, fusion(0.5), targets[:-1])
     with pytest.raises(ValueError, match="queries for"):
-        rank_targets(list(batches(queries, 9))[:1], tables, fusion_views(0.5), targets)
+        rank_targets(list(batches(queries, 9))[:1], tables, fusion(0.5), targets)
     with pytest.raises(ValueError, match="'image', which has no table"):
         rank_targets(batches(queries), tables, {"x": {"image": 1.0}}, targets)
     with pytest.raises(ValueError, match="'x' gives no component"):
         rank_targets(batches(queries), tables, {"x": {"id": 0.0}}, targets)
     with pytest.raises(ValueError, match="differ in length"):
-        rank_targets(batches(queries), {"id": tables["id"], "text": tables["text"][1:]}, fusion_views(0.5), targets)
+        rank_targets(batches(queries), {"id": tables["id"], "text": tables["text"][1:]}, fusion(0.5), targets)

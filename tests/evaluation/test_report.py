@@ -8,9 +8,9 @@ import pytest
 from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.intervals import Bootstrap
-from alterrec_jax.evaluation.protocol import Protocol, alpha_sweep, fusion_views, validate
+from alterrec_jax.evaluation.protocol import Protocol, validate, weight_sweep
 from alterrec_jax.evaluation.report import evaluate_split, format_table
-from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
+from tests.evaluation.examples import fusion, make_dataset, make_sessions, random_sessions
 
 ITEMS, CATALOGUE, DIM = 31, 29, 5
 METRICS = ["hits@10", "ndcg@10", "mrr@10", "hits@20", "ndcg@20", "mrr@20"]
@@ -37,10 +37,10 @@ def test_what_is_reported(model):
     dataset, provider, tables = model
     protocol = Protocol(targets="all_prefixes")
     result = evaluate_split(
-        dataset, "test", provider, tables, fusion_views(0.5), protocol,
-        sweep=alpha_sweep([0, 0.5, 1]), notes={"alpha": 0.5},
+        dataset, "test", provider, tables, fusion(0.5), protocol,
+        sweep=weight_sweep(fusion(0.5)["fused"], [0, 0.5, 1]), notes={"alpha": 0.5},
     )  # fmt: skip
-    assert list(result) == ["fused", "id", "text", "baselines", "differences", "sweep", "groups", "protocol"]
+    assert list(result) == ["fused", "id", "text", "baselines", "differences", "groups", "protocol", "sweep"]
     assert list(result["fused"]) == [*METRICS, "intervals"]
     assert list(result["baselines"]) == BASELINES
     assert list(result["groups"]["repeat"]["new"]) == ["n", "fused", "id", "text", *BASELINES]
@@ -64,7 +64,7 @@ def test_what_is_reported(model):
 
 def test_differences_are_paired(model):
     dataset, provider, tables = model
-    result = evaluate_split(dataset, "test", provider, tables, fusion_views(1.0), Protocol())
+    result = evaluate_split(dataset, "test", provider, tables, fusion(1.0), Protocol())
     assert list(result["differences"]) == [f"fused - {other}" for other in ("id", "text", *BASELINES)]
     same, other = result["differences"]["fused - id"], result["differences"]["fused - text"]
     assert same["p"] == {"hits@20": 1.0, "ndcg@20": 1.0}, "it is the same ranking"
@@ -78,9 +78,9 @@ def test_differences_are_paired(model):
 @pytest.mark.parametrize("protocol", [Protocol("last", True, (5,)), Protocol("all_prefixes", False)])
 def test_validation_gives_the_same_means(model, protocol):
     dataset, provider, tables = model
-    quick = validate(dataset, provider, tables, fusion_views(0.3), protocol)
+    quick = validate(dataset, provider, tables, fusion(0.3), protocol)
     full = evaluate_split(
-        dataset, "validation", provider, tables, fusion_views(0.3), protocol, bootstrap=Bootstrap(resamples=0)
+        dataset, "validation", provider, tables, fusion(0.3), protocol, bootstrap=Bootstrap(resamples=0)
     )
     assert all("intervals" not in full[view] for view in quick)
     for view, metrics in quick.items():
@@ -90,7 +90,7 @@ def test_validation_gives_the_same_means(model, protocol):
 def test_excluding_session_items_reaches_models_and_baselines(model):
     dataset, provider, tables = model
     result = evaluate_split(
-        dataset, "test", provider, tables, fusion_views(0.5), Protocol(exclude_session_items=True, ks=(CATALOGUE,))
+        dataset, "test", provider, tables, fusion(0.5), Protocol(exclude_session_items=True, ks=(CATALOGUE,))
     )
     metric = f"hits@{CATALOGUE}"
     repeats = result["groups"]["repeat"]["in_session"]
@@ -105,13 +105,19 @@ def test_excluding_session_items_reaches_models_and_baselines(model):
 def test_table(model):
     dataset, provider, tables = model
     result = evaluate_split(
-        dataset, "test", provider, tables, fusion_views(0.5), Protocol("last"), sweep=alpha_sweep([0.25])
+        dataset,
+        "test",
+        provider,
+        tables,
+        fusion(0.5),
+        Protocol("last"),
+        sweep=weight_sweep(fusion(0.5)["fused"], [0.25]),
     )
     lines = format_table(result).splitlines()
     assert [line.split("  ")[0].strip() for line in lines[:-1]] == [
         "", "fused", "id", "text", *BASELINES, "alpha 0.25",
     ]  # fmt: skip
-    assert lines[0].split() == [*METRICS, "hits@20,", "95%", "interval", "fused", "-", "it", "p"]
+    assert lines[0].split() == [*METRICS, "hits@20,", "95%", "interval", "fused", "minus", "this", "p"]
     low, high = result["fused"]["intervals"]["hits@20"]
     assert lines[1].split()[1] == f"{result['fused']['hits@10']:.4f}"
     assert lines[1].endswith(f"[{low:.4f}, {high:.4f}]"), "the main view is not compared with itself"
@@ -123,23 +129,23 @@ def test_table(model):
 
 def test_alphas_are_told_by_all_their_digits():
     alphas = [0, 0.1, 0.123456789, 0.123456788, 1e-7, 1.0]
-    sweep = alpha_sweep(alphas)
+    sweep = weight_sweep(fusion(0.5)["fused"], alphas)
     assert list(sweep) == ["0", "0.1", "0.123456789", "0.123456788", "1e-07", "1"]
     assert [view["id"] for view in sweep.values()] == alphas
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
 def test_alpha_outside_its_range(alpha):
-    with pytest.raises(UserError, match=r"alpha is .* \[0, 1\]"):
-        fusion_views(alpha)
+    with pytest.raises(UserError, match=r"alpha is .* id scores against text scores: 0 to 1"):
+        weight_sweep(fusion(0.5)["fused"], [alpha])
 
 
 def test_bad_calls(model):
     dataset, provider, tables = model
     empty = make_dataset(dataset.splits["train"], make_sessions([[1], []]), ITEMS, CATALOGUE)
     with pytest.raises(UserError, match="the test split of memory has no session"):
-        evaluate_split(empty, "test", provider, tables, fusion_views(0.5), Protocol())
+        evaluate_split(empty, "test", provider, tables, fusion(0.5), Protocol())
     with pytest.raises(ValueError, match="29 items of the catalogue"):
-        validate(dataset, provider, {**tables, "id": np.zeros((ITEMS, DIM))}, fusion_views(0.5), Protocol())
+        validate(dataset, provider, {**tables, "id": np.zeros((ITEMS, DIM))}, fusion(0.5), Protocol())
     with pytest.raises(ValueError, match="cannot be called 'groups'"):
         evaluate_split(dataset, "test", provider, tables, {"groups": {"id": 1.0}}, Protocol())

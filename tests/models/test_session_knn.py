@@ -11,8 +11,9 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.protocol import Protocol
 from alterrec_jax.evaluation.ranking import rank_rows
+from alterrec_jax.evaluation.tuning import GRID, choose
 from alterrec_jax.models import session_knn
-from alterrec_jax.models.session_knn import GRID, Settings, choose, session_knn_rows
+from alterrec_jax.models.session_knn import SessionKNNConfig, session_knn_rows
 from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
 from tests.oracles import session_knn as oracle
 
@@ -100,17 +101,17 @@ def dataset():
 
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize("metric", ["hits@10", "mrr@3"])
-def test_chooses_the_best_on_validation(dataset, metric, exclude, monkeypatch):
-    grid = tuple(Settings(*settings) for settings in ((1, 0.0), (2, 0.0, False), (3, 4.0), (9, 1.0), (9, 0.0, False)))
-    monkeypatch.setattr(session_knn, "GRID", grid)
+def test_chooses_the_best_on_validation(dataset, metric, exclude):
+    tried = ((1, 0.0, True), (2, 0.0, False), (3, 4.0, True), (9, 1.0, True), (9, 0.0, False))
+    grid = [SessionKNNConfig(neighbours=k, idf=idf, remind=remind) for k, idf, remind in tried]
     protocol, sessions = Protocol(ks=(3, 10), exclude_session_items=exclude), dataset.splits["validation"]
     targets = protocol.select(dataset, "validation")
     found = []
     for settings in grid:
-        rows = session_knn_rows(dataset, sessions, targets, **settings._asdict())
+        rows = settings.rows(dataset, sessions, targets)
         ranks = rank_rows(rows, "", targets, catalogue=CATALOGUE, exclude=sessions if exclude else None)
         found.append(summarise(ranks.above, ranks.equal, protocol.ks)[metric] * (settings.remind or not exclude))
-    assert choose(dataset, protocol, metric) == grid[int(np.argmax(found))]
+    assert choose(dataset, protocol, metric, grid) == grid[int(np.argmax(found))]
 
 
 def test_chooses_the_first_of_equally_good_ones():
@@ -121,13 +122,12 @@ def test_chooses_the_first_of_equally_good_ones():
 def test_chooses_on_a_sample_that_stays_the_same(dataset, monkeypatch):
     seen = []
 
-    def spy(dataset, sessions, targets, **settings):
+    def spy(self, dataset, sessions, targets, rows=SessionKNNConfig.rows):
         seen.append((targets.session.tolist(), targets.position.tolist()))
-        return session_knn_rows(dataset, sessions, targets, **settings)
+        return rows(self, dataset, sessions, targets)
 
-    monkeypatch.setattr(session_knn, "session_knn_rows", spy)
-    monkeypatch.setattr(session_knn, "_TARGETS_TO_CHOOSE_ON", 11)
-    choose(dataset, Protocol(), "ndcg@20")
+    monkeypatch.setattr(SessionKNNConfig, "rows", spy)
+    choose(dataset, Protocol(), "ndcg@20", sample=11)
     assert len(seen) == len(GRID) and all(one == seen[0] for one in seen)
     pairs = list(zip(*seen[0], strict=True))
     assert len(set(pairs)) == 11 and pairs == sorted(pairs)

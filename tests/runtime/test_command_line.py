@@ -30,9 +30,9 @@ def main():
     if ACTION.value == "interrupt":
         raise KeyboardInterrupt
     print("done", COUNT.value, PLACE.value)
-    return cli.EXIT_RESUME if ACTION.value == "resume" else None
+    return command_line.EXIT_RESUME if ACTION.value == "resume" else None
 
-cli.run(main, positional="place")
+command_line.run(main, positional="place")
 """
 
 
@@ -91,7 +91,7 @@ def run(self):
     raise KeyboardInterrupt
 
 trainer.Trainer.run = run
-cli.run(train.main)
+command_line.run(train.main)
 """
 
 

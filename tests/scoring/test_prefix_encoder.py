@@ -12,7 +12,6 @@ from alterrec_jax.data.targets import select_targets
 from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
-from alterrec_jax.scoring import prefix_encoder
 from alterrec_jax.scoring.prefix_encoder import PrefixEncoder, Prefixes, drop_unknown
 from tests.evaluation.examples import make_sessions
 from tests.oracles import encoders as oracle
@@ -108,11 +107,9 @@ def test_order_is_kept_where_prefixes_are_few_repeated_and_out_of_order(
     assert_encoded(encoder, params, lists, wanted)
 
 
-def test_chunks_of_sessions_and_of_rows_do_not_show(
-    encoder: PrefixEncoder, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prefix_encoder, "_ITEMS_AT_ONCE", 10)  # fewer than some session holds
-    monkeypatch.setattr(prefix_encoder, "_ROWS_AT_ONCE", 2)
+def test_chunks_of_sessions_and_of_rows_do_not_show(params: dict[str, Any]) -> None:
+    # Fewer items than some session holds.
+    encoder = PrefixEncoder(SYSTEM.components, params, context(), LENGTH, items_at_once=10, rows_at_once=2)
     lists = random_lists(5)
     # Sessions 3 .. 5 are not wanted at all.
     wanted = [(s, length) for s, items in enumerate(lists) if s not in (3, 4, 5) for length in range(len(items) + 1)]
@@ -148,18 +145,15 @@ def test_tables_are_those_of_the_networks(encoder: PrefixEncoder, params: dict[s
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 32])
-def test_an_encoder_that_reads_whole_prefixes_is_given_each_alone(
-    rows_at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And networks that do not need it are encoded with it, alike."""
-    monkeypatch.setattr(prefix_encoder, "_ROWS_AT_ONCE", rows_at_once)
+def test_an_encoder_that_reads_whole_prefixes_is_given_each_alone(rows_at_once: int) -> None:
+    """And networks that do not need it are encoded with it, to the same vectors."""
     graph = SRGNNConfig(network=SRGNNNetworkConfig(dim=5), max_length=LENGTH).build(CatalogueInfo(ITEMS))
     networks = {**graph.networks, "id": SYSTEM.networks["id"]}
     components, params = {name: Component(network, name) for name, network in networks.items()}, params_of(networks)
     lists = random_lists(8)
     wanted = [(s, length) for s, items in enumerate(lists) for length in range(len(items) + 1)]
     prefixes = prefixes_of(lists, wanted)
-    (found,) = PrefixEncoder(components, params, context(), LENGTH).encode(prefixes)
+    (found,) = PrefixEncoder(components, params, context(), LENGTH, rows_at_once=rows_at_once).encode(prefixes)
     (alone,) = PrefixEncoder({"id": components["id"]}, params, context(), LENGTH).encode(prefixes)
     np.testing.assert_allclose(found["id"], alone["id"], rtol=1e-4, atol=1e-5)
     network, tables = networks["sr_gnn"], networks["sr_gnn"].item_tables(params["sr_gnn"], context())

@@ -5,41 +5,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.config import (
-    AlterRecConfig,
-    FusedNetworkConfig,
-    MiningConfig,
-    NetworkConfig,
-    ProtocolConfig,
-    TextNetworkConfig,
-)
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.serving.export import PLATFORMS, exported, rows_of, served, top_items
+from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
+from alterrec_jax.serving.export import PLATFORMS, arrays_of, exported, rows_of, served, top_items
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
-from tests.conftest import CATALOGUE, TEXT_WIDTH
-from tests.examples import random_model
+from tests.conftest import CATALOGUE
+from tests.examples import alterrec_or_part, random_model
 
 LENGTH, K = 7, 9
 SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [0, 5], [11, 11], [9, 2, 4, 28, 1]]
-NO_ITEMS = np.zeros((0, TEXT_WIDTH), np.float32)
 
 
 def trained_model(
     dataset: Dataset, model: str = "alterrec", precision: str = "float32", alpha: float = 0.3
 ) -> TrainedModel:
     """A model of random parameters, its ID network a Transformer."""
-    config = AlterRecConfig(
-        model=model,
+    if model == "core":
+        config = COREConfig(max_length=LENGTH, network=CORENetworkConfig(dim=6, layers=1, inner=5))
+        return random_model(config, dataset)
+    if model == "sr_gnn":
+        return random_model(SRGNNConfig(max_length=LENGTH, network=SRGNNNetworkConfig(dim=6)), dataset)
+    config = alterrec_or_part(
+        model,
+        dict(encoder="transformer", dim=6, layers=2, temperature=0.5),
+        dict(encoder="mean", dim=11, mlp_hidden=(5,)),
+        dict(dim=13),
+        weight=alpha,
         precision=precision,
         max_length=LENGTH,
-        id=NetworkConfig(dim=6, layers=2, temperature=0.5),
-        text=TextNetworkConfig(encoder="mean", dim=11, mlp_hidden=(5,)),
-        fused=FusedNetworkConfig(dim=13),
-        mining=MiningConfig(negatives="full", augment=False),
-        protocol=ProtocolConfig(alpha=alpha),
-    ).check()
+    )
     return random_model(config, dataset)
 
 
@@ -52,21 +49,23 @@ def trained_model(
         ({"model": "id"}, True),
         ({"model": "text"}, True),
         ({"model": "nfrec"}, False),
+        ({"model": "core"}, False),
+        ({"model": "sr_gnn"}, True),
     ],
-    ids=["alterrec", "ID alone counts", "bfloat16", "id", "text", "nfrec"],
+    ids=["alterrec", "ID alone counts", "bfloat16", "id", "text", "nfrec", "core", "sr_gnn"],
 )
 def test_what_it_recommends_is_what_the_checkpoint_does(dataset: Dataset, kind: dict, exclude: bool) -> None:
     trained = trained_model(dataset, **kind)
     model = served(trained)
     function = top_items(model, dataset.train_counts[:CATALOGUE], K, exclude)
-    program = jax.export.deserialize(bytearray(exported(function, model)))
+    program = jax.export.deserialize(bytearray(exported(function, arrays_of(model), LENGTH)))
     assert program.platforms == PLATFORMS
     for some in (SESSIONS, SESSIONS[:1], SESSIONS[3:6]):  # one program for any number
         # What the model sees is what is left out: the recommender is given no more than that.
         seen = [session[-LENGTH:] for session in some]
-        scores, items = program.call(jnp.asarray(model.item_vectors), rows_of(some, LENGTH))
+        scores, items = program.call(*map(jnp.asarray, arrays_of(model)), rows_of(some, LENGTH))
         assert scores.shape == items.shape == (len(some), K)
-        for row, wanted in enumerate(Recommender(trained, NO_ITEMS, exclude)(seen, K)):
+        for row, wanted in enumerate(Recommender(trained, exclude)(seen, K)):
             assert_same_list(scores[row], items[row], [(one.score, one.item) for one in wanted])
 
 
@@ -83,7 +82,7 @@ def assert_same_list(scores: jax.Array, items: jax.Array, wanted: list[tuple[flo
 def test_session_vectors_are_the_weighted_embeddings(dataset: Dataset) -> None:
     trained = trained_model(dataset)
     model = served(trained)
-    program = jax.export.deserialize(bytearray(exported(model.encode, model)))
+    program = jax.export.deserialize(bytearray(exported(model.encode, arrays_of(model, encoder_only=True), LENGTH)))
     vectors = np.asarray(program.call(jnp.asarray(model.item_vectors), rows_of(SESSIONS, LENGTH)))
     tables = trained.encoder().tables
     np.testing.assert_array_equal(model.item_vectors, np.concatenate([tables["id"], tables["text"]], axis=1))

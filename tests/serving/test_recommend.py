@@ -6,29 +6,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, NetworkConfig, ProtocolConfig, TextNetworkConfig
+from alterrec_jax.config import RunConfig
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info
 from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.protocol import fusion_views
+from alterrec_jax.evaluation.rank_counts import RankingLimits
 from alterrec_jax.evaluation.ranking import rank_targets
-from alterrec_jax.models.registry import build_system
-from alterrec_jax.serving import recommend
 from alterrec_jax.serving.recommend import Recommendation, Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.evaluation.examples import make_sessions
-from tests.examples import random_model
+from tests.examples import alterrec_or_part, random_model
 from tests.oracles import encoders as oracle
 from tests.oracles import mining
 
 LENGTH, NEW, ALPHA = 7, 4, 0.3
-CONFIG = AlterRecConfig(
-    max_length=LENGTH,
-    id=NetworkConfig(encoder="mean", dim=3),
-    text=TextNetworkConfig(encoder="mean", dim=11, mlp_hidden=(), temperature=0.5),
-    protocol=ProtocolConfig(alpha=ALPHA),
-)
+TEXT: dict[str, Any] = dict(encoder="mean", dim=11, mlp_hidden=(), temperature=0.5)
+
+
+def config_of(weight: float = ALPHA, dim: int = 11) -> RunConfig:
+    """Both networks of AlterRec, by means; `weight` is that of the ID score."""
+    of_id, of_text = dict(encoder="mean", dim=3), {**TEXT, "dim": dim}
+    return alterrec_or_part("alterrec", of_id, of_text, {}, weight=weight, max_length=LENGTH)
+
+
+CONFIG = config_of()
 SESSIONS = [[3, 7, 3], [28], list(range(20)), [], [CATALOGUE + 1], [0, CATALOGUE + 3, 5], [11, 11], [9, 2, 4, 28, 1]]
 
 
@@ -43,6 +46,11 @@ def new_vectors() -> np.ndarray:
     vectors = np.random.default_rng(1).normal(size=(NEW, TEXT_WIDTH)).astype(np.float32)
     vectors[2] = vectors[0]
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def given(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """New items by their feature; none where there are none."""
+    return {"text": vectors} if len(vectors) else {}
 
 
 def scores(trained: TrainedModel, session: list[int], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,16 +79,12 @@ def expected(trained: TrainedModel, session: list[int], vectors: np.ndarray, exc
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize("new", [0, NEW])
 @pytest.mark.parametrize("in_blocks", [False, True])
-def test_ranking_is_that_of_the_oracle(
-    trained: TrainedModel, new: int, exclude: bool, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if in_blocks:  # as of a long catalogue, with a rest
-        monkeypatch.setattr(recommend, "IN_BLOCKS", 5)
-        monkeypatch.setattr(recommend, "BLOCK", 8)
-    monkeypatch.setattr(recommend, "_SESSIONS_AT_ONCE", 3)  # a last batch of two
+def test_ranking_is_that_of_the_oracle(trained: TrainedModel, new: int, exclude: bool, in_blocks: bool) -> None:
+    # In blocks, as of a long catalogue, with a rest; and with a last batch of two sessions.
+    limits = RankingLimits(whole_rows=5, block=8) if in_blocks else RankingLimits()
     vectors = new_vectors()[:new]
     sessions = [session for session in SESSIONS if max(session, default=0) < CATALOGUE + new]
-    recommender = Recommender(trained, vectors, exclude)
+    recommender = Recommender(trained, exclude, given(vectors), limits, sessions_at_once=3)
     everything = CATALOGUE + new
     found = list(recommender(sessions, everything))
     assert len(found) == len(sessions)
@@ -108,7 +112,7 @@ def assert_scores_are_right(
 
 def test_new_items_do_reach_the_top_and_not_only_the_end(trained: TrainedModel) -> None:
     sessions = [session for session in SESSIONS if session]
-    found = Recommender(trained, new_vectors(), False)(sessions, CATALOGUE + NEW)
+    found = Recommender(trained, False, given(new_vectors()))(sessions, CATALOGUE + NEW)
     ranks = [[one.item for one in recommendations].index(CATALOGUE) for recommendations in found]
     assert min(ranks) < 8 and max(ranks) > 12
 
@@ -119,17 +123,17 @@ def test_items_are_ranked_as_they_are_evaluated(trained: TrainedModel, alpha: fl
     vectors[20:CATALOGUE] = vectors[3]
     table = params["id"]["items"]["table"]
     params["id"]["items"] = {**params["id"]["items"], "table": table.at[20:].set(table[3])}
-    config = dataclasses.replace(CONFIG, protocol=ProtocolConfig(alpha=alpha))
-    system = build_system(config, CATALOGUE)
-    first_duplicate = TrainedModel(
+    config = config_of(alpha)
+    system = config.build(catalogue_info(trained.dataset))
+    with_duplicates = TrainedModel(
         config, dataclasses.replace(trained.dataset, vectors={"text": vectors}), system, params, {}, True
     )
     sessions = [session for session in SESSIONS if session and max(session) < CATALOGUE]
     held = make_sessions([[*session, item] for session in sessions for item in range(CATALOGUE)])
     targets = select_targets(held, "last")
-    encoder = first_duplicate.encoder("id", "text")
-    ranks = rank_targets(encoder(held, targets), encoder.tables, fusion_views(alpha), targets)["fused"]
-    found = Recommender(first_duplicate, np.zeros((0, TEXT_WIDTH), np.float32), False)(sessions, CATALOGUE)
+    encoder = with_duplicates.encoder("id", "text")
+    ranks = rank_targets(encoder(held, targets), encoder.tables, system.views, targets)["fused"]
+    found = Recommender(with_duplicates, False)(sessions, CATALOGUE)
     for row, recommendations in enumerate(found):
         scores = dict((one.item, one.score) for one in recommendations)
         of_item = np.array([scores[item] for item in range(CATALOGUE)])
@@ -143,10 +147,10 @@ def test_items_are_ranked_as_they_are_evaluated(trained: TrainedModel, alpha: fl
 @pytest.mark.parametrize("dim", [61, 121])
 def test_new_items_that_are_alike_tie(dataset: Dataset, dim: int, new: int) -> None:
     """In every bit, wherever they stand: in an odd number of columns the last ones may be added up otherwise."""
-    one = random_model(dataclasses.replace(CONFIG, text=dataclasses.replace(CONFIG.text, dim=dim)), dataset)
+    one = random_model(config_of(dim=dim), dataset)
     vectors = np.random.default_rng(new).normal(size=(new, TEXT_WIDTH)).astype(np.float32)
     vectors[::2] = vectors[0]
-    recommender = Recommender(one, vectors, False)
+    recommender = Recommender(one, False, given(vectors))
     for session, found in zip(SESSIONS, recommender(SESSIONS, CATALOGUE + new), strict=True):
         scores = {one.item - CATALOGUE: one.score for one in found if one.item >= CATALOGUE}
         assert len(scores) == (new if session else 0)
@@ -154,10 +158,10 @@ def test_new_items_that_are_alike_tie(dataset: Dataset, dim: int, new: int) -> N
 
 
 def test_no_sessions_give_no_recommendations(trained: TrainedModel) -> None:
-    assert list(Recommender(trained, new_vectors(), False)([], 5)) == []
+    assert list(Recommender(trained, False, given(new_vectors()))([], 5)) == []
 
 
 @pytest.mark.parametrize("k", [0, -1, CATALOGUE + NEW + 1])
 def test_more_items_than_there_are_is_an_error(trained: TrainedModel, k: int) -> None:
     with pytest.raises(UserError, match=f"--k={k} is not between 1 and the number of items, {CATALOGUE + NEW}"):
-        list(Recommender(trained, new_vectors(), False)([[1]], k))
+        list(Recommender(trained, False, given(new_vectors()))([[1]], k))

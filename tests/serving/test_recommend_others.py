@@ -3,20 +3,12 @@
 import numpy as np
 import pytest
 
-from alterrec_jax.config import (
-    AlterRecConfig,
-    FusedNetworkConfig,
-    MiningConfig,
-    NetworkConfig,
-    ProtocolConfig,
-    TextNetworkConfig,
-)
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from tests.conftest import CATALOGUE, TEXT_WIDTH
-from tests.examples import random_model
+from tests.examples import alterrec_or_part, random_model
 from tests.oracles import encoders as oracle
 from tests.oracles import mining, nfrec
 
@@ -28,15 +20,14 @@ NO_ITEMS = np.zeros((0, TEXT_WIDTH), np.float32)
 
 def trained(model: str, dataset: Dataset) -> TrainedModel:
     """A model of random parameters."""
-    config = AlterRecConfig(
-        model=model,
+    config = alterrec_or_part(
+        model,
+        dict(encoder="mean", dim=3, temperature=TAU),
+        dict(encoder="mean", dim=11, mlp_hidden=(), temperature=TAU),
+        dict(dim=13, temperature=TAU),
+        weight=1.0,
         max_length=LENGTH,
-        id=NetworkConfig(encoder="mean", dim=3, temperature=TAU),
-        text=TextNetworkConfig(encoder="mean", dim=11, mlp_hidden=(), temperature=TAU),
-        fused=FusedNetworkConfig(dim=13, temperature=TAU),
-        mining=MiningConfig(negatives="full", augment=False),
-        protocol=ProtocolConfig(alpha=1.0),
-    ).check()
+    )
     return random_model(config, dataset)
 
 
@@ -49,12 +40,12 @@ def new_vectors() -> np.ndarray:
 def tables(model: TrainedModel, vectors: np.ndarray) -> dict[str, np.ndarray]:
     """float64 [item, dim], by NumPy: of the catalogue, and of the new items where it is text that places them."""
     texts = np.concatenate([model.dataset.text_vectors[:CATALOGUE], vectors])
-    if model.config.model == "id":
+    if set(model.params) == {"id"}:
         return {"main": oracle.id_table(model.params["id"]["items"])}
-    if model.config.model == "text":
+    if set(model.params) == {"text"}:
         table = oracle.text_table(model.params["text"]["items"], texts, output_relu=False)
         return {"main": table, "text": table}
-    if model.config.model == "alterrec":
+    if set(model.params) == {"id", "text"}:
         text = oracle.text_table(model.params["text"]["items"], texts, output_relu=False)
         return {"main": oracle.id_table(model.params["id"]["items"]), "text": text}
     items = model.params["fused"]["items"]
@@ -80,11 +71,12 @@ def expected(model: TrainedModel, session: list[int], vectors: np.ndarray) -> li
 def test_ranking_is_that_of_the_oracle(model: str, new: int, dataset: Dataset) -> None:
     one, vectors = trained(model, dataset), new_vectors()[:new]
     if model == "id" and new:
-        with pytest.raises(UserError, match="a run of model=id reads no text, so it cannot place new items"):
-            Recommender(one, vectors, False)
+        with pytest.raises(UserError, match="has no network on text alone, so it cannot place new items"):
+            Recommender(one, False, {"text": vectors})
         return
     sessions = SESSIONS + (WITH_NEW if new else [])
-    for session, found in zip(sessions, Recommender(one, vectors, False)(sessions, CATALOGUE + new), strict=True):
+    recommender = Recommender(one, False, {"text": vectors} if new else {})
+    for session, found in zip(sessions, recommender(sessions, CATALOGUE + new), strict=True):
         assert [r.item for r in found] == expected(one, session, vectors), session
         for r in found:
             known = [item for item in session if item < CATALOGUE or (model == "text" and new)]
@@ -97,7 +89,7 @@ def test_scores_are_those_of_the_main_view(model: str, dataset: Dataset) -> None
     one = trained(model, dataset)
     table = tables(one, NO_ITEMS)["main"]
     sessions = [session for session in SESSIONS if session]
-    for session, found in zip(sessions, Recommender(one, NO_ITEMS, True)(sessions, CATALOGUE), strict=True):
+    for session, found in zip(sessions, Recommender(one, True)(sessions, CATALOGUE), strict=True):
         scores = nfrec.scores(table, session[-LENGTH:], TAU)
         assert {r.item for r in found} == set(range(CATALOGUE)) - set(session)
         np.testing.assert_allclose([r.score for r in found], [scores[r.item] for r in found], rtol=1e-4, atol=1e-4)

@@ -1,26 +1,28 @@
 """A model read from a workdir is the best of a finished epoch, bit by bit, or an error: never one without training."""
 
-import dataclasses
 import json
 import pathlib
 import shutil
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import pytest
 
-from alterrec_jax.config import AlterRecConfig, NetworkConfig, TextNetworkConfig
+from alterrec_jax.config import to_json
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.errors import UserError
-from alterrec_jax.models.alterrec import build_networks
+from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding.digests import tree_digest
 from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
-from tests.conftest import CATALOGUE
 
 CONFIG = AlterRecConfig(
-    id=NetworkConfig(encoder="mean", dim=3), text=TextNetworkConfig(encoder="mean", dim=5, mlp_hidden=())
+    networks={
+        "id": IdNetworkConfig(encoder="mean", dim=3),
+        "text": VectorNetworkConfig(encoder="mean", dim=5, mlp_hidden=()),
+    }
 )
 BEST = {"epoch": 0, "fused_hits@20": 0.5}
 
@@ -37,9 +39,9 @@ def save(workdir: pathlib.Path, number: int, dataset: Dataset, path: pathlib.Pat
     """Writes a checkpoint of a run on a dataset that lay at `path`."""
     params, store = params_of(number, dataset), CheckpointStore(workdir)
     meta = {
-        "place": {"best": best},
+        "run_state": {"best": best},
         "finished": False,
-        "config": json.loads(json.dumps(dataclasses.asdict(CONFIG))),
+        "config": json.loads(json.dumps(to_json(CONFIG))),
         "dataset": {"path": str(path), "fingerprint": dataset.fingerprint},
     }
     store.save(number, Checkpoint(params, params, meta))
@@ -48,12 +50,9 @@ def save(workdir: pathlib.Path, number: int, dataset: Dataset, path: pathlib.Pat
 
 def params_of(number: int, dataset: Dataset) -> dict[str, Any]:
     """Parameters of both networks, different for every number."""
-    vectors = jnp.asarray(dataset.text_vectors[:CATALOGUE])
-    networks = build_networks(CONFIG, CATALOGUE)
-    return {
-        name: network.init(jax.random.key(number), vectors if name == "text" else None)
-        for name, network in networks.items()
-    }
+    system = CONFIG.build(catalogue_info(dataset))
+    context = make_context(dataset, system.reads, "float32")
+    return {name: network.init(jax.random.key(number), context) for name, network in system.networks.items()}
 
 
 def test_the_best_parameters_are_read(workdir: pathlib.Path, dataset: Dataset) -> None:

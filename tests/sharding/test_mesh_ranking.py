@@ -14,12 +14,11 @@ from alterrec_jax.contract import is_per_item
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import select_targets
-from alterrec_jax.evaluation import rank_counts, ranking
 from alterrec_jax.evaluation.cross_entropy import mean_cross_entropy
+from alterrec_jax.evaluation.rank_counts import RankingLimits, count_ranks
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows, rank_targets
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
-from alterrec_jax.serving import recommend
 from alterrec_jax.serving.recommend import Recommendation, Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
@@ -55,15 +54,13 @@ def new_vectors() -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.fixture(params=["rows", "blocks"])
-def scored_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+LIMITS = {"rows": RankingLimits(), "blocks": RankingLimits(whole_rows=2, block=4, lane=4)}
+
+
+@pytest.fixture(params=LIMITS)
+def limits(request: pytest.FixtureRequest) -> RankingLimits:
     """Whole rows, or blocks of every device's items, as of a long catalogue."""
-    if request.param == "blocks":
-        for module in (ranking, recommend):
-            monkeypatch.setattr(module, "IN_BLOCKS", 2)
-        for module in (ranking, rank_counts, recommend):
-            monkeypatch.setattr(module, "BLOCK", 4)
-        monkeypatch.setattr(rank_counts, "LANE", 4)
+    return LIMITS[request.param]
 
 
 def assert_equal(found: dict[str, Ranks], wanted: dict[str, Ranks]) -> None:
@@ -73,9 +70,8 @@ def assert_equal(found: dict[str, Ranks], wanted: dict[str, Ranks]) -> None:
         np.testing.assert_array_equal(found[view].equal, wanted[view].equal)
 
 
-@pytest.mark.usefixtures("scored_in")
 @pytest.mark.parametrize("words", MESHES)
-def test_ranks_are_those_of_one_device(words: str) -> None:
+def test_ranks_are_those_of_one_device(words: str, limits: RankingLimits) -> None:
     rng = np.random.default_rng(5)
     sessions = random_sessions(rng, 23, ITEMS + 3)
     targets = select_targets(sessions, "all_prefixes")
@@ -89,7 +85,7 @@ def test_ranks_are_those_of_one_device(words: str) -> None:
     for one in (ONE, words):
         with on_mesh(one):
             for exclude in (None, sessions):
-                ranks = rank_targets(batches(queries, 9), tables, VIEWS, targets, exclude=exclude)
+                ranks = rank_targets(batches(queries, 9), tables, VIEWS, targets, exclude=exclude, limits=limits)
                 by_rows = rank_rows(
                     lambda start, stop: rows[start:stop], "x", targets, catalogue=ITEMS, exclude=exclude
                 )
@@ -130,11 +126,12 @@ def trained(dataset: Dataset) -> TrainedModel:
     return TrainedModel(CONFIG, dataset, system, params, {}, True)
 
 
-@pytest.mark.usefixtures("scored_in")
 @pytest.mark.parametrize(
     ("words", "new", "exclude"), [*((words, NEW, True) for words in MESHES), (MESHES[2], 0, False)]
 )
-def test_recommendations_are_those_of_one_device(words: str, new: int, exclude: bool, dataset: Dataset) -> None:
+def test_recommendations_are_those_of_one_device(
+    words: str, new: int, exclude: bool, dataset: Dataset, limits: RankingLimits
+) -> None:
     vectors = dataset.text_vectors.copy()
     vectors[[4, 11, 28]] = vectors[17]  # texts that tie, on several devices
     dataset = dataclasses.replace(dataset, vectors={"text": vectors})
@@ -142,7 +139,7 @@ def test_recommendations_are_those_of_one_device(words: str, new: int, exclude: 
     found: list[list[list[Recommendation]]] = []
     for one in (ONE, words):
         with on_mesh(one):
-            recommender = Recommender(trained(dataset), exclude, {"text": new_vectors()} if new else {})
+            recommender = Recommender(trained(dataset), exclude, {"text": new_vectors()} if new else {}, limits)
             found += [list(recommender(sessions, k)) for k in (3, CATALOGUE + new)]
     for mine, wanted in zip(found[2:], found[:2], strict=True):
         for some, expected in zip(mine, wanted, strict=True):
@@ -161,7 +158,7 @@ def test_no_device_gets_a_whole_row_of_scores() -> None:
         item = jax.ShapeDtypeStruct((batch,), np.int32, sharding=mesh.sharding(mesh.BATCH))
         gone = jax.ShapeDtypeStruct((batch, 3), np.int32, sharding=mesh.sharding(mesh.BATCH))
         where = jax.ShapeDtypeStruct((batch, 3), np.bool_, sharding=mesh.sharding(mesh.BATCH))
-        text = rank_counts.count_ranks.lower(scores, item, gone, where, catalogue=items).compile().as_text()
+        text = count_ranks.lower(scores, item, gone, where, catalogue=items).compile().as_text()
     shapes = [shape for _, shape in collectives(text or "")]
     assert shapes
     assert max(itertools.chain(*shapes), default=0) <= batch

@@ -72,8 +72,11 @@ def test_every_epoch_on_another_mesh_is_a_run_on_one_device(
         assert shared is None or shared in told
     for found, wanted in zip(history(tmp_path), history(whole), strict=True):
         assert all(found[name] == wanted[name] for name in ("network", "objective", "optimizer"))
-        numbers = [name for name, value in wanted.items() if isinstance(value, float)]
-        assert [found[name] for name in numbers] == pytest.approx([wanted[name] for name in numbers], rel=1e-4)
+        numbers = {name for name, value in wanted.items() if isinstance(value, float)}
+        ranked = {name for name in numbers if "@" in name}  # two items that all but tie may change their places
+        for names, near in ((numbers - ranked, {"rel": 1e-4}), (ranked, {"abs": 5e-4})):
+            expected = pytest.approx({name: wanted[name] for name in names}, **near)
+            assert {name: found[name] for name in names} == expected
     of_one, of_many = load_trained(whole), load_trained(tmp_path)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), of_many.params, of_one.params)
     with on_mesh("data:4,model:2"):

@@ -414,4 +414,6 @@ def test_a_write_that_failed_is_told(
         store.close()
     found = restore(tmp_path)
     assert found is not None and digests(found) == DIGESTS[2], "what was there before is there still"
-    assert sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]
+    # Orbax may still write where it failed, so what is half written is cleared away now or by the next run.
+    names = {entry.name for entry in (tmp_path / "checkpoints").iterdir()}
+    assert names - {"3.orbax-checkpoint-tmp"} == {"1", "2"}

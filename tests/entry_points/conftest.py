@@ -5,6 +5,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -117,3 +118,18 @@ def trained(
     done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     yield workdir
+
+
+def checkpoints(workdir: pathlib.Path) -> set[str]:
+    """The numbers of the whole checkpoints of a run."""
+    return {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], workdir: pathlib.Path) -> bool:
+    """Waits until the process has written a checkpoint that was not there before; False if it ended without."""
+    before = checkpoints(workdir)
+    while process.poll() is None:
+        if checkpoints(workdir) - before:
+            return True
+        time.sleep(0.02)
+    return False

@@ -10,9 +10,8 @@ import time
 import polars as pl
 import pytest
 
-from tests.entry_points.conftest import ROOT, SMALL, Command
+from tests.entry_points.conftest import ROOT, SMALL, Command, wait_for_checkpoint
 from tests.entry_points.test_bad_input import assert_one_line
-from tests.entry_points.test_interruption import folders, wait_for_checkpoint
 
 TINY = (*SMALL, "--config.epochs=2")
 RATE, DROPOUT = "networks.id.learning_rate,networks.text.learning_rate", "networks.id.dropout,networks.text.dropout"
@@ -125,7 +124,7 @@ def test_killed_and_stopped_midway_and_begun_again(
     workdir = tmp_path / "killed"
     for trial, kind, status in ((1, signal.SIGKILL, -signal.SIGKILL), (2, signal.SIGTERM, 75)):
         process, folder = start(flags, workdir, environment), workdir / "trials" / str(trial)
-        assert wait_for_checkpoint(process, folder, folders(folder))
+        assert wait_for_checkpoint(process, folder)
         process.send_signal(kind)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == status, stderr

@@ -13,7 +13,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
 
 ID_FEATURES = ("category", "brand")
-"""Columns of the items that become numbers: 0 is "unknown", the others are the values that the catalogue has."""
+"""ItemShards of the items that become numbers: 0 is "unknown", the others are the values that the catalogue has."""
 
 
 def catalogue_info(dataset: Dataset) -> CatalogueInfo:

@@ -18,7 +18,7 @@ from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
 from alterrec_jax.evaluation.ranking import component_scores, on_mesh, used_weights, view_scores
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.item_shards import Columns
+from alterrec_jax.sharding.item_shards import ItemShards
 
 CROSS_ENTROPY = "cross_entropy"
 """Under this name, after the view's, it stands in the history of a run."""
@@ -71,13 +71,13 @@ def mean_cross_entropy(
 @functools.partial(jax.jit, static_argnames="catalogue")
 def _losses(scores: jax.Array, item: jax.Array, *, catalogue: int) -> jax.Array:
     """float32 [batch], from scores float32 [batch, item] and targets int32 [batch]."""
-    columns = Columns.of(catalogue, 1)
+    shards = ItemShards.of(catalogue, 1)
 
     def of_device(scores: jax.Array, item: jax.Array) -> jax.Array:
-        here, column = columns.here(item)
+        here, column = shards.local_columns(item)
         own = jnp.take_along_axis(scores, column[:, None], axis=1)[:, 0]
         target = mesh.psum(jnp.where(here, own, 0), mesh.MODEL)
-        scores = jnp.where(columns.counted(0, columns.width, catalogue)[None], scores, -jnp.inf)
+        scores = jnp.where(shards.is_item(0, shards.columns_per_device, catalogue)[None], scores, -jnp.inf)
         largest = mesh.pmax(jnp.max(scores, axis=1), mesh.MODEL)
         total = mesh.psum(jnp.sum(jnp.exp(scores - largest[:, None]), axis=1), mesh.MODEL)
         return mesh.all_gather(jnp.log(total) + largest - target, mesh.DATA)

@@ -18,7 +18,7 @@ import numpy as np
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
-from alterrec_jax.sharding.item_shards import LANE, Columns
+from alterrec_jax.sharding.item_shards import LANE, ItemShards
 from alterrec_jax.sharding.lookup import lookup
 
 MISS = np.iinfo(np.int32).max
@@ -52,7 +52,7 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
     The target's score is read out of the row that it is compared with, so that equality is exact.
 
     Args:
-      scores: float32 [batch, column], by `Columns.of(catalogue)`.
+      scores: float32 [batch, column], by `ItemShards.of(catalogue)`.
       item: int32 [batch], the targets.
       excluded: int32 [batch, position], items that are no candidates, each once in a row; may be of width 0.
       where: bool [batch, position], True where `excluded` names an item.
@@ -61,15 +61,15 @@ def count_ranks(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: 
     Returns:
       see `Counts`; a target that is excluded or outside the catalogue is a miss.
     """
-    columns = Columns.of(catalogue)
+    shards = ItemShards.of(catalogue)
 
     def of_device(scores: jax.Array, item: jax.Array, excluded: jax.Array, where: jax.Array) -> Counts:
-        inside, column = columns.here(item)
+        inside, column = shards.local_columns(item)
         target = jnp.take_along_axis(scores, column[:, None], axis=1)
         target = mesh.psum(jnp.where(inside[:, None], target, 0), mesh.MODEL)
         where = where & (excluded < catalogue)
-        here, of_excluded = columns.here(excluded)
-        counted = columns.counted(0, columns.width, catalogue)
+        here, of_excluded = shards.local_columns(excluded)
+        counted = shards.is_item(0, shards.columns_per_device, catalogue)
         above, equal, finite = _count_ranks_in_block(
             scores, scores > target, scores == target, counted, of_excluded, where & here
         )
@@ -133,20 +133,20 @@ def count_in_blocks(
 
     Args:
       queries: float32 [batch, dim] of each component.
-      tables: float32 [column, dim] of each component, by `Columns.of(catalogue, limits.block)`.
+      tables: float32 [column, dim] of each component, by `ItemShards.of(catalogue, limits.block)`.
       views: of each view, the weights of its components.
       same: of each view, int32 [column], likewise: the `first_duplicate` of the tables that it weighs.
       item, excluded, where, catalogue: as of `count_ranks`.
       limits: how many items at a time.
     """
-    columns = Columns.of(catalogue, limits.block)
+    shards = ItemShards.of(catalogue, limits.block)
     of = {name: queries[name] for name in tables}
     weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
-    target_scores = _target_scores(of, tables, weights, same, columns.column(jnp.where(item < catalogue, item, 0)))
+    target_scores = _target_scores(of, tables, weights, same, shards.column(jnp.where(item < catalogue, item, 0)))
     batch = _Batch(of, tables, weights, same, target_scores, excluded, where)
     nothing: Counts = mesh.put((*np.zeros((2, len(item)), np.int32), np.bool_(True)))
     total = dict.fromkeys(views, nothing)
-    for start in range(0, columns.width, limits.block):
+    for start in range(0, shards.columns_per_device, limits.block):
         total = _with_block(total, batch, start, limits=limits, catalogue=catalogue)
     return _rid_of_misses(total, item, excluded, where, catalogue=catalogue)
 
@@ -231,7 +231,7 @@ def _with_block(
 ) -> dict[str, Counts]:
     """The counts so far, and those among the items in every device's columns from `start` on."""
     block = limits.block
-    columns = Columns.of(catalogue, block)
+    shards = ItemShards.of(catalogue, block)
 
     def of_device(batch: _Batch, start: jax.Array | int) -> dict[str, Counts]:
         # The barrier: each product is made once and not again for every use.
@@ -241,7 +241,7 @@ def _with_block(
                 for name, query in batch.queries.items()
             }
         )
-        here, column = columns.here(batch.excluded)
+        here, column = shards.local_columns(batch.excluded)
         here &= batch.where & (batch.excluded < catalogue) & (column >= start) & (column < start + block)
         found = {}
         for view, weights in batch.weights.items():
@@ -250,7 +250,7 @@ def _with_block(
             target, duplicate = batch.target_scores[view]
             tied = slice_rows(batch.same[view], start, block)[None, :] == duplicate[:, None]
             higher, level = scores > target[:, None], scores == target[:, None]
-            counted = columns.counted(start, block, catalogue)
+            counted = shards.is_item(start, block, catalogue)
             counts = _count_ranks_in_block(
                 scores, higher & ~tied, level | tied, counted, column - start, here, limits.lane
             )

@@ -34,7 +34,7 @@ from alterrec_jax.numerics import scores_of_table
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.digests import row_digests
-from alterrec_jax.sharding.item_shards import Columns, padded_table
+from alterrec_jax.sharding.item_shards import ItemShards, padded_table
 
 _TARGETS_AT_ONCE = 256  # there
 
@@ -112,7 +112,7 @@ def rank_targets(
         raise ValueError(f"the view '{empty[0]}' gives no component a weight")
     if missing := [name for name in needed if name not in tables]:
         raise ValueError(f"a view weighs the component '{missing[0]}', which has no table")
-    in_blocks = Columns.of(catalogue).held > limits.whole_rows
+    in_blocks = ItemShards.of(catalogue).items_per_device > limits.whole_rows
     on_devices = {name: on_mesh(tables[name]) for name in needed}
     size = batch_size or (_TARGETS_AT_ONCE if in_blocks else default_batch_size(catalogue))
     size = mesh.padded(size, mesh.DATA)
@@ -125,7 +125,7 @@ def _in_rows(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
 ) -> Callable[[Mapping[str, np.ndarray]], Counter]:
     """What makes a batch of queries count, in whole rows of scores."""
-    padded = {name: padded_table(table, Columns.of(catalogue)) for name, table in tables.items()}
+    padded = {name: padded_table(table, ItemShards.of(catalogue)) for name, table in tables.items()}
 
     def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
         queries = mesh.put(dict(queries), mesh.BATCH)
@@ -144,13 +144,13 @@ def _in_blocks(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int, limits: RankingLimits
 ) -> Callable[[Mapping[str, np.ndarray]], Counter]:
     """The same in blocks of items."""
-    columns = Columns.of(catalogue, limits.block)
-    padded = {name: padded_table(table, columns) for name, table in tables.items()}
+    shards = ItemShards.of(catalogue, limits.block)
+    padded = {name: padded_table(table, shards) for name, table in tables.items()}
     digests = {name: row_digests(table) for name, table in tables.items()}
     same = {}
     for view, weights in used.items():
-        in_columns = np.full(columns.total, -1, np.int32)
-        in_columns[columns.column(np.arange(catalogue))] = first_duplicate([digests[name] for name in weights])[
+        in_columns = np.full(shards.columns, -1, np.int32)
+        in_columns[shards.column(np.arange(catalogue))] = first_duplicate([digests[name] for name in weights])[
             :catalogue
         ]
         same[view] = mesh.put(in_columns, mesh.ITEMS)
@@ -183,13 +183,13 @@ def rank_rows(
     Raises:
       UserError: a score is not finite.
     """
-    size, columns = mesh.padded(default_batch_size(catalogue), mesh.DATA), Columns.of(catalogue)
-    column = columns.column(np.arange(catalogue))
+    size, shards = mesh.padded(default_batch_size(catalogue), mesh.DATA), ItemShards.of(catalogue)
+    column = shards.column(np.arange(catalogue))
 
     def batches() -> Iterator[tuple[int, Counter]]:
         for start in range(0, len(targets), size):
             stop = min(start + size, len(targets))
-            scores = np.zeros((size, columns.total), np.float32)
+            scores = np.zeros((size, shards.columns), np.float32)
             scores[: stop - start, column] = rows(start, stop)
             count = functools.partial(count_ranks, mesh.put(scores, mesh.BATCH_AND_ITEMS), catalogue=catalogue)
             yield stop - start, lambda *batch, count=count: [(name, count(*batch))]

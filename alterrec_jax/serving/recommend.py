@@ -21,7 +21,7 @@ from alterrec_jax.scoring.prefix_encoder import Prefixes
 from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, mask_items, replicated, update_top_k
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.item_shards import LANE, Columns, padded_table
+from alterrec_jax.sharding.item_shards import LANE, ItemShards, padded_table
 from alterrec_jax.sharding.lookup import lookup
 
 POPULARITY = "popularity"
@@ -88,9 +88,9 @@ class Recommender:
             name: self.trained.encoder(name, new_items=self.new_items if name == self._placing else None)
             for name in wanted
         }
-        in_blocks = Columns.of(self._catalogue).held > self.limits.whole_rows
-        self._columns = Columns.of(self._catalogue, self.limits.block if in_blocks else LANE)
-        self._block = self.limits.block if in_blocks else self._columns.width
+        in_blocks = ItemShards.of(self._catalogue).items_per_device > self.limits.whole_rows
+        self._shards = ItemShards.of(self._catalogue, self.limits.block if in_blocks else LANE)
+        self._block = self.limits.block if in_blocks else self._shards.columns_per_device
         of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
         if self._placing:
             new = np.arange(self._catalogue, self._catalogue + self._new)
@@ -100,9 +100,9 @@ class Recommender:
                 of_catalogue[self._placing] = of_catalogue[self._placing][: self._catalogue]
             else:  # with new ones behind them, other items lie on a device than those of the other tables
                 of_catalogue[self._placing] = self.trained.encoder(self._placing).tables[self._placing]
-        self._tables = {name: padded_table(table, self._columns) for name, table in of_catalogue.items()}
-        counts = np.zeros(self._columns.total, np.float32)
-        counts[self._columns.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
+        self._tables = {name: padded_table(table, self._shards) for name, table in of_catalogue.items()}
+        counts = np.zeros(self._shards.columns, np.float32)
+        counts[self._shards.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
         self._counts = mesh.put(counts, mesh.ITEMS)
 
     def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
@@ -151,7 +151,7 @@ class Recommender:
         new_scores = self._new_scores(queries, seen, known_to_placing)
         query = Query(seen, known_to_main, self._counts, new_scores)
         best = TopK.empty(shape, min(k, self._catalogue), self._new)
-        for start in range(0, self._columns.width, self._block):
+        for start in range(0, self._shards.columns_per_device, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
             scores = {
                 name: component_scores(queries[name], block_of(table, start, self._block))
@@ -159,7 +159,7 @@ class Recommender:
             }
             main = view_scores(scores, self._weights)
             placing = scores[self._placing] if self._placing else main
-            best = update_top_k(best, main, placing, start, query, columns=self._columns, catalogue=self._catalogue)
+            best = update_top_k(best, main, placing, start, query, shards=self._shards, catalogue=self._catalogue)
         found = jax.device_get(replicated((best.scores, best.items, new_scores, best.ranks)))
         for row, some in enumerate(known):
             by = self.trained.system.main if some else POPULARITY

@@ -10,7 +10,7 @@ import numpy as np
 from alterrec_jax.hard_negatives.rank_window import best_items
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
-from alterrec_jax.sharding.item_shards import Columns
+from alterrec_jax.sharding.item_shards import ItemShards
 
 NO_ITEM = np.iinfo(np.int32).max  # no item has this number
 
@@ -21,7 +21,7 @@ class Query(NamedTuple):
     Attributes:
       seen: int32 [session, place], items to leave out; `NO_ITEM` where there is none.
       known: bool [session, 1], whether the main view knows something of the session; else it is scored by `counts`.
-      counts: float32 [column], by the `Columns` of the scores: how often each item was bought in training.
+      counts: float32 [column], by the `ItemShards` of the scores: how often each item was bought in training.
       new_scores: float32 [session, new item], scores of items beyond the catalogue by the component that places them;
         minus infinity where a session has seen one, or where that component knows nothing of the session.
     """
@@ -53,7 +53,7 @@ class TopK(NamedTuple):
         return cls(*mesh.put(found, mesh.BATCH))
 
 
-@functools.partial(jax.jit, static_argnames=("columns", "catalogue"))
+@functools.partial(jax.jit, static_argnames=("shards", "catalogue"))
 def update_top_k(
     best: TopK,
     main: jax.Array,
@@ -61,7 +61,7 @@ def update_top_k(
     start: jax.Array | int,
     query: Query,
     *,
-    columns: Columns,
+    shards: ItemShards,
     catalogue: int,
 ) -> TopK:
     """The best of what was found so far and of one more block of items; of equal scores, the lower items come first.
@@ -72,19 +72,19 @@ def update_top_k(
         new items; the latter are read only if there are some.
       start: the first column of the block, on every device.
       query: what is known of the sessions.
-      columns: which column is which item's.
+      shards: which column is which item's.
       catalogue: how many items can be recommended.
     """
 
     def of_device(best: TopK, main: jax.Array, placing: jax.Array, start: jax.Array | int, query: Query) -> TopK:
         (sessions, block), k = main.shape, best.scores.shape[1]
-        wanted = jnp.broadcast_to(columns.counted(start, block, catalogue)[None], main.shape)
-        here, column = columns.here(query.seen)
+        wanted = jnp.broadcast_to(shards.is_item(start, block, catalogue)[None], main.shape)
+        here, column = shards.local_columns(query.seen)
         place = jnp.where(here & (column >= start), column - start, block)  # beyond the block, so dropped
         wanted = wanted.at[jnp.arange(sessions)[:, None], place].set(False, mode="drop")
         scores = jnp.where(query.known, main, slice_rows(query.counts, start, block)[None, :])
         scores = jnp.where(wanted, scores, -jnp.inf)
-        found, numbers = best_items(scores, min(k, block * mesh.size(mesh.MODEL)), columns.held, start)
+        found, numbers = best_items(scores, min(k, block * mesh.size(mesh.MODEL)), shards.items_per_device, start)
         ranks = best.ranks
         if ranks.shape[1]:
             by_component = jnp.sort(jnp.where(wanted, placing, -jnp.inf), axis=1)

@@ -22,7 +22,7 @@ from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.serving.recommend import Recommendation, Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.item_shards import Columns
+from alterrec_jax.sharding.item_shards import ItemShards
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.evaluation.examples import random_sessions
 from tests.sharding.examples import MESHES, ONE, collectives, on_mesh
@@ -153,8 +153,8 @@ def test_no_device_gets_a_whole_row_of_scores() -> None:
     """Read in the compiled programs: what is gathered has one entry a target, never one an item."""
     items, batch = 4001, 16
     with on_mesh("data:4,model:2"):
-        columns = Columns.of(items)
-        scores = jax.ShapeDtypeStruct((batch, columns.total), np.float32, sharding=mesh.sharding(mesh.BATCH_AND_ITEMS))
+        shards = ItemShards.of(items)
+        scores = jax.ShapeDtypeStruct((batch, shards.columns), np.float32, sharding=mesh.sharding(mesh.BATCH_AND_ITEMS))
         item = jax.ShapeDtypeStruct((batch,), np.int32, sharding=mesh.sharding(mesh.BATCH))
         gone = jax.ShapeDtypeStruct((batch, 3), np.int32, sharding=mesh.sharding(mesh.BATCH))
         where = jax.ShapeDtypeStruct((batch, 3), np.bool_, sharding=mesh.sharding(mesh.BATCH))

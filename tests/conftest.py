@@ -45,6 +45,8 @@ def small_tables() -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
             "item_id": [f"B{i:03d}" for i in range(ITEMS)],
             "name": [f"thing {i}" for i in range(ITEMS)],
             "text": [f"thing {i}, colour {i % 3}" for i in range(ITEMS)],
+            "category": [f"kind {i % 4}" for i in range(ITEMS)],
+            "brand": [None if i % 5 == 0 else f"maker {i % 7}" for i in range(ITEMS)],
         }
     )
     rows = []

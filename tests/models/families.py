@@ -1,4 +1,4 @@
-"""A tiny configuration of every family that trains, for the tests that run over the registry."""
+"""Tiny configurations for the tests that run over the registry: one at least of every family that trains."""
 
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
@@ -6,7 +6,12 @@ from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
-from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig, VectorsConfig
+from alterrec_jax.models.unimodal import (
+    AttributeNetworkConfig,
+    IdNetworkConfig,
+    VectorNetworkConfig,
+    VectorsConfig,
+)
 
 LENGTH, BATCH = 11, 24
 PROTOCOL = ProtocolConfig(exclude_session_items="no")
@@ -25,6 +30,20 @@ TINY: dict[str, RunConfig] = {
             "text": VectorNetworkConfig(dim=8, layers=1, heads=2, dropout=0.3, learning_rate=RATE, mlp_hidden=(17,)),
         },
         mining=MiningConfig(k1=1, k2=20, augment=False),
+    ),
+    "alterrec of three": AlterRecConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=6,
+        warmup_epochs=1,
+        turn_epochs=1,
+        networks={
+            "id": IdNetworkConfig(peer="rest", encoder="mean", dim=6, learning_rate=RATE),
+            "text": VectorNetworkConfig(peer="id", encoder="mean", dim=4, learning_rate=RATE, mlp_hidden=(7,)),
+            "attributes": AttributeNetworkConfig(peer="rest", encoder="mean", dim=5, learning_rate=RATE),
+        },
+        mining=MiningConfig(k1=3, k2=20, p=2),
     ),
     "nfrec": NFRecConfig(
         max_length=LENGTH,

@@ -35,13 +35,15 @@ NAMES = sorted(TINY)
 
 
 def test_every_family_that_trains_has_a_tiny_configuration_here() -> None:
-    assert sorted(name for name, found in families().items() if found.kind == TRAINED) == NAMES
+    trained = {name for name, found in families().items() if found.kind == TRAINED}
+    assert {config.family for config in TINY.values()} == trained
 
 
 @dataclasses.dataclass
 class Case:
     """A system with random parameters."""
 
+    name: str
     config: RunConfig
     dataset: Dataset
     system: System
@@ -68,7 +70,7 @@ def case(request: pytest.FixtureRequest, dataset: Dataset) -> Case:
     system = config.build(catalogue_info(dataset))
     context = make_context(dataset, system.reads, config.precision)
     params = {name: random_params(network, context, 3) for name, network in system.networks.items()}
-    return Case(config, dataset, system, context, params)
+    return Case(request.param, config, dataset, system, context, params)
 
 
 def batch_of(sessions: list[list[int]], one_a_row: bool = False, whole: bool = False) -> tuple[SessionBatch, list]:
@@ -290,8 +292,11 @@ def test_what_validation_measured_is_what_evaluation_measures(case: Case, traine
 def test_it_learns_twenty_sessions_by_heart(case: Case) -> None:
     """Each item is followed by one certain item, so that the loss can fall to nearly nothing.
 
-    CORE cannot: a prefix of one item is that item, so it ranks first, and its follower can but tie with it.
+    Two kinds cannot: where a prefix of one item is that item's own vector, as in CORE and under a mean, the item ranks
+    before its follower all around a cycle.
     """
+    if case.name == "alterrec of three":
+        pytest.skip("its networks take means")
     config = dataclasses.replace(case.config, epochs=100 * len(case.system.networks))
     following = np.random.default_rng(1).permutation(CATALOGUE)
     sessions = []

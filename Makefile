@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
-WORDS ?=
+ARGS ?=
 
 .PHONY: help setup train test faults lint clean
 
@@ -30,10 +30,10 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
 test: .venv/ready ## Run the tests (twenty to thirty minutes on two cores)
-	$(BIN)/python -m pytest -n auto --dist loadfile $(WORDS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-faults: .venv/ready ## Kill, damage and starve the real commands, at random (WORDS="--kills=20" for less)
-	$(BIN)/python -m pytest faults $(WORDS)
+faults: .venv/ready ## Kill, damage and starve the real commands, at random (ARGS="--kills=20" for less)
+	$(BIN)/python -m pytest faults $(ARGS)
 
 lint: .venv/ready ## Run the linter, the type checker and the rules of the house
 	$(BIN)/ruff check .

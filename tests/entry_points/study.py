@@ -16,7 +16,8 @@ _WRITTEN = {"README.md", "figure.png", "outcome.json", "table.csv"}
 
 def flags(data_dir: pathlib.Path, workdir: pathlib.Path, seeds: str = "0") -> list[str]:
     """The flags of a command of the study; runs as short as can be."""
-    short = ("--config.epochs=3", "--config.batch_prefixes=200")
+    short = ("--config.epochs=3", "--config.batch_prefixes=2000", "--config.max_length=6")
+    short += ("--config.networks.id.dim=8", "--config.networks.text.dim=8")
     return [*SMALL, *short, f"--data_dir={data_dir}", f"--workdir={workdir}", f"--seeds={seeds}"]
 
 

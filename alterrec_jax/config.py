@@ -160,7 +160,7 @@ def require(holds: bool, name: str, value: Any, may_be: str) -> None:
 def bounds_in_words(metadata: Mapping[str, Any]) -> str:
     """What a field's bounds allow: "at least 0 and below 1"; empty where it has none."""
     words = (("low", "at least"), ("above", "above"), ("high", "at most"), ("below", "below"))
-    return " and ".join(f"{word} {metadata[name]:g}" for name, word in words if metadata.get(name) is not None)
+    return " and ".join(f"{word} {metadata[name]}" for name, word in words if metadata.get(name) is not None)
 
 
 def _check_value(name: str, value: Any, metadata: Mapping[str, Any]) -> None:

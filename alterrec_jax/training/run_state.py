@@ -57,6 +57,9 @@ def check_same_run(workdir: pathlib.Path, record: Mapping[str, Any], config: Run
                 f"{workdir} holds a run with {name}={there.get(name)}, not {here.get(name)}; "
                 "use another --workdir, or remove that one"
             )
+    order_there, order_here = (", ".join(one.get("networks", {})) for one in (record["config"], to_json(config)))
+    if order_there != order_here:  # the order of their turns
+        raise UserError(f"{workdir} holds a run with the networks {order_there}, in this order; use another --workdir")
     trained_on = record["dataset"]
     if trained_on["fingerprint"] != dataset.fingerprint:
         raise UserError(

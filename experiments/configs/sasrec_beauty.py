@@ -5,6 +5,9 @@
 
 (`experiments/configs/amazon_beauty.py` says how the data are prepared.) Width, dropout and rates are those of the ID
 network there.
+
+Not measured to its end: thirty epochs of one network take about twenty minutes on an idle core. As a part of AlterRec
+that network has Hits@10 0.0913 and NDCG@10 0.0563 (`amazon_beauty`).
 """
 
 from ml_collections import ConfigDict

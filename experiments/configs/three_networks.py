@@ -6,6 +6,8 @@ that preparation was given. `peer="next"` mines one other network instead of the
     python -m experiments.train --config=experiments/configs/three_networks.py --data_dir=DIR --workdir=DIR
 
 Needs a dataset with category and brand (`data_tools.prepare --source=complete_journey` brings its own).
+
+Not measured: an example, whose settings were not tuned.
 """
 
 from ml_collections import ConfigDict

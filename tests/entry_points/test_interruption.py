@@ -12,14 +12,14 @@ import jax
 import numpy as np
 import polars as pl
 
-from alterrec_jax.config import AlterRecConfig, from_mapping
+from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import load_dataset
-from alterrec_jax.hard_negatives.cache import nothing_kept, shapes_for
-from alterrec_jax.models.alterrec import build_networks
-from alterrec_jax.training import steps
+from alterrec_jax.data.features import catalogue_info, make_context
+from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.training.checkpoint import CheckpointStore, read_newest
+from alterrec_jax.training.loop import TrainLoop
 from tests.conftest import CLOCKS
-from tests.entry_points.conftest import ROOT, SMALL, Command
+from tests.entry_points.conftest import ROOT, SMALL, Command, wait_for_checkpoint
 
 
 def start(dataset: pathlib.Path, workdir: pathlib.Path, environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -33,38 +33,16 @@ def start(dataset: pathlib.Path, workdir: pathlib.Path, environment: dict[str, s
     )
 
 
-def wait_for_checkpoint(process: subprocess.Popen[str], workdir: pathlib.Path, known: set[str]) -> bool:
-    """Waits until the process has written a checkpoint that was not known; False if it ended before."""
-    while process.poll() is None:
-        if folders(workdir) - known:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def folders(workdir: pathlib.Path) -> set[str]:
-    return {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
-
-
 def last_state(workdir: pathlib.Path, dataset_folder: pathlib.Path) -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint, by its path."""
     dataset = load_dataset(dataset_folder)
-    config = from_mapping(AlterRecConfig, read_newest(workdir).meta["config"])
-    networks = build_networks(config, dataset.catalogue_size)
-    vectors = np.asarray(dataset.text_vectors[: dataset.catalogue_size])
-    states = {
-        name: steps.init_state(
-            network,
-            steps.make_optimizer(getattr(config, name), 1),
-            vectors if name == "text" else None,
-            jax.random.key(0),
-        )
-        for name, network in networks.items()
-    }
+    config = read_run_config(read_newest(workdir).meta["config"])
+    system, train = config.build(catalogue_info(dataset)), dataset.splits["train"]
+    context = make_context(dataset, system.reads, config.precision)
+    batches = TrainBatches(train, config.batch_prefixes, config.max_length, system.layout)
+    shapes = TrainLoop(system, context, batches, len(train.items), config.seed).shapes()
     store = CheckpointStore(workdir)
-    windows = nothing_kept(shapes_for(config, len(dataset.splits["train"].items)))
-    state = {"networks": states, "windows": windows}
-    found = store.restore_newest(state, {name: state.params for name, state in states.items()})
+    found = store.restore_newest(shapes.as_tree(), shapes.params)
     store.close()
     assert found is not None
     leaves = jax.tree_util.tree_leaves_with_path({"state": found.state, "best": found.best})
@@ -90,9 +68,8 @@ def test_killed_at_random_moments_and_continued(
     workdir, draw = tmp_path / "killed", random.Random(1)
     kills, within_an_epoch = 0, 0
     while kills < 3:
-        known = folders(workdir)
         process = start(dataset, workdir, environment)
-        if wait_for_checkpoint(process, workdir, known):
+        if wait_for_checkpoint(process, workdir):
             time.sleep(draw.random() * 0.8)
             process.send_signal(signal.SIGKILL)
         process.communicate(timeout=120)
@@ -111,7 +88,7 @@ def test_sigterm_saves_and_the_same_command_continues(
 ) -> None:
     workdir = tmp_path / "stopped"
     process = start(dataset, workdir, environment)
-    assert wait_for_checkpoint(process, workdir, set())
+    assert wait_for_checkpoint(process, workdir)
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)

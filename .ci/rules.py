@@ -30,6 +30,11 @@ ROOMS = (
 NETWORK_NAMES = ("id", "text", "fused")
 # What is about the paper, the data that carry texts, and the models themselves may name its networks.
 NAMES_ALLOWED = ("alterrec_jax/models/", "alterrec_jax/data/", "experiments/configs/", "experiments/paper/")
+# Constants that a test may patch, for no caller has a use for another value.
+PATCHES_ALLOWED = (
+    "FORMAT_VERSION",  # a checkpoint of another version is written
+    "NORM_EPSILON",  # shows that parity notices a wrong epsilon
+)
 PRIVATE_WORDS = r"\b(twins|sought|alike|told|panics|nothing_kept|held_here|HELD|_Way|stretch|EveryOther|in_first)\b"
 
 
@@ -65,7 +70,8 @@ def _of_library(path: pathlib.Path) -> Iterator[str]:
 def _of_test(path: pathlib.Path) -> Iterator[str]:
     name = path.relative_to(ROOT).as_posix()
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if found := re.search(r"setattr\(\w+, \"(_?[A-Z][A-Z_]+)\"", line):
+        found = re.search(r"setattr\(\w+, \"(_?[A-Z][A-Z_]+)\"", line)
+        if found and found[1] not in PATCHES_ALLOWED:
             yield f"{name}:{number}: the test patches the constant {found[1]}; make it an argument"
 
 

@@ -1,6 +1,6 @@
-"""Matrix products: how exact they are, and scores against a table too long to be multiplied at once."""
+"""Matrix products: how exact they are, how much is held at a time, and scores against a table too long for one."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,25 @@ from alterrec_jax.sharding.chunked import chunk_bounds, slice_rows
 PRECISIONS = ("float32", "bfloat16")
 """Of what products take: float32 in full, or bfloat16, of which the sums still are float32."""
 
-_ITEMS_AT_ONCE = 2**16  # XLA on CPU copies a whole side of a product before it multiplies
+
+class MemoryLimits(NamedTuple):
+    """How much a device holds at a time in a train step. None of it changes a number by more than rounding.
+
+    Attributes:
+      scores: of a batch, that may be held at once: 256 MiB in float32, and about three times that in a step. Where a
+        batch has more, windows are mined for a few prefixes at a time, and losses are summed in blocks of candidates.
+      scores_of_piece: of the prefixes that a CPU mines together where all are too many.
+      scores_of_block: of a block of candidates, of which about four matrices are held at once.
+      items_of_product: rows of a table that a CPU multiplies with at a time; XLA copies a whole side of a product there
+        before it multiplies.
+      rows_of_table: items whose vectors pass through an MLP together.
+    """
+
+    scores: int = 2**26
+    scores_of_piece: int = 2**23
+    scores_of_block: int = 2**22
+    items_of_product: int = 2**16
+    rows_of_table: int = 2**14
 
 
 def precision_of(dtype: jax.typing.DTypeLike) -> jax.lax.Precision | None:
@@ -36,9 +54,13 @@ def scores_of(queries: jax.Array, rows: jax.Array) -> jax.Array:
     return product(queries, rows.T, queries.dtype)
 
 
-def scores_of_table(queries: jax.Array, table: jax.Array) -> jax.Array:
-    """`scores_of` a table of any length, on a CPU made from one block of its rows after another."""
-    block = min(_ITEMS_AT_ONCE, len(table))
+def scores_of_table(
+    queries: jax.Array,
+    table: jax.Array,
+    items_at_once: int = MemoryLimits().items_of_product,  # noqa: B008
+) -> jax.Array:
+    """`scores_of` a table of any length, on a CPU made from one block of so many of its rows after another."""
+    block = min(items_at_once, len(table))
     if block == len(table) or mesh.platform() != "cpu":
         return scores_of(queries, table)
 

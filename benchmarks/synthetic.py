@@ -27,6 +27,6 @@ def sessions(items: int, positions: int, length: int) -> Sessions:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def text_vectors(items: int, dtype: str = "float32") -> jax.Array:
-    """[item, width], no two alike, made in place: a copy that is freed again would count as the peak."""
+    """[item, width], no two rows the same, made in place: a copy that is freed again would count as the peak."""
     phases = jnp.arange(items)[:, None] * jnp.arange(1.0, TEXT_WIDTH + 1)[None, :]
     return jnp.sin(phases).astype(dtype)

@@ -13,8 +13,6 @@ from alterrec_jax.runtime.console import progress
 from data_tools.text_cache import TextCache
 from data_tools.text_model import PACKAGED_SHA256, SentenceModel
 
-_TEXTS_A_CHUNK = 256  # encoded and committed together: a killed run loses less than this
-
 
 class Encoder(Protocol):
     """What turns texts into vectors.
@@ -80,13 +78,16 @@ def load_encoder_of(made_with: Mapping[str, Any], model: str = "") -> Encoder:
     return encoder
 
 
-def encode_texts(texts: Sequence[str], encoder: Encoder, cache_dir: str | os.PathLike[str]) -> np.ndarray:
+def encode_texts(
+    texts: Sequence[str], encoder: Encoder, cache_dir: str | os.PathLike[str], texts_a_chunk: int = 256
+) -> np.ndarray:
     """Encodes texts, each distinct one at most once in the life of the cache.
 
     Args:
       texts: any strings, repeated or empty ones among them.
       encoder: makes the vectors.
       cache_dir: folder of the cache.
+      texts_a_chunk: encoded and committed together: a killed run loses less than this.
 
     Returns:
       float32 [texts, dim]; zeros for an empty text.
@@ -99,7 +100,7 @@ def encode_texts(texts: Sequence[str], encoder: Encoder, cache_dir: str | os.Pat
     with TextCache(cache_dir) as cache:
         known = cache.get(encoder.key, distinct)
         missing = [text for text in distinct if text not in known]
-        for chunk in _chunks(missing, encoder):
+        for chunk in _chunks(missing, encoder, texts_a_chunk):
             vectors = np.asarray(encoder.encode(chunk), np.float32)
             if not np.isfinite(vectors).all():
                 raise UserError(f"text model {encoder.name} gives a NaN or an infinity; choose another --text_model")
@@ -137,12 +138,12 @@ def encode_items(
     return (total / np.maximum(present.sum(axis=0), 1)[:, None]).astype(np.float32)
 
 
-def _chunks(texts: list[str], encoder: Encoder) -> Iterator[list[str]]:
+def _chunks(texts: list[str], encoder: Encoder, size: int) -> Iterator[list[str]]:
     """The texts in chunks of like lengths, the longest first, so that memory peaks at once."""
     if not texts:
         return
     lengths = dict(zip(texts, encoder.lengths(texts), strict=True))
     by_length = sorted(texts, key=lambda text: (-lengths[text], text))
     shown = progress(by_length, "encoding texts", total=len(by_length), unit="texts")
-    while chunk := list(itertools.islice(shown, _TEXTS_A_CHUNK)):
+    while chunk := list(itertools.islice(shown, size)):
         yield chunk

@@ -24,7 +24,6 @@ from alterrec_jax.data.packing import (
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
 
-_CHUNK_BYTES = 2**26  # of batches that are put on a device together
 _BYTES = 21  # of a position: five numbers of 32 bits and a bool
 
 
@@ -112,13 +111,19 @@ class TrainBatches:
         per_row = np.bincount(self._plan.row, minlength=self._plan.rows).reshape(-1, self.rows)
         return int(np.add.reduceat(per_row, np.arange(0, self.rows, rows), axis=1).max())
 
-    def device_chunks(self, key: jax.Array, start: int = 0) -> Iterator[tuple[int, DeviceChunk]]:
+    def device_chunks(
+        self, key: jax.Array, start: int = 0, chunk_bytes: int = 2**26
+    ) -> Iterator[tuple[int, DeviceChunk]]:
         """Yields the batches of `epoch` on the devices, many at a time, with the number of batches that each chunk has.
 
         Rows lie over the mesh's axis `data`, and a process makes those of its own devices only.
+
+        Args:
+          key, start: as of `epoch`.
+          chunk_bytes: of batches that are put on a device together; one batch at least.
         """
         of_batch = self.rows * self._max_length * _BYTES
-        size = max(min(self.steps_per_epoch, _CHUNK_BYTES // of_batch), 1)
+        size = max(min(self.steps_per_epoch, chunk_bytes // of_batch), 1)
         rows, devices = mesh.padded(self.rows, mesh.DATA), mesh.size(mesh.DATA)
         part = mesh.part_here(rows, mesh.DATA)
         shards, first_shard = len(part) * devices // rows, part.start * devices // rows

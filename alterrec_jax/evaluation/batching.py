@@ -5,10 +5,6 @@ from typing import Any
 
 import numpy as np
 
-# Scores of one view held at a time, in elements. 2**22 float32 are 16 MiB, which stay in a processor's cache: counting
-# over 64 MiB takes four times as long a row.
-_MAX_SCORES = 2**22
-
 
 def rebatch(
     batches: Iterable[Mapping[str, Any]], names: Iterable[str], size: int
@@ -44,6 +40,9 @@ def rebatch(
         yield count, {name: np.pad(array, ((0, size - count), (0, 0))) for name, array in joined.items()}
 
 
-def default_batch_size(catalogue: int) -> int:
-    """The largest power of two, from 8 to 1,024, that keeps a matrix of scores within 16 MiB if it can."""
-    return int(np.clip(2 ** int(np.log2(max(1, _MAX_SCORES // max(1, catalogue)))), 8, 1024))
+def default_batch_size(catalogue: int, max_scores: int = 2**22) -> int:
+    """The largest power of two, from 8 to 1,024, that keeps the scores of one view to so many if it can.
+
+    2**22 float32 are 16 MiB, which stay in a processor's cache: counting over 64 MiB takes four times as long a row.
+    """
+    return int(np.clip(2 ** int(np.log2(max(1, max_scores // max(1, catalogue)))), 8, 1024))

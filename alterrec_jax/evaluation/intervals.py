@@ -15,9 +15,6 @@ from alterrec_jax.runtime.console import progress
 LEVEL = 0.95
 """The share of the resampled means that an interval holds."""
 
-# Draw counts held at a time, in elements: 2**23 float64 are 64 MiB.
-_DRAWS_HELD = 2**23
-
 
 @dataclasses.dataclass(frozen=True)
 class Bootstrap:
@@ -36,13 +33,16 @@ class Bootstrap:
             raise UserError(f"bootstrap: {self.resamples} resamples; wanted >= 0")
 
 
-def resampled_means(values: np.ndarray, session: np.ndarray, settings: Bootstrap) -> np.ndarray:
+def resampled_means(
+    values: np.ndarray, session: np.ndarray, settings: Bootstrap, draws_at_once: int = 2**23
+) -> np.ndarray:
     """The means of each column over the targets, once for each time the sessions are drawn anew.
 
     Args:
       values: float64 [targets, columns].
       session: int64 [targets], the session of each target.
       settings: how many resamples, and their seed.
+      draws_at_once: draw counts held at a time, in elements: 2**23 float64 are 64 MiB.
 
     Returns:
       float64 [resamples, columns].
@@ -54,7 +54,7 @@ def resampled_means(values: np.ndarray, session: np.ndarray, settings: Bootstrap
     columns = [np.ones(len(values)), *values.T]  # the first one counts targets
     sums = np.stack([np.bincount(cluster, weights=column, minlength=sessions) for column in columns], axis=1)
     rng = np.random.default_rng(settings.seed)
-    held = max(1, _DRAWS_HELD // sessions)
+    held = max(1, draws_at_once // sessions)
     means = np.empty((settings.resamples, values.shape[1]))
     for start in progress(range(0, settings.resamples, held), "bootstrap", unit="block"):
         count = min(held, settings.resamples - start)

@@ -71,6 +71,7 @@ def rank_split(
     tables: Mapping[str, Any],
     views: Mapping[str, View],
     protocol: Protocol,
+    batch_size: int | None = None,
 ) -> dict[str, Ranks]:
     """Ranks targets of a split under every view; see `ranking.rank_targets`."""
     rows = mesh.padded(dataset.catalogue_size, mesh.MODEL)
@@ -79,7 +80,9 @@ def rank_split(
     sessions = dataset.splits[split]
     exclude = sessions if protocol.exclude_session_items else None
     queries = provider(sessions, targets)
-    return rank_targets(queries, tables, views, targets, catalogue=dataset.catalogue_size, exclude=exclude)
+    return rank_targets(
+        queries, tables, views, targets, catalogue=dataset.catalogue_size, exclude=exclude, batch_size=batch_size
+    )
 
 
 def validate(
@@ -88,6 +91,7 @@ def validate(
     tables: Mapping[str, Any],
     views: Mapping[str, View],
     protocol: Protocol,
+    batch_size: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """The metrics of each view on the validation split, as a trainer wants them after an epoch.
 
@@ -97,6 +101,7 @@ def validate(
       tables: of each component, float32 [catalogue, dim].
       views: of each view, the weights of its components; see `fusion_views`.
       protocol: what is ranked against what.
+      batch_size: as of `ranking.rank_targets`.
 
     Returns:
       of each view, "hits@10" and so on.
@@ -105,5 +110,5 @@ def validate(
       UserError: the split has no target, or a score is not finite.
     """
     targets = protocol.select(dataset, "validation")
-    ranks = rank_split(dataset, "validation", targets, provider, tables, views, protocol)
+    ranks = rank_split(dataset, "validation", targets, provider, tables, views, protocol, batch_size)
     return {view: summarise(rank.above, rank.equal, protocol.ks) for view, rank in ranks.items()}

@@ -20,9 +20,6 @@ from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap, percentile_inter
 RESAMPLES = 9999
 """How often signs are drawn: a p-value is at least 1 / 10,000, and rarely off by more than a tenth near 0.05."""
 
-# Signs held at a time. Each takes nine bytes.
-_SIGNS_HELD = 2**21
-
 # Sums that differ by less than this share of all that is summed differ by rounding alone.
 _ROUNDING = 1e-12
 
@@ -90,7 +87,13 @@ def compare(family: Sequence[Paired], settings: Bootstrap, *, resamples: int = R
     return compared
 
 
-def paired_p_value(difference: np.ndarray, session: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> float:
+def paired_p_value(
+    difference: np.ndarray,
+    session: np.ndarray,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    signs_at_once: int = 2**21,
+) -> float:
     """The two-sided p-value of a mean difference under random signs, one sign for all targets of a session.
 
     The share of signs under which the mean is at least as far from 0 as it was found, the signs found among them. All
@@ -101,6 +104,7 @@ def paired_p_value(difference: np.ndarray, session: np.ndarray, resamples: int =
       session: int64 [targets], the session of each target.
       resamples: how often signs are drawn.
       seed: of the draws.
+      signs_at_once: drawn signs held at a time; each takes nine bytes.
 
     Raises:
       ValueError: there is no target, or a difference is not finite.
@@ -115,7 +119,7 @@ def paired_p_value(difference: np.ndarray, session: np.ndarray, resamples: int =
     if len(sums) < 2:
         return 1.0  # one sign alone changes nothing
     every = 2 ** len(sums) <= resamples
-    blocks = _all_signs(len(sums)) if every else _drawn_signs(len(sums), resamples, seed)
+    blocks = _all_signs(len(sums)) if every else _drawn_signs(len(sums), resamples, seed, signs_at_once)
     total, size = float(sums.sum()), float(np.abs(sums).sum())
     # The sum of what is positive twice, less the sum of all, is the sum under these signs.
     far = sum(int((np.abs(2 * (bits @ sums) - total) >= abs(total) - _ROUNDING * size).sum()) for bits in blocks)
@@ -127,10 +131,10 @@ def _all_signs(sessions: int) -> Iterator[np.ndarray]:
     yield (np.arange(2**sessions)[:, None] >> np.arange(sessions) & 1).astype(np.float64)
 
 
-def _drawn_signs(sessions: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _drawn_signs(sessions: int, resamples: int, seed: int, at_once: int) -> Iterator[np.ndarray]:
     """The same, drawn; a block of rows at a time, and whatever the block, the same."""
     rng, width = np.random.default_rng(seed), -(-sessions // 32) * 4  # whole words of the generator
-    held = max(1, _SIGNS_HELD // sessions)
+    held = max(1, at_once // sessions)
     for start in range(0, resamples, held):
         drawn = np.frombuffer(rng.bytes(min(held, resamples - start) * width), np.uint8).reshape(-1, width)
         yield np.unpackbits(drawn, axis=1, count=sessions).astype(np.float64)

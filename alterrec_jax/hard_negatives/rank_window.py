@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.numerics import scores_of, scores_of_table
+from alterrec_jax.numerics import MemoryLimits, scores_of, scores_of_table
 from alterrec_jax.scoring.top_k import top_k
 from alterrec_jax.sharding import mesh
 
@@ -23,14 +23,25 @@ SELECTIONS = ("search", "top_k", "approx")
 """How the k-th best score is found: by counting ("search"), by `lax.top_k`, or by `lax.approx_max_k`, which is fast
 on TPU and misses some of the best."""
 
-MAX_SCORES = (
-    2**26
-)  # scores of a batch that may be held at once: 256 MiB in float32, and about three times that in a step
-_PIECE = 2**23  # scores of the prefixes that a CPU mines together where all are too many
-_FEW = 64  # rows of which no part is worth going on alone
-_WRITTEN_OUT = 3  # rounds before the loop; five and more took longer
-_SAMPLED, _RUN, _RUNS = 16, 64, 4  # of so many runs of so many items one is looked at first, of as many runs or more
-_SMALL = 64  # up to here `lax.top_k` is a pass or two over the scores, whatever the selection
+
+class SearchSettings(NamedTuple):
+    """How a border is searched for; it is the same border whatever they are.
+
+    Attributes:
+      sorted_up_to: ranks up to this are sorted out, whatever the selection: `lax.top_k` is a pass or two over the
+        scores there.
+      run, runs_a_sample, fewest_samples: of every `runs_a_sample` runs of `run` items, one is looked at first, where a
+        row has `fewest_samples` of them or more.
+      few: rows of which no part is worth going on alone.
+      written_out: rounds before the loop; five and more took longer.
+    """
+
+    sorted_up_to: int = 64
+    run: int = 64
+    runs_a_sample: int = 16
+    fewest_samples: int = 4
+    few: int = 64
+    written_out: int = 3
 
 
 class RankWindow(NamedTuple):
@@ -50,7 +61,13 @@ class RankWindow(NamedTuple):
 
 
 def rank_window(
-    scores: jax.Array, k1: int, k2: int, p: int = 0, selection: str = "search", items: int | None = None
+    scores: jax.Array,
+    k1: int,
+    k2: int,
+    p: int = 0,
+    selection: str = "search",
+    items: int | None = None,
+    search: SearchSettings = SearchSettings(),  # noqa: B008
 ) -> RankWindow:
     """Finds the window [k1, k2) and the top p of each row.
 
@@ -60,11 +77,12 @@ def rank_window(
       p: how many of the best to name; p <= k1.
       selection: one of SELECTIONS.
       items: how many there are on all devices; by default as many as there are columns.
+      search: how, where the selection is "search".
     """
     prefixes = len(scores)
     items = scores.shape[1] if items is None else items
     sorted_out = p
-    if selection == "top_k" or k1 <= _SMALL:
+    if selection == "top_k" or k1 <= search.sorted_up_to:
         sorted_out = k1
     if selection == "top_k" and k2 < items:
         sorted_out = k2
@@ -72,7 +90,7 @@ def rank_window(
 
     def border(k: int) -> jax.Array:
         """The k-th best score, 0 < k < items."""
-        return values[:, k - 1] if k <= sorted_out else kth_best(scores, k, selection, items)
+        return values[:, k - 1] if k <= sorted_out else kth_best(scores, k, selection, items, search)
 
     below = border(k1) if k1 else jnp.full(prefixes, jnp.inf, scores.dtype)
     least = border(k2) if k2 < items else jnp.full(prefixes, -jnp.inf, scores.dtype)
@@ -112,6 +130,7 @@ def peer_window(
     selection: str = "search",
     items: int | None = None,
     kept: bool = False,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
 ) -> RankWindow:
     """`rank_window` of the scores of some queries, a few prefixes at a time where all scores are too many to hold.
 
@@ -123,6 +142,7 @@ def peer_window(
       table: float32 [item, dim]; rows from `items` on are padding.
       k1, k2, p, selection, items: as of `rank_window`.
       kept: whether the window will be compared with the scores of another step.
+      limits: how many scores a device holds at a time.
     """
     items = len(table) if items is None else items
     padding = items < len(table)
@@ -140,26 +160,34 @@ def peer_window(
             return found
 
         prefixes = len(queries)
-        if prefixes * len(table) <= MAX_SCORES:
+        if prefixes * len(table) <= limits.scores:
             return window(scores_of(queries, table), between=kept)
-        at_once = prefixes_at_once(len(table), mesh.size(mesh.MODEL))
+        at_once = prefixes_at_once(len(table), mesh.size(mesh.MODEL), limits)
         pieces = -(-prefixes // at_once)
         padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
-        found = jax.lax.map(lambda some: window(scores_of_table(some, table)), padded.reshape(pieces, at_once, -1))
+        found = jax.lax.map(
+            lambda some: window(scores_of_table(some, table, limits.items_of_product)),
+            padded.reshape(pieces, at_once, -1),
+        )
         return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
 
     window: RankWindow = mesh.shard_map(of_device, (mesh.BATCH, mesh.ITEMS), mesh.BATCH)(queries, table)
     return window
 
 
-def prefixes_at_once(items: int, devices: int) -> int:
+def prefixes_at_once(
+    items: int,
+    devices: int,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> int:
     """How many prefixes are mined together where all of them have too many scores for a device's so many items.
 
     A few, whose scores stay in a processor's cache. But devices that share the items search together, and every piece
     costs them rounds of their own; and accelerators read the whole table for every piece: there, as many as can be
     held.
     """
-    return max((_PIECE if devices == 1 and mesh.platform() == "cpu" else MAX_SCORES) // items, 1)
+    in_cache = devices == 1 and mesh.platform() == "cpu"
+    return max((limits.scores_of_piece if in_cache else limits.scores) // items, 1)
 
 
 def _halfway(scores: jax.Array, border: jax.Array) -> jax.Array:
@@ -176,15 +204,21 @@ def in_window(scores: jax.Array, window: RankWindow) -> jax.Array:
     return (scores < window.upper[:, None]) & (scores >= window.lower[:, None])
 
 
-def kth_best(scores: jax.Array, k: int, selection: str = "search", items: int | None = None) -> jax.Array:
+def kth_best(
+    scores: jax.Array,
+    k: int,
+    selection: str = "search",
+    items: int | None = None,
+    search: SearchSettings = SearchSettings(),  # noqa: B008
+) -> jax.Array:
     """float32 [prefix]: of each row a border that at least k scores reach, and fewer than k surpass.
 
     It is the k-th best score (k from 1), or, by "search", any number between that and the next lower one. Arguments as
     of `rank_window`.
     """
-    if selection != "search" or k <= _SMALL:
+    if selection != "search" or k <= search.sorted_up_to:
         return best_items(scores, k, approximately=selection == "approx")[0][:, -1]
-    return _search(scores, k, scores.shape[1] if items is None else items)
+    return _search(scores, k, scores.shape[1] if items is None else items, search)
 
 
 class _Bracket(NamedTuple):
@@ -196,31 +230,32 @@ class _Bracket(NamedTuple):
     at_high: jax.Array
 
 
-def _search(scores: jax.Array, k: int, items: int) -> jax.Array:
+def _search(scores: jax.Array, k: int, items: int, settings: SearchSettings) -> jax.Array:
     """The k-th best of so many items by counting how many scores reach a guess."""
     least = jnp.min(jnp.where(scores > -jnp.inf, scores, jnp.inf), axis=1)
     low = _ordered(mesh.pmin(least, mesh.MODEL))
     high = _ordered(mesh.pmax(jnp.max(scores, axis=1), mesh.MODEL)) + 1
     bracket = _Bracket(low, high, jnp.full_like(low, items), jnp.zeros_like(low))
-    for guess in _first_guesses(scores, k, items):
+    for guess in _first_guesses(scores, k, items, settings):
         bracket = _guessed(scores, k, bracket, guess)
-    return _float(_narrowed(scores, k, bracket).low)
+    return _float(_narrowed(scores, k, bracket, settings).low)
 
 
-def _first_guesses(scores: jax.Array, k: int, items: int) -> list[jax.Array]:
+def _first_guesses(scores: jax.Array, k: int, items: int, settings: SearchSettings) -> list[jax.Array]:
     """Two scores, as ordered integers [prefix], between which the k-th best most likely is: those of a sample of the
     items that have its rank there, give or take three standard deviations."""
     prefixes, columns = scores.shape
-    runs = columns // (_SAMPLED * _RUN)
-    if runs < _RUNS:
+    run, stride = settings.run, settings.runs_a_sample
+    runs = columns // (stride * run)
+    if runs < settings.fewest_samples:
         return []
-    of_runs = scores[:, : runs * _SAMPLED * _RUN].reshape(prefixes, runs, _SAMPLED, _RUN)
-    sample = of_runs[:, :, 0].reshape(prefixes, runs * _RUN)
+    of_runs = scores[:, : runs * stride * run].reshape(prefixes, runs, stride, run)
+    sample = of_runs[:, :, 0].reshape(prefixes, runs * run)
     size = sample.shape[1] * mesh.size(mesh.MODEL)
     rank = k * size / items
     margin = math.ceil(3 * math.sqrt(rank * (1 - rank / size))) + 1
     ranks = (math.floor(rank) + margin, math.floor(rank) - margin)
-    return [_ordered(_search(sample, of_sample, size)) for of_sample in ranks if 0 < of_sample < size]
+    return [_ordered(_search(sample, of_sample, size, settings)) for of_sample in ranks if 0 < of_sample < size]
 
 
 def _guessed(scores: jax.Array, k: int, bracket: _Bracket, guess: jax.Array) -> _Bracket:
@@ -242,12 +277,12 @@ def _searching(bracket: _Bracket, k: int) -> jax.Array:
     return (bracket.at_low != k) & (bracket.high - 1 > bracket.low)
 
 
-def _narrowed(scores: jax.Array, k: int, bracket: _Bracket) -> _Bracket:
+def _narrowed(scores: jax.Array, k: int, bracket: _Bracket, settings: SearchSettings) -> _Bracket:
     """Narrows every row's bracket until its low end is the border.
 
     Half of the rows take half as many rounds as the last one, so the last quarter goes on alone, and so on.
     """
-    few = len(scores) // 4 if len(scores) >= _FEW else 0
+    few = len(scores) // 4 if len(scores) >= settings.few else 0
 
     def narrow(state: tuple[jax.Array, _Bracket]) -> tuple[jax.Array, _Bracket]:
         count, bracket = state
@@ -261,7 +296,7 @@ def _narrowed(scores: jax.Array, k: int, bracket: _Bracket) -> _Bracket:
 
     state = (jnp.int32(0), bracket)
     if few:  # XLA on CPU runs the body of a loop on one core; what is written out runs on all
-        for _ in range(_WRITTEN_OUT):
+        for _ in range(settings.written_out):
             state = narrow(state)
 
     def some_search(state: tuple[jax.Array, _Bracket]) -> jax.Array:
@@ -273,7 +308,7 @@ def _narrowed(scores: jax.Array, k: int, bracket: _Bracket) -> _Bracket:
     if not few:
         return bracket
     last = jnp.argsort(~_searching(bracket, k))[:few]
-    narrowed = _narrowed(scores[last], k, jax.tree.map(lambda ends: ends[last], bracket))
+    narrowed = _narrowed(scores[last], k, jax.tree.map(lambda ends: ends[last], bracket), settings)
     return jax.tree.map(lambda ends, of_last: ends.at[last].set(of_last), bracket, narrowed)
 
 

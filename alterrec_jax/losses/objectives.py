@@ -1,7 +1,8 @@
 """What a step minimises: next-item objectives against one set of negatives or another.
 
 Each builder returns an `Objective` of one network; its loss is a pure function of the parameters that train. A peer is
-a frozen view (`scoring.frozen`), so one network, or several fused, can be mined.
+a frozen view (`scoring.frozen`), so one network, or several fused, can be mined. A builder's `limits` say how much a
+device holds at a time.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from alterrec_jax.hard_negatives.sets import (
 )
 from alterrec_jax.losses.softmax import sampled_softmax_loss
 from alterrec_jax.losses.streamed import log_sum_exp
-from alterrec_jax.numerics import scores_of
+from alterrec_jax.numerics import MemoryLimits, scores_of
 from alterrec_jax.scoring.frozen import frozen_queries
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
@@ -72,12 +73,26 @@ Candidates = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Negati
 """Given a key, the item table and the targets: rows, the negatives among them, and how many rows are no padding."""
 
 
-def full_softmax(name: str, network: Network) -> Objective:
+def full_softmax(
+    name: str,
+    network: Network,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> Objective:
     """Cross-entropy over the whole catalogue."""
-    return _unmined(name, network, lambda key, table, targets: (table, WholeCatalogue(targets), network.catalogue_size))
+
+    def whole(key: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[jax.Array, Negatives, int]:
+        del key
+        return table, WholeCatalogue(targets), network.catalogue_size
+
+    return _unmined(name, network, whole, limits)
 
 
-def random_negatives(name: str, network: Network, count: int) -> Objective:
+def random_negatives(
+    name: str,
+    network: Network,
+    count: int,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> Objective:
     """The warm-up: so many uniform negatives, drawn once for all prefixes of a batch, without the target."""
     drawn_count = min(count + 1, network.catalogue_size)
 
@@ -88,10 +103,10 @@ def random_negatives(name: str, network: Network, count: int) -> Objective:
         negatives = SharedNegatives.of(drawn, targets)
         return mesh.with_sharding_constraint(rows, mesh.ITEMS), negatives, drawn_count
 
-    return _unmined(name, network, draw)
+    return _unmined(name, network, draw, limits)
 
 
-def _unmined(name: str, network: Network, candidates: Candidates) -> Objective:
+def _unmined(name: str, network: Network, candidates: Candidates, limits: MemoryLimits) -> Objective:
     """An objective whose candidates, rows of the item table, and negatives among them need no ranking."""
 
     def loss(
@@ -102,7 +117,7 @@ def _unmined(name: str, network: Network, candidates: Candidates) -> Objective:
         table, queries = embed(network, params[name], context, batch, dropout_key)
         losses = sampled_softmax_loss(
             target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, batch.targets)),
-            log_sum=log_sum_exp(queries, *candidates(sample_key, table, batch.targets)),
+            log_sum=log_sum_exp(queries, *candidates(sample_key, table, batch.targets), limits=limits),
         )
         return {NEXT_ITEM: jnp.sum(losses, where=batch.is_target)}
 
@@ -110,7 +125,12 @@ def _unmined(name: str, network: Network, candidates: Candidates) -> Objective:
 
 
 def peer_window(
-    name: str, network: Network, components: Mapping[str, Component], peer: View, settings: WindowSettings
+    name: str,
+    network: Network,
+    components: Mapping[str, Component],
+    peer: View,
+    settings: WindowSettings,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
 ) -> Objective:
     """The alternation: hard negatives, and augmented positives, from a frozen view's ranking.
 
@@ -119,6 +139,7 @@ def peer_window(
       components: of the system.
       peer: the weights of those that are mined.
       settings: which part of the ranking.
+      limits: how much a device holds at a time.
     """
     _check_devices(settings)
 
@@ -138,17 +159,23 @@ def peer_window(
             assert windows is not None, "no window has been cached"
             found = cache.read(windows, batch)
         else:
-            found = _window(queries, frozen.candidates, settings, network.catalogue_size, windows is not None)
+            kept, items = windows is not None, network.catalogue_size
+            found = _window(queries, frozen.candidates, settings, items, kept, limits)
         mined = Mined(_negatives(found, queries, frozen.candidates, batch.targets, key, settings), found.best)
         if windows is not None and not reuse:
             windows = cache.write(windows, batch, found)
         return mined, windows
 
     fixed = settings.hard_fraction == 1
-    return Objective(_mined_loss(name, network, settings), mine, settings.positives if fixed else None)
+    return Objective(_mined_loss(name, network, settings, limits), mine, settings.positives if fixed else None)
 
 
-def own_window(name: str, network: Network, settings: WindowSettings) -> Objective:
+def own_window(
+    name: str,
+    network: Network,
+    settings: WindowSettings,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> Objective:
     """A network that is its own miner: its ranking as it stands at each step, without dropout or gradient."""
     _check_devices(settings)
 
@@ -164,11 +191,11 @@ def own_window(name: str, network: Network, settings: WindowSettings) -> Objecti
         del frozen, reuse
         tables = network.item_tables(params[name], context)
         queries = network.session_embeddings(params[name], tables, batch)
-        found = _window(queries, tables.candidates, settings, network.catalogue_size, False)
+        found = _window(queries, tables.candidates, settings, network.catalogue_size, False, limits)
         mined = Mined(_negatives(found, queries, tables.candidates, batch.targets, key, settings), found.best)
         return mined, windows  # another stage's
 
-    return Objective(_mined_loss(name, network, settings), mine)
+    return Objective(_mined_loss(name, network, settings, limits), mine)
 
 
 def embed(
@@ -188,9 +215,11 @@ def _check_devices(settings: WindowSettings) -> None:
         raise UserError(f"mining.gpu_kernels are for GPUs, not for {mesh.platform()}; leave them off")
 
 
-def _window(queries: jax.Array, table: jax.Array, settings: WindowSettings, items: int, cached: bool) -> RankWindow:
+def _window(
+    queries: jax.Array, table: jax.Array, settings: WindowSettings, items: int, cached: bool, limits: MemoryLimits
+) -> RankWindow:
     k1, k2, p = settings.k1, settings.k2, settings.positives
-    return rank_window.peer_window(queries, table, k1, k2, p, settings.selection, items, cached)
+    return rank_window.peer_window(queries, table, k1, k2, p, settings.selection, items, cached, limits)
 
 
 def _negatives(
@@ -213,7 +242,9 @@ def _negatives(
     return CountedNegatives(draw(key, scores_of(queries, table)), targets)
 
 
-def _mined_loss(name: str, network: Network, settings: WindowSettings) -> Callable[..., dict[str, jax.Array]]:
+def _mined_loss(
+    name: str, network: Network, settings: WindowSettings, limits: MemoryLimits
+) -> Callable[..., dict[str, jax.Array]]:
     """Eqs. 2-5 on what was mined."""
 
     def loss(
@@ -221,10 +252,10 @@ def _mined_loss(name: str, network: Network, settings: WindowSettings) -> Callab
     ) -> dict[str, jax.Array]:
         table, queries = embed(network, params[name], context, batch, key)
         positives, items = mined.positives, network.catalogue_size
-        augment = settings.positives > 0
+        augment, kernels = settings.positives > 0, settings.gpu_kernels
         losses = sampled_softmax_loss(
             target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, batch.targets)),
-            log_sum=log_sum_exp(queries, table, mined.negatives, items, gpu_kernels=settings.gpu_kernels),
+            log_sum=log_sum_exp(queries, table, mined.negatives, items, gpu_kernels=kernels, limits=limits),
             positive_scores=jnp.einsum("pd,pad->pa", queries, lookup(table, positives)) if augment else None,
             positive_where=positives != batch.targets[:, None] if augment else None,
             beta=settings.beta,

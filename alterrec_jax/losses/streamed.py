@@ -11,14 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.hard_negatives.rank_window import MAX_SCORES
 from alterrec_jax.hard_negatives.sets import Negatives, WindowNegatives
 from alterrec_jax.losses import pallas_gpu
-from alterrec_jax.numerics import product, scores_of
+from alterrec_jax.numerics import MemoryLimits, product, scores_of
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import chunk_bounds, slice_rows
-
-_BLOCK = 2**22  # scores of a block, of which about four matrices are held at once
 
 
 def log_sum_exp(
@@ -28,6 +25,7 @@ def log_sum_exp(
     candidates: int | None = None,
     block: int | None = None,
     gpu_kernels: bool = False,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
 ) -> jax.Array:
     """float32 [prefix]: the logarithm of the sum of exp(score) over each prefix's negatives.
 
@@ -40,6 +38,7 @@ def log_sum_exp(
         and gradients depend on it in the last bits only.
       gpu_kernels: whether blocks are left to `kernels`, for negatives that are a window, and tables of which a device
         holds less than 2^31 numbers.
+      limits: how many scores a device holds at a time, where `block` is None.
 
     Returns:
       minus infinity where a prefix has no negative; its gradient then is 0.
@@ -47,7 +46,7 @@ def log_sum_exp(
     held = len(table) // mesh.size(mesh.MODEL)
     if block is None:
         prefixes = len(queries) // mesh.size(mesh.DATA)
-        block = held if prefixes * held <= MAX_SCORES else max(_BLOCK // prefixes, 1)
+        block = held if prefixes * held <= limits.scores else max(limits.scores_of_block // prefixes, 1)
     padded = candidates is not None and candidates != len(table)
     if gpu_kernels and isinstance(negatives, WindowNegatives):  # which count a table's entries in int32
         gpu_kernels = held * max(table.shape[1], negatives.table.shape[1]) < 2**31

@@ -25,6 +25,7 @@ from alterrec_jax.models.unimodal import (
     check_encoder,
     item_encoder,
 )
+from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.stages import alternation
 
 FUSED = "fused"
@@ -155,14 +156,16 @@ class AlterRecConfig(RunConfig):
             return {other: weight / sum(rest.values()) for other, weight in rest.items()}
         return {names[(names.index(name) + 1) % len(names)] if chosen == NEXT else chosen: 1.0}
 
-    def build(self, catalogue: CatalogueInfo) -> System:
-        """The system, for a catalogue."""
-        networks = {
-            name: build_network(
-                part, catalogue.items, item_encoder(part, catalogue, self.precision), self.max_length, self.precision
-            )
-            for name, part in self.networks.items()
-        }
+    def build(
+        self,
+        catalogue: CatalogueInfo,
+        limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+    ) -> System:
+        """The system, for a catalogue; `limits` say how much a device holds at a time in its steps."""
+        networks = {}
+        for name, part in self.networks.items():
+            of_items = item_encoder(part, catalogue, self.precision, limits)
+            networks[name] = build_network(part, catalogue.items, of_items, self.max_length, self.precision)
         components = {name: Component(network, name) for name, network in networks.items()}
         alone: dict[str, View] = {name: {name: 1.0} for name in networks}
         views = {FUSED: self.fusion, **alone} if len(networks) > 1 else alone
@@ -171,19 +174,19 @@ class AlterRecConfig(RunConfig):
 
         def random(stage: Stage) -> Objective:
             (name,) = stage.trains
-            return random_negatives(name, networks[name], window.k2 - window.k1)
+            return random_negatives(name, networks[name], window.k2 - window.k1, limits)
 
         def full(stage: Stage) -> Objective:
             (name,) = stage.trains
-            return full_softmax(name, networks[name])
+            return full_softmax(name, networks[name], limits)
 
         def own(stage: Stage) -> Objective:
             (name,) = stage.trains
-            return own_window(name, networks[name], window)
+            return own_window(name, networks[name], window, limits)
 
         def of_peer(stage: Stage) -> Objective:
             (name,) = stage.trains
-            return peer_window(name, networks[name], components, dict(stage.peer), window)
+            return peer_window(name, networks[name], components, dict(stage.peer), window, limits)
 
         clipped = mining.k2 > catalogue.items and mining.negatives != "full"
         note = f"mining.k2 ({mining.k2}) exceeds the catalogue ({catalogue.items} items): clipped to {catalogue.items}"

@@ -32,11 +32,6 @@ from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.models.counting import CountedConfig, Rows
 from alterrec_jax.models.registry import COUNTED, register
 
-# Training sessions that share an item with a prefix, over the prefixes that are compared at a time; a session counts
-# for each item that it shares. Each takes about 50 bytes while the nearest are sorted out, and those that are chosen
-# eight bytes for each item that they hold.
-_SHARED_HELD = 2**20
-
 
 @register("session_knn", title="V-SkNN", paper="Ludewig and Jannach, UMUAI 2018", kind=COUNTED)
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +52,14 @@ class SessionKNNConfig(CountedConfig):
 
 
 def session_knn_rows(
-    dataset: Dataset, sessions: Sessions, targets: Targets, *, neighbours: int, idf: float, remind: bool = True
+    dataset: Dataset,
+    sessions: Sessions,
+    targets: Targets,
+    *,
+    neighbours: int,
+    idf: float,
+    remind: bool = True,
+    shared_at_once: int = 2**20,
 ) -> Rows:
     """Scores an item by the votes of the training sessions nearest to what stands before the target.
 
@@ -69,6 +71,9 @@ def session_knn_rows(
       sessions: those that the targets come from.
       targets: what is to be ranked.
       neighbours, idf, remind: as in `SessionKNNConfig`.
+      shared_at_once: training sessions that share an item with a prefix, over the prefixes that are compared at a time;
+        a session counts for each item that it shares. Each takes about 50 bytes while the nearest are sorted out, and
+        those that are chosen eight bytes for each item that they hold.
 
     Raises:
       ValueError: neighbours is less than 1, or idf is negative.
@@ -97,7 +102,7 @@ def session_knn_rows(
         return score.astype(np.float32)
 
     def rows(start: int, stop: int) -> np.ndarray:
-        block = np.cumsum(shared[start:stop]) // _SHARED_HELD
+        block = np.cumsum(shared[start:stop]) // shared_at_once
         edges = [start, *(start + 1 + np.flatnonzero(np.diff(block))), stop]
         return np.concatenate([scores(*part) for part in itertools.pairwise(edges)])
 

@@ -23,6 +23,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.nn.item_tables import ItemEncoder, attribute_items, learned_items, vector_items
 from alterrec_jax.nn.pooling import MeanEncoder
 from alterrec_jax.nn.transformer import TransformerEncoder, TransformerSettings
+from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding.lookup import lookup
 
 
@@ -115,12 +116,17 @@ def check_encoder(name: str, config: EncoderConfig) -> None:
         require(divides, f"{name}.heads", config.heads, f"a divisor of the width of its embeddings ({config.width})")
 
 
-def item_encoder(config: AnyNetworkConfig, catalogue: CatalogueInfo, precision: str) -> ItemEncoder:
+def item_encoder(
+    config: AnyNetworkConfig,
+    catalogue: CatalogueInfo,
+    precision: str,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> ItemEncoder:
     """What makes the item table of a network."""
     if isinstance(config, IdNetworkConfig):
         return learned_items(catalogue.items, config.dim, config.item_norm, config.start_from_pca_of)
     if isinstance(config, VectorNetworkConfig):
-        return vectors_of(config, config.dim, config.item_norm, precision)
+        return vectors_of(config, config.dim, config.item_norm, precision, limits)
     unknown = [name for name in config.attributes if name not in catalogue.classes]
     if unknown:
         raise UserError(
@@ -130,7 +136,13 @@ def item_encoder(config: AnyNetworkConfig, catalogue: CatalogueInfo, precision: 
     return attribute_items(classes, config.dim, config.item_norm)
 
 
-def vectors_of(config: VectorsConfig, dim: int, norm: bool, precision: str) -> ItemEncoder:
+def vectors_of(
+    config: VectorsConfig,
+    dim: int,
+    norm: bool,
+    precision: str,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> ItemEncoder:
     """H by the MLP of a record, of another width and norm perhaps: those of the network that it serves."""
     return vector_items(
         config.feature,
@@ -141,6 +153,7 @@ def vectors_of(config: VectorsConfig, dim: int, norm: bool, precision: str) -> I
         unit_variance=config.unit_variance,
         output_relu=config.mlp_output_relu,
         dropout=config.item_dropout,
+        rows_at_once=limits.rows_of_table,
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import Context, Params, Reads
-from alterrec_jax.numerics import layer_precision
+from alterrec_jax.numerics import MemoryLimits, layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import rows_in_blocks
 
@@ -17,8 +17,6 @@ NORM_EPSILON = 1e-5
 
 START = 0.02
 """Standard deviation of a fresh table's entries, whatever makes them, so that no network drowns another in a sum."""
-
-_ROWS_AT_ONCE = 2**14  # items whose vectors pass through the MLP together
 
 
 class ItemEncoder(NamedTuple):
@@ -95,6 +93,7 @@ def vector_items(
     unit_variance: bool = True,
     output_relu: bool = False,
     dropout: float = 0.0,
+    rows_at_once: int = MemoryLimits().rows_of_table,  # noqa: B008
 ) -> ItemEncoder:
     """H: an MLP on the frozen vectors of a feature (eq. 1).
 
@@ -107,6 +106,7 @@ def vector_items(
       unit_variance: whether vectors of unit length are multiplied by sqrt(width) first.
       output_relu: whether a ReLU follows the last linear map.
       dropout: rate over the whole table, one mask for inputs and candidates.
+      rows_at_once: items whose vectors pass through the MLP together.
     """
     table = VectorTable(
         dim=dim, dtype=precision, unit_variance=unit_variance, hidden=hidden, output_relu=output_relu, norm=norm
@@ -120,7 +120,7 @@ def vector_items(
         return table.apply({"params": params}, rows, keep)  # type: ignore[return-value]
 
     def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
-        return rows_in_blocks(of_rows, params, context.features[feature], key, _ROWS_AT_ONCE)
+        return rows_in_blocks(of_rows, params, context.features[feature], key, rows_at_once)
 
     return ItemEncoder(init, embed, (), Reads(features=(feature,)), from_features=True)
 

@@ -42,7 +42,10 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints in a folder of a workdir: the newest `kept` of a run, or the parameters of each of its epochs."""
+    """The checkpoints in a folder of a workdir: the newest `kept` of a run, or the parameters of each of its epochs.
+
+    After a damaged one is met, `late_seconds` are waited for the reads of it that were under way.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,9 @@ class CheckpointStore:
         read_only: bool = False,
         folder: str = FOLDER,
         kept: int | None = None,
+        late_seconds: float = _LATE_SECONDS,
     ):
+        self._late_seconds = late_seconds
         self._folder, self._read_only = pathlib.Path(workdir).absolute() / folder, read_only
         # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
         # run clears away meanwhile.
@@ -135,7 +140,7 @@ class CheckpointStore:
         numbers = processes.broadcast_from_main(self._numbers())
         for number in numbers:
             try:
-                with _without_late_callbacks():
+                with _without_late_callbacks(self._late_seconds):
                     return self.restore(number, state, best)
             except UserError:
                 raise
@@ -212,7 +217,7 @@ class CheckpointStore:
 
 
 @contextlib.contextmanager
-def _without_late_callbacks() -> Iterator[None]:
+def _without_late_callbacks(late_seconds: float = _LATE_SECONDS) -> Iterator[None]:
     """Keeps quiet the reads that a damaged array has ended: they report to a closed event loop, or when collected."""
     hook = sys.unraisablehook
 
@@ -224,7 +229,7 @@ def _without_late_callbacks() -> Iterator[None]:
     try:
         yield
     except Exception:
-        time.sleep(_LATE_SECONDS)
+        time.sleep(late_seconds)
         gc.collect()
         raise
     finally:

@@ -53,9 +53,18 @@ class Trainer:
     """One run in one workdir: `Trainer(...).run()` starts it or continues it.
 
     Whoever trains several runs gives them one `stop`, and sees there a signal that came too late for a run to heed.
+    Validation takes `validation_batch` targets at a time, between which it can be stopped; None chooses by the
+    catalogue's size.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, workdir: pathlib.Path, stop: threading.Event | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        workdir: pathlib.Path,
+        stop: threading.Event | None = None,
+        validation_batch: int | None = None,
+    ):
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
         self._system = config.build(catalogue_info(dataset))
         self._context = make_context(dataset, self._system.reads, config.precision)
@@ -65,7 +74,7 @@ class Trainer:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
         self._loop = TrainLoop(self._system, self._context, self._batches, len(train.items), config.seed)
         self._protocol: Protocol = protocol_of(config.protocol, dataset)
-        self._stop = stop or threading.Event()
+        self._stop, self._validation_batch = stop or threading.Event(), validation_batch
 
     @property
     def selected_on(self) -> str:
@@ -206,9 +215,10 @@ class Trainer:
         """Metrics on validation, and cross-entropies on a sample of training, of every view."""
         system, config = self._system, self._config
         encoder = PrefixEncoder(system.components, self._arrays.params, self._context, config.max_length)
+        batch_size = self._validation_batch
 
         def queries(sessions: Sessions, targets: Targets) -> Iterator[Mapping[str, np.ndarray]]:
-            size = default_batch_size(self._dataset.catalogue_size)
+            size = batch_size or default_batch_size(self._dataset.catalogue_size)
             for batch in encoder(sessions, targets):
                 for start in range(0, len(next(iter(batch.values()))), size):
                     if processes.any_process(self._stop.is_set())[0]:
@@ -216,10 +226,11 @@ class Trainer:
                     yield {name: array[start : start + size] for name, array in batch.items()}
 
         views, train = system.views, self._dataset.splits["train"]
-        found = validate(self._dataset, queries, encoder.tables, views, self._protocol)
+        found = validate(self._dataset, queries, encoder.tables, views, self._protocol, batch_size)
         catalogue = self._dataset.catalogue_size
+        sampled = queries(train, self._sample)
         losses = mean_cross_entropy(
-            queries(train, self._sample), encoder.tables, views, self._sample, catalogue=catalogue
+            sampled, encoder.tables, views, self._sample, catalogue=catalogue, batch_size=batch_size
         )
         return {view: {**metrics, CROSS_ENTROPY: losses[view]} for view, metrics in found.items()}
 

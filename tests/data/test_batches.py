@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from alterrec_jax.contract import PREFIX, SessionBatch, at_prefixes
-from alterrec_jax.data import batches as module
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
@@ -108,14 +107,13 @@ def test_more_interactions_than_32_bits_count_are_refused() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 2])
-def test_device_chunks_hold_the_batches_of_an_epoch_in_one_shape(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_chunks_hold_the_batches_of_an_epoch_in_one_shape(start: int) -> None:
     lists, first_target = sessions_of_all_kinds(7)
     batches = TrainBatches(make_sessions(lists, first_target), batch_prefixes=35, max_length=7)
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 5 * batches.rows * 7 * 21)
     epoch = an_epoch(batches, jax.random.key(2))
     assert len(epoch) % 5 and (len(epoch) - 2) % 5, "the last chunk is not full"
     found = []
-    for count, chunk in batches.device_chunks(jax.random.key(2), start):
+    for count, chunk in batches.device_chunks(jax.random.key(2), start, chunk_bytes=5 * batches.rows * 7 * 21):
         assert chunk.first == start + len(found)
         assert [column.shape for column in chunk.batches[:3]] == [(5, batches.rows, 7)] * 3
         assert chunk.batches.is_target.shape == (5, batches.rows * 7)

@@ -26,13 +26,12 @@ def test_each_distinct_text_is_encoded_once_and_kept(tmp_path: pathlib.Path) -> 
     assert second.encoded == []
 
 
-def test_an_interrupted_encoding_continues(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode_text, "_TEXTS_A_CHUNK", 5)
+def test_an_interrupted_encoding_continues(tmp_path: pathlib.Path) -> None:
     texts = [f"text {number}" for number in range(23)]
     killed, continued, whole = FakeEncoder(stop_after=10), FakeEncoder(), FakeEncoder()
     with pytest.raises(KeyboardInterrupt):
-        encode_texts(texts, killed, tmp_path)
-    vectors = encode_texts(texts, continued, tmp_path)
+        encode_texts(texts, killed, tmp_path, texts_a_chunk=5)
+    vectors = encode_texts(texts, continued, tmp_path, texts_a_chunk=5)
     assert len(killed.encoded) == 10 and sorted(killed.encoded + continued.encoded) == sorted(texts)
     np.testing.assert_array_equal(vectors, encode_texts(texts, whole, tmp_path / "other"))
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation import intervals
 from alterrec_jax.evaluation.intervals import Bootstrap, percentile_interval, resampled_means
 
 
@@ -31,11 +30,10 @@ def test_a_seed_repeats_and_another_differs():
     assert interval(values, session, seed=3).tolist() != interval(values, session, seed=4).tolist()
 
 
-def test_blocks_do_not_change_the_draws(monkeypatch):
-    values, session = np.random.default_rng(1).random(50), np.repeat(np.arange(10), 5)
-    whole = interval(values, session)
-    monkeypatch.setattr(intervals, "_DRAWS_HELD", 70)
-    np.testing.assert_allclose(interval(values, session), whole, rtol=1e-12)
+def test_blocks_do_not_change_the_draws():
+    values, session = np.random.default_rng(1).random((50, 1)), np.repeat(np.arange(10), 5)
+    whole = resampled_means(values, session, Bootstrap())
+    np.testing.assert_allclose(resampled_means(values, session, Bootstrap(), draws_at_once=70), whole, rtol=1e-12)
 
 
 def test_width_is_that_of_the_normal_approximation():

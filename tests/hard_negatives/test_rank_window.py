@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax import numerics
-from alterrec_jax.hard_negatives import rank_window as module
 from alterrec_jax.hard_negatives.rank_window import (
+    SearchSettings,
     drawn_from_window,
     in_window,
+    kth_best,
     peer_window,
     random_negatives,
     rank_window,
 )
+from alterrec_jax.numerics import MemoryLimits
 from tests.oracles import mining as oracle
 
 PREFIXES, ITEMS = 5, 23
@@ -37,12 +38,10 @@ WINDOWS = [(0, 7, 0), (0, 1, 0), (0, ITEMS, 0), (3, 4, 3), (5, 13, 2), (5, 13, 0
 @pytest.mark.parametrize("kind", ["distinct", "ties", "constant"])
 @pytest.mark.parametrize("selection", ["search", "top_k"])
 @pytest.mark.parametrize(("k1", "k2", "p"), WINDOWS)
-def test_window_is_that_of_the_oracle(
-    kind: str, selection: str, k1: int, k2: int, p: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_SMALL", 1)  # so that these small windows are searched for
+def test_window_is_that_of_the_oracle(kind: str, selection: str, k1: int, k2: int, p: int) -> None:
+    search = SearchSettings(sorted_up_to=1)  # so that these small windows are searched for
     scores = scores_with_ties(k2 + 31 * k1, kind)
-    found = rank_window(jnp.asarray(scores), k1, k2, p, selection)
+    found = rank_window(jnp.asarray(scores), k1, k2, p, selection, search=search)
     inside = np.asarray(in_window(jnp.asarray(scores), found))
     assert inside.shape == (PREFIXES, ITEMS)
     for row, mask, best in zip(scores.tolist(), inside, np.asarray(found.best), strict=True):
@@ -56,9 +55,8 @@ def test_window_is_that_of_the_oracle(
 @pytest.mark.parametrize("selection", ["search", "top_k"])
 @pytest.mark.parametrize("k", [1, 2, 100, 1_500, 2_999, 3_000])
 @pytest.mark.parametrize("run", [64, 8])  # rows of these lengths are sampled first, or are not
-def test_kth_best_of_long_rows(selection: str, k: int, run: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RUN", run)
-    monkeypatch.setattr(module, "_SMALL", 1)
+def test_kth_best_of_long_rows(selection: str, k: int, run: int) -> None:
+    search = SearchSettings(sorted_up_to=1, run=run)
     rng = np.random.default_rng(k)
     rows = [
         rng.normal(size=3_000),
@@ -70,7 +68,7 @@ def test_kth_best_of_long_rows(selection: str, k: int, run: int, monkeypatch: py
         np.concatenate([[3e38, -3e38], np.zeros(2_998)]),
     ]
     scores = np.asarray([*rows, *rng.normal(size=(90, 3_000))], np.float32)  # enough that the last go on alone
-    border = np.asarray(jax.jit(lambda scores: module.kth_best(scores, k, selection))(jnp.asarray(scores)))
+    border = np.asarray(jax.jit(lambda scores: kth_best(scores, k, selection, search=search))(jnp.asarray(scores)))
     best = -np.sort(-scores, axis=1)
     reach, wanted = scores >= border[:, None], scores >= best[:, [k - 1]]
     np.testing.assert_array_equal(reach, wanted)
@@ -85,14 +83,12 @@ def test_approximate_borders_miss_few() -> None:
 
 
 @pytest.mark.parametrize(("k1", "k2", "p"), WINDOWS)
-def test_window_of_few_prefixes_at_a_time(k1: int, k2: int, p: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_of_few_prefixes_at_a_time(k1: int, k2: int, p: int) -> None:
     rng = np.random.default_rng(1)
     queries, table = rng.integers(-2, 3, (7, 4)).astype(np.float32), rng.integers(-2, 3, (ITEMS, 4)).astype(np.float32)
     whole = peer_window(queries, table, k1, k2, p)
-    monkeypatch.setattr(module, "MAX_SCORES", 7 * ITEMS - 1)  # too few for all
-    monkeypatch.setattr(module, "_PIECE", 3 * ITEMS - 1)
-    monkeypatch.setattr(numerics, "_ITEMS_AT_ONCE", 5)
-    few = peer_window(queries, table, k1, k2, p)
+    too_few = MemoryLimits(scores=7 * ITEMS - 1, scores_of_piece=3 * ITEMS - 1, items_of_product=5)
+    few = peer_window(queries, table, k1, k2, p, limits=too_few)
     np.testing.assert_array_equal(few.best, whole.best)
     scores = jnp.asarray(queries @ table.T)
     for window in (whole, few):
@@ -101,12 +97,11 @@ def test_window_of_few_prefixes_at_a_time(k1: int, k2: int, p: int, monkeypatch:
 
 
 @pytest.mark.parametrize("selection", ["search", "top_k"])
-def test_borders_hold_for_scores_that_are_rounded_otherwise(selection: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_borders_hold_for_scores_that_are_rounded_otherwise(selection: str) -> None:
     k1, k2, prefixes, items = 20, 500, 40, 3_001
     rng = np.random.default_rng(2)
     queries, table = (jnp.asarray(rng.normal(size=(n, 64)), jnp.float32) for n in (prefixes, items))
-    monkeypatch.setattr(module, "MAX_SCORES", prefixes * items - 1)
-    window = peer_window(queries, table, k1, k2, k1, selection)
+    window = peer_window(queries, table, k1, k2, k1, selection, limits=MemoryLimits(scores=prefixes * items - 1))
     exact = np.asarray(queries, np.float64) @ np.asarray(table, np.float64).T
     nearby = jnp.asarray(exact + 1e-6 * np.abs(exact) * rng.uniform(-1, 1, exact.shape), jnp.float32)
     inside = np.asarray(in_window(nearby, window))

@@ -12,7 +12,6 @@ from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.protocol import Protocol
 from alterrec_jax.evaluation.ranking import rank_rows
 from alterrec_jax.evaluation.tuning import GRID, choose
-from alterrec_jax.models import session_knn
 from alterrec_jax.models.session_knn import SessionKNNConfig, session_knn_rows
 from tests.evaluation.examples import make_dataset, make_sessions, random_sessions
 from tests.oracles import session_knn as oracle
@@ -49,7 +48,7 @@ def test_of_equally_similar_sessions_the_latest_is_the_neighbour(latest):
 @pytest.mark.parametrize("remind", [True, False])
 @pytest.mark.parametrize("neighbours, idf", [(1, 0.0), (3, 1.0), (7, 0.0), (100, 2.5)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_equals_the_oracle(seed, neighbours, idf, remind, monkeypatch):
+def test_equals_the_oracle(seed, neighbours, idf, remind):
     rng = np.random.default_rng(seed)
     train, test = random_sessions(rng, 53, CATALOGUE), random_sessions(rng, 13, ITEMS)
     targets = select_targets(test, "all_prefixes")
@@ -59,12 +58,13 @@ def test_equals_the_oracle(seed, neighbours, idf, remind, monkeypatch):
         oracle.scores(lists, test[session][:position].tolist(), CATALOGUE, neighbours, idf, remind)
         for session, position in zip(targets.session, targets.position, strict=True)
     ]
-    rows = session_knn_rows(dataset, test, targets, neighbours=neighbours, idf=idf, remind=remind)
+    settings = {"neighbours": neighbours, "idf": idf, "remind": remind}
+    rows = session_knn_rows(dataset, test, targets, **settings)
     found = np.concatenate([rows(0, 5), rows(5, len(targets))])
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert found.dtype == np.float32
-    monkeypatch.setattr(session_knn, "_SHARED_HELD", 100)
-    np.testing.assert_array_equal(rows(0, len(targets)), found)
+    in_blocks = session_knn_rows(dataset, test, targets, **settings, shared_at_once=100)
+    np.testing.assert_array_equal(in_blocks(0, len(targets)), found)
     assert [train[number].tolist() for number in range(len(train))] == lists
 
 

@@ -9,16 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from alterrec_jax import numerics
 from alterrec_jax.config import OptimizerConfig
 from alterrec_jax.contract import PREFIX, CatalogueInfo, Context, Stage, System
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.errors import UserError
 from alterrec_jax.hard_negatives import rank_window
-from alterrec_jax.losses import streamed
 from alterrec_jax.models.alterrec import MiningConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
-from alterrec_jax.nn import item_tables
+from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.sharding import mesh
 from alterrec_jax.training import steps
@@ -53,12 +51,18 @@ REST = stage_of("id", "window", "text", "image")
 
 @functools.cache
 def stepped(
-    stage: Stage, words: str, config: MiningConfig = MINING, encoder: str = "mean", dropout: float = 0.0
+    stage: Stage,
+    words: str,
+    config: MiningConfig = MINING,
+    encoder: str = "mean",
+    dropout: float = 0.0,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
 ) -> steps.StageState:
     """The state after a step of plain gradient descent of rate 1 on a mesh."""
     names = ("id", "text", "image") if "image" in dict(stage.peer) else ("id", "text")
     with on_mesh(words):
-        system, optimizer = system_of(encoder, dropout, mining=config, names=names), optax.sgd(1.0)
+        system = system_of(encoder, dropout, mining=config, names=names, limits=limits)
+        optimizer = optax.sgd(1.0)
         known = context_on_mesh()
         params = {name: params_on_mesh(system.networks[name], known, 1) for name in stage.trains}
         placed = jax.tree.map(lambda leaf: leaf.sharding, params)
@@ -88,15 +92,11 @@ def test_dropout_does_not_depend_on_the_mesh() -> None:
 
 
 @pytest.mark.parametrize("stage", [ID_WINDOW, stage_of("text", "window", "id"), stage_of("text", "full")], ids=title)
-def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = stepped(stage, ONE)
-    monkeypatch.setattr(streamed, "MAX_SCORES", 1)
-    monkeypatch.setattr(streamed, "_BLOCK", 14 * 5)
-    monkeypatch.setattr(rank_window, "MAX_SCORES", 1)
-    monkeypatch.setattr(rank_window, "_PIECE", 4 * 12)
-    monkeypatch.setattr(numerics, "_ITEMS_AT_ONCE", 5)
-    monkeypatch.setattr(item_tables, "_ROWS_AT_ONCE", 5)
-    assert_alike(stepped.__wrapped__(stage, "data:4,model:2"), whole)
+def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage) -> None:
+    in_blocks = MemoryLimits(
+        scores=1, scores_of_piece=4 * 12, scores_of_block=14 * 5, items_of_product=5, rows_of_table=5
+    )
+    assert_alike(stepped(stage, "data:4,model:2", limits=in_blocks), stepped(stage, ONE))
 
 
 def test_half_a_window_needs_whole_rows() -> None:
@@ -178,23 +178,16 @@ def ranked(items: int, k1: int, k2: int, p: int) -> tuple[np.ndarray, np.ndarray
 )
 @pytest.mark.parametrize(("items", "k1", "k2", "p"), [(901, 3, 500, 3), (901, 90, 901, 0), (11, 2, 9, 2)])
 def test_windows_are_those_of_the_oracle(
-    words: str,
-    selection: str,
-    max_scores: int,
-    items: int,
-    k1: int,
-    k2: int,
-    p: int,
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, selection: str, max_scores: int, items: int, k1: int, k2: int, p: int
 ) -> None:
     """With scores that tie, within a device's items and between those of several, at once or a prefix at a time."""
-    monkeypatch.setattr(rank_window, "MAX_SCORES", max_scores)
+    limits = MemoryLimits(scores=max_scores)
     queries, table, wanted = ranked(items, k1, k2, p)
     with on_mesh(words):
         arguments = (mesh.put(queries, mesh.BATCH), mesh.put_rows(table, np.float32))
 
         def window(queries: jax.Array, table: jax.Array) -> rank_window.RankWindow:
-            return rank_window.peer_window(queries, table, k1, k2, p, selection, items)
+            return rank_window.peer_window(queries, table, k1, k2, p, selection, items, limits=limits)
 
         found = jax.device_get(jax.jit(window)(*arguments))
     for row, (scores, (of_window, best)) in enumerate(zip(queries @ table.T, wanted, strict=True)):

@@ -12,6 +12,7 @@ from alterrec_jax.contract import CatalogueInfo, Context, FrozenView, Network, S
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.training import steps
 from tests.evaluation.examples import make_sessions
@@ -71,9 +72,9 @@ def config_of(
     )
 
 
-def system_of(encoder: str, *args: Any, **changes: Any) -> System:
-    """Its system; arguments as of `config_of`."""
-    return config_of(encoder, *args, **changes).build(CatalogueInfo(ITEMS))
+def system_of(encoder: str, *args: Any, limits: MemoryLimits = MemoryLimits(), **changes: Any) -> System:  # noqa: B008
+    """Its system; other arguments as of `config_of`."""
+    return config_of(encoder, *args, **changes).build(CatalogueInfo(ITEMS), limits)
 
 
 def vectors(seed: int = 0, width: int = TEXT_WIDTH) -> np.ndarray:

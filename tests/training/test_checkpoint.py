@@ -32,9 +32,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 @pytest.fixture(autouse=True)
-def _collect_abandoned_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _collect_abandoned_reads() -> Iterator[None]:
     """So that they are not collected, and warned of, in another file's tests."""
-    monkeypatch.setattr(checkpoint, "_LATE_SECONDS", 0.01)
     yield
     gc.collect()
 
@@ -73,7 +72,7 @@ def save(workdir: pathlib.Path, *numbers: int) -> None:
 
 def restore(workdir: pathlib.Path) -> Checkpoint | None:
     """What a run would continue from."""
-    store = CheckpointStore(workdir)
+    store = CheckpointStore(workdir, late_seconds=0.01)
     try:
         return store.restore_newest(state_of(0), checkpoint_of(0).best)
     finally:

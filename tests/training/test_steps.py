@@ -10,15 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from alterrec_jax import numerics
 from alterrec_jax.config import OptimizerConfig
 from alterrec_jax.contract import FrozenView, SessionBatch, Stage
 from alterrec_jax.data.batches import DeviceChunk
-from alterrec_jax.hard_negatives import rank_window
 from alterrec_jax.hard_negatives.rank_window import drawn_from_window
-from alterrec_jax.losses import streamed
 from alterrec_jax.models.alterrec import MiningConfig
-from alterrec_jax.nn import item_tables
+from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.training import steps
 from tests.oracles import losses as oracle
 from tests.oracles import mining
@@ -265,17 +262,14 @@ def test_half_a_window_is_what_was_drawn_and_the_same_positives() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=title)
-def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    system, optimizer = system_of("mean", mining=MINING), optax.sgd(1.0)
-    found = []
-    for in_blocks in (False, True):
-        if in_blocks:  # blocks that leave a rest, of everything that knows blocks
-            monkeypatch.setattr(streamed, "MAX_SCORES", 1)
-            monkeypatch.setattr(streamed, "_BLOCK", 42 * 5)
-            monkeypatch.setattr(rank_window, "MAX_SCORES", 1)
-            monkeypatch.setattr(rank_window, "_PIECE", 4 * ITEMS)
-            monkeypatch.setattr(numerics, "_ITEMS_AT_ONCE", 6)
-            monkeypatch.setattr(item_tables, "_ROWS_AT_ONCE", 7)
+def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage) -> None:
+    optimizer, found = optax.sgd(1.0), []
+    # Blocks that leave a rest, of everything that knows blocks.
+    in_blocks = MemoryLimits(
+        scores=1, scores_of_piece=4 * ITEMS, scores_of_block=42 * 5, items_of_product=6, rows_of_table=7
+    )
+    for limits in (MemoryLimits(), in_blocks):
+        system = system_of("mean", mining=MINING, limits=limits)
         step = steps.compiled(step_of(system, stage, optimizer))
         state, peer = fresh(system, stage, optimizer), frozen(system, stage)
         found.append(on_host(step(state, peer, context(), batch(), jax.random.key(0))))

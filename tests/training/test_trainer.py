@@ -16,7 +16,7 @@ import pytest
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation import batching, ranking
+from alterrec_jax.evaluation import ranking
 from alterrec_jax.losses import objectives
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
@@ -231,10 +231,9 @@ def test_a_stop_is_heard_between_the_batches_of_validation(
         signal.raise_signal(signal.SIGTERM)
         return count(*args, **kwargs)
 
-    monkeypatch.setattr(batching, "_MAX_SCORES", 8 * dataset.catalogue_size)  # several batches: of 8 targets
     monkeypatch.setattr(ranking, "count_ranks", count_and_terminate)
     with pytest.raises(Interrupted):
-        Trainer(CONFIG, dataset, tmp_path).run()
+        Trainer(CONFIG, dataset, tmp_path, validation_batch=8).run()
     assert batches == [8, 8, 8], "one batch under three views"
     state = read_newest(tmp_path).meta["run_state"]
     assert (state["epoch"], state["step"], state["history"]) == (0, last_step, [])

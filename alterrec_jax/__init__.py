@@ -1,1 +1,1 @@
-"""AlterRec in JAX: ID and text networks trained alternately for session-based recommendation."""
+"""Session-based recommendation in JAX: AlterRec and other systems on one contract, one protocol, one trainer."""

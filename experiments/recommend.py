@@ -36,7 +36,7 @@ _ITEM_COLUMN = flags.DEFINE_string("item_column", "item_id", "Column of --new_it
 _TEXT_COLUMNS = flags.DEFINE_string(
     "text_columns",
     None,
-    "ItemShards of --new_items with its text, with commas between; by default those the dataset was made from.",
+    "Columns of --new_items with its text, with commas between; by default those the dataset was made from.",
 )
 _NAME_COLUMN = flags.DEFINE_string("name_column", None, "Column of --new_items to show; by default the first text.")
 _TEXT_MODEL = flags.DEFINE_string(

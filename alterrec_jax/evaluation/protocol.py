@@ -99,7 +99,7 @@ def validate(
       dataset: what the model was trained on.
       provider: encodes prefixes; see `QueryProvider`.
       tables: of each component, float32 [catalogue, dim].
-      views: of each view, the weights of its components; see `fusion_views`.
+      views: of each view, the weights of its components.
       protocol: what is ranked against what.
       batch_size: as of `ranking.rank_targets`.
 

@@ -1,4 +1,4 @@
-"""The losses of both networks (eqs. 2-5 of the AlterRec paper), with nothing of size [prefix, item] kept for long.
+"""The sum over negatives of a softmax loss, with nothing of size [prefix, item] kept for long.
 
 The sum over the negatives has a gradient of its own. Where all scores of a batch fit in memory it takes one product
 of queries and table forwards and two backwards, as it must. Otherwise candidates come in blocks, and what a block

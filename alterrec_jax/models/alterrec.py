@@ -5,8 +5,8 @@ ids, on any frozen vectors, on attributes; the peer that one mines is another ne
 network is the same without a peer.
 
 Departures from the paper, as its released code has them: the Transformer is post-LayerNorm with ReLU, without biases in
-the attention, LayerNorm epsilon 1e-6 (1e-5 on item tables). From the released code: SPEC rows that are fields here.
-`experiments/configs/official.py` sets them all.
+the attention, LayerNorm epsilon 1e-6 (1e-5 on item tables). Where else that code departs from the paper, a field gives
+its reading, and `experiments/configs/official.py` sets them all.
 """
 
 import dataclasses

@@ -160,7 +160,7 @@ def _shared_texts(sharing: int, items: int) -> str:
     return (
         f"{sharing:,} of {items:,} items ({sharing / items:.1%}) share their text with another, so that a model of "
         "texts ranks them equally: add columns that tell them apart to --text_columns, or let IDs decide (a larger "
-        "alpha)."
+        "networks.id.weight)."
     )
 
 

@@ -5,6 +5,9 @@
 
 (`experiments/configs/diginetica_sr_gnn.py` says how the data are prepared.) The authors' settings, but for batches of
 1,024 prefixes.
+
+Not measured to its end: after one epoch validation Hits@20 is 0.4208 (SR-GNN's is 0.4254 then), and twenty epochs take
+several hours of two cores.
 """
 
 from ml_collections import ConfigDict

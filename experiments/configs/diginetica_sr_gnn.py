@@ -6,8 +6,14 @@
     python -m experiments.train --config=experiments/configs/diginetica_sr_gnn.py --data_dir=data/diginetica \
         --workdir=runs/diginetica_sr_gnn
 
-The authors' width, L2 and falling learning rate; batches of 512 prefixes instead of 100 at twice the rate, which take a
-fifth of the steps, and the last 20 items of a session, which shortens 0.7% of the training prefixes.
+The authors' width, batch, rate and L2. Their rate falls after every third epoch, here after every second: validation
+stops rising sooner. The last 20 items of a session are seen, which shortens 0.7% of the training prefixes. With batches
+of 512 at twice the rate, falling after four epochs, validation Hits@20 stopped at 0.4755.
+
+Measured on 2026-11-24, test (60,858 targets, all prefixes, seed 0), at epoch 3 of 4, where validation Hits@20 was 0.4972
+and stopped rising (0.4254, 0.4565, 0.4972, 0.4970): Hits@20 0.4918 [0.4867, 0.4978], MRR@20 0.1725. Published: 0.5073
+and 0.1759, of training on the validation sessions too and of an epoch chosen on test. An epoch took eight minutes on a
+core.
 """
 
 from ml_collections import ConfigDict
@@ -21,11 +27,10 @@ def get_config() -> ConfigDict:
     """The configuration of the run."""
     return overridable(
         SRGNNConfig(
-            batch_prefixes=512,
+            batch_prefixes=100,
             max_length=20,
-            epochs=10,
-            patience=3,
+            epochs=4,
             protocol=ProtocolConfig(exclude_session_items="no"),
-            network=SRGNNNetworkConfig(learning_rate=2e-3, decay_every=4),
+            network=SRGNNNetworkConfig(decay_every=2),
         )
     )

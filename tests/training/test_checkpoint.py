@@ -6,10 +6,10 @@ import gc
 import os
 import pathlib
 import shutil
-import time
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -182,8 +182,10 @@ def test_coverage_is_of_the_catalogue_and_of_training(tmp_path: pathlib.Path) ->
     def change(arguments: dict[str, Any]) -> None:
         price = [None] + [1.0] * 30
         lists = [["a=b"], [], None] + [["a=b"]] * 28
-        arguments["items"] = arguments["items"].select("item_id", "name", "text").with_columns(
-            price=pl.Series(price), attributes=pl.Series(lists, dtype=pl.List(pl.String))
+        arguments["items"] = (
+            arguments["items"]
+            .select("item_id", "name", "text")
+            .with_columns(price=pl.Series(price), attributes=pl.Series(lists, dtype=pl.List(pl.String)))
         )
         arguments["vectors"] = {"image": np.where(np.arange(31) < 3, 0, 1)[:, None]}
 

@@ -10,7 +10,8 @@ import jax
 from absl import flags
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.hard_negatives.rank_window import SELECTIONS, rank_window
+from alterrec_jax.hard_negatives.rank_window import rank_window
+from alterrec_jax.hard_negatives.search import SELECTIONS
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.host_memory import keep_freed_memory

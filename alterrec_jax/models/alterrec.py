@@ -14,7 +14,7 @@ import dataclasses
 from alterrec_jax.config import RunConfig, require, setting
 from alterrec_jax.contract import PACKED, CatalogueInfo, Component, Objective, Stage, System, View
 from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.hard_negatives.rank_window import SELECTIONS
+from alterrec_jax.hard_negatives.search import SELECTIONS
 from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_window, random_negatives
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.unimodal import (

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.hard_negatives.rank_window import best_items
+from alterrec_jax.hard_negatives.search import best_items
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
 from alterrec_jax.sharding.item_shards import ItemShards

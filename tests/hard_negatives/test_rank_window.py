@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from alterrec_jax.hard_negatives.rank_window import (
-    SearchSettings,
     drawn_from_window,
     in_window,
-    kth_best,
     peer_window,
     random_negatives,
     rank_window,
 )
+from alterrec_jax.hard_negatives.search import SearchSettings, kth_best
 from alterrec_jax.numerics import MemoryLimits
 from tests.oracles import mining as oracle
 

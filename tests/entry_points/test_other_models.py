@@ -62,3 +62,21 @@ def test_recommend(command: Command, naive: pathlib.Path) -> None:
     (answer,) = map(json.loads, done.stdout.splitlines())
     assert len({item["id"] for item in answer["recommendations"]}) == 7
     assert {item["by"] for item in answer["recommendations"]} == {"fused"}
+
+
+def test_what_only_counts_is_evaluated_by_its_configuration_and_not_trained(
+    command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    config, output = "--config=experiments/configs/session_knn.py", tmp_path / "metrics.json"
+    flags = (config, "--config.neighbours=50", f"--data_dir={dataset}", f"--output={output}", "--resamples=10")
+    done = command("experiments.evaluate", *flags)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())
+    assert found["protocol"]["model"] == "session_knn"
+    assert found["session_knn"]["hits@10"] > 2 * found["baselines"]["popularity"]["hits@10"]
+    refused = command("experiments.train", config, f"--data_dir={dataset}", f"--workdir={tmp_path / 'run'}")
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert "session_knn only counts" in line and "experiments.evaluate --config=FILE" in line
+    both = command("experiments.evaluate", config, f"--workdir={tmp_path}")
+    assert both.returncode == 1 and "--workdir" in both.stderr

@@ -36,9 +36,11 @@ def cooccurrence(train: Sessions, items: int) -> Edges:
 
 
 def held_items(train: Sessions, items: int) -> scipy.sparse.csr_array:
-    """float32 [session, item], 1 where a session holds an item, however often."""
-    ones, shape = np.ones(len(train.items), np.float32), (len(train), items)
-    held = scipy.sparse.csr_array((ones, train.items, train.offsets), shape=shape, copy=True)
+    """float32 [session, item], 1 where a session holds an item, however often; items from `items` on are left out."""
+    known = train.items < items  # SciPy would write beyond its arrays
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])[train.offsets]
+    ones, shape = np.ones(int(offsets[-1]), np.float32), (len(train), items)
+    held = scipy.sparse.csr_array((ones, train.items[known], offsets), shape=shape)
     held.sum_duplicates()
     held.data[:] = 1
     return held

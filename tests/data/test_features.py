@@ -1,0 +1,44 @@
+"""What a system is given of the items: ids by the values of the catalogue, vectors, new items behind them."""
+
+import numpy as np
+import pytest
+
+from alterrec_jax.contract import Reads
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info, context_shapes, make_context
+from alterrec_jax.errors import UserError
+from tests.conftest import CATALOGUE, TEXT_WIDTH
+
+
+def test_ids_number_the_values_of_the_catalogue_and_null_is_unknown(dataset: Dataset) -> None:
+    info, brands = catalogue_info(dataset), dataset.items["brand"].head(CATALOGUE).to_list()
+    ids = np.asarray(make_context(dataset, Reads(features=("brand",)), "float32").features["brand"])
+    known = sorted({brand for brand in brands if brand is not None})
+    assert ids.tolist() == [0 if brand is None else 1 + known.index(brand) for brand in brands]
+    assert 0 in ids.tolist()
+    assert info.items == CATALOGUE and info.classes == {"category": 5, "brand": len(known) + 1}
+
+
+def test_new_items_stand_behind_the_catalogue(dataset: Dataset) -> None:
+    new = np.ones((3, TEXT_WIDTH), np.float32)
+    found = make_context(dataset, Reads(features=("text",)), "float32", {"text": new}).features["text"]
+    np.testing.assert_array_equal(found[:CATALOGUE], dataset.text_vectors[:CATALOGUE])
+    np.testing.assert_array_equal(found[CATALOGUE:], new)
+
+
+def test_shapes_are_those_of_what_is_made(dataset: Dataset) -> None:
+    reads = Reads(features=("text", "category"), optional=("image",), graphs=("cooccurrence",))
+    made, shapes = make_context(dataset, reads, "bfloat16"), context_shapes(dataset, reads, "bfloat16")
+    assert "image" not in made.features
+    for kind in ("features", "graphs"):
+        assert getattr(made, kind).keys() == getattr(shapes, kind).keys()
+    for name, array in made.features.items():
+        assert (array.shape, array.dtype) == (shapes.features[name].shape, shapes.features[name].dtype)
+
+
+@pytest.mark.parametrize(("name", "flag"), [("image", "--vectors=image=FILE.npy"), ("text2", "--vectors=text2=")])
+def test_what_is_needed_and_lacking_is_named_with_the_flag_that_brings_it(
+    dataset: Dataset, name: str, flag: str
+) -> None:
+    with pytest.raises(UserError, match=f"this system needs {name} of the items, .*{flag}"):
+        make_context(dataset, Reads(features=(name,)), "float32")

@@ -40,6 +40,7 @@ def record_of(state: RunState, finished: bool, config: RunConfig, dataset: Datas
             "path": str(dataset.path.absolute()),
             "fingerprint": dataset.fingerprint,
             "text_encoder": encoder_of(dataset),
+            "exclude_session_items": dataset.exclude_session_items,
         },
     }
 

@@ -1,5 +1,6 @@
 """A model read from a workdir is the best of a finished epoch, bit by bit, or an error: never one without training."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -8,15 +9,19 @@ from typing import Any
 import jax
 import pytest
 
-from alterrec_jax.config import to_json
-from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.config import ProtocolConfig, to_json
+from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding.digests import tree_digest
 from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
+from alterrec_jax.training.trainer import Trainer
+from tests.conftest import write_small_dataset
+from tests.models.families import TINY
 
 CONFIG = AlterRecConfig(
     networks={
@@ -84,3 +89,20 @@ def test_an_older_checkpoint_from_before_that_is_no_model_either(
     with pytest.raises(UserError, match="no intact checkpoint of a finished epoch; let experiments.train go on"):
         load_trained(workdir)
     assert "is damaged and is passed over" in capsys.readouterr().err
+
+
+def test_another_folder_does_not_change_which_items_are_candidates(tmp_path: pathlib.Path) -> None:
+    def no_candidates(arguments: dict[str, Any]) -> None:
+        arguments["provenance"]["protocol"] = {"exclude_session_items": True, "why": "no item repeats"}
+
+    def fewer_sessions(arguments: dict[str, Any]) -> None:
+        arguments["sessions"] = arguments["sessions"].head(-3)  # and no protocol
+
+    own = load_dataset(write_small_dataset(tmp_path / "own", no_candidates))
+    other = write_small_dataset(tmp_path / "other", fewer_sessions)
+    tiny = TINY["sasrec"]
+    config = dataclasses.replace(tiny, epochs=1, protocol=ProtocolConfig(exclude_session_items="dataset"))
+    Trainer(config, own, tmp_path / "run").run()
+    asked = load_trained(tmp_path / "run", other)
+    assert own.exclude_session_items and not load_dataset(other).exclude_session_items
+    assert protocol_of(asked.config.protocol, asked.dataset).exclude_session_items

@@ -7,6 +7,7 @@ session encoder looks up something else than it scores brings a second matrix.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ def _flattened(inputs: Any) -> jax.Array:
 def _unflattened(rows: jax.Array, like: Any) -> Any:
     """The tree that `_flattened` made rows of."""
     leaves, tree = jax.tree.flatten(like)
-    widths = [leaf[0].size for leaf in leaves]
+    widths = [math.prod(leaf.shape[1:]) for leaf in leaves]
     parts = jnp.split(rows, list(itertools.accumulate(widths))[:-1], axis=1)
     shaped = [part.reshape(-1, *leaf.shape[1:]).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
     return jax.tree.unflatten(tree, shaped)

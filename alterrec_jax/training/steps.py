@@ -120,7 +120,7 @@ def init_opt_state(
     optimizer: optax.GradientTransformation, networks: Mapping[str, Network], params: Mapping[str, Params]
 ) -> optax.OptState:
     """The fresh state of an optimizer over the parameters of some networks."""
-    shapes = opt_state_shapes(optimizer, networks, jax.tree.map(lambda leaf: leaf, dict(params)))
+    shapes = opt_state_shapes(optimizer, networks, params)
     return jax.jit(optimizer.init, out_shardings=mesh.shardings(shapes))(dict(params))
 
 

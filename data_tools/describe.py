@@ -8,8 +8,9 @@ import pathlib
 from absl import flags
 
 from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.data.dataset_files import PICTURE
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime import command_line
+from alterrec_jax.runtime import command_line, files
 from data_tools import description, description_plot
 
 _DATA_DIR = flags.DEFINE_string(
@@ -24,7 +25,9 @@ def main() -> None:
         raise UserError("no dataset named; run: python -m data_tools.describe DIR")
     dataset = load_dataset(_DATA_DIR.value)
     described = description.describe(dataset)
-    output = pathlib.Path(_OUTPUT.value or dataset.path / "describe.png")
+    if not _OUTPUT.value:
+        files.require_no_links(dataset.path, [PICTURE])
+    output = pathlib.Path(_OUTPUT.value or dataset.path / PICTURE)
     print(description.as_text(described))
     description_plot.draw(described, output)
     print(f"\nplots: {output}")

@@ -4,8 +4,9 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from alterrec_jax.data.dataset_files import is_dataset
+from alterrec_jax.data.dataset_files import names_in
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import files
 from data_tools import splits
 from data_tools.options import SOURCES, Options
 
@@ -30,8 +31,7 @@ def checked(options: Options) -> Options:
     target = pathlib.Path(options.out)
     if pathlib.Path.cwd().is_relative_to(target.resolve()):
         raise UserError(f"--out={target} is the folder that this command runs in or is above it; name another folder")
-    if target.exists() and not is_dataset(target) and (target.is_file() or any(target.iterdir())):
-        raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
+    _require_replaceable(target)
     for name, least in _LEAST.items():
         if getattr(options, name) < least:
             raise UserError(f"--{name} is {getattr(options, name)}; it must be at least {least}")
@@ -50,6 +50,17 @@ def checked(options: Options) -> Options:
     _refuse_unread(given, options.split)
     splits.check_fractions(*options.shares)
     return options
+
+
+def _require_replaceable(target: pathlib.Path) -> None:
+    """Stops where there is more than an earlier dataset, before anything is read; writing looks once more."""
+    if not target.exists():
+        return
+    ours = names_in(target)
+    if not ours and (target.is_file() or any(target.iterdir())):
+        raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
+    if ours:
+        files.require_ours(target, ours)
 
 
 def _refuse_unread(given: Options, split: str) -> None:

@@ -44,6 +44,16 @@ _EFFORT = flags.DEFINE_integer(
 
 FORMAT = "alterrec_jax export"
 ABOUT = "export.json"
+_NAMES = (
+    ABOUT,
+    "top_items.jax",
+    "session_encoder.jax",
+    "item_vectors.npy",
+    "item_inputs.npy",
+    "item_ids.json",
+    "items.usearch",
+    "serve.py",
+)  # what an export consists of: only this gives way to another
 _SESSIONS, _TIMED, _AT_ONCE = 1000, 100, 100
 
 
@@ -63,7 +73,7 @@ def main() -> int:
         arrays_of(model),
         model.max_length,
     )
-    with files.replacing_directory(out) as folder:
+    with files.replacing_directory(out, _NAMES) as folder:
         (folder / "top_items.jax").write_bytes(top)
         (folder / "session_encoder.jax").write_bytes(
             exported(model.encode, arrays_of(model, encoder_only=True), model.max_length)
@@ -102,12 +112,13 @@ def main() -> int:
 
 
 def _check_target(out: pathlib.Path) -> None:
-    """Refuses to replace what is no export."""
+    """Refuses to replace what is no export, or a folder that holds more than one, before anything is computed."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     about: Any = files.read_json(out / ABOUT, "export") if (out / ABOUT).is_file() else None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise UserError(f"--out={out} holds something else than an export, which would be lost; name another folder")
+    files.require_ours(out, _NAMES)
 
 
 def _index(vectors: np.ndarray) -> Index:

@@ -25,9 +25,10 @@ from alterrec_jax.config import SAVING, RunConfig, flat, to_mapping
 from alterrec_jax.contract import Stage
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime import locks
+from alterrec_jax.runtime import files, locks
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.locks import Claim
+from alterrec_jax.training.workdir import require_outside_datasets
 from experiments.space import Space, chosen, combinations
 
 STUDY, TRIALS, TABLE, BEST = "study.db", "trials", "trials.csv", "best.py"
@@ -87,6 +88,8 @@ class SweepStudy:
             log(f"the space has {len(self._grid)} combinations: as many trials, not {self._trials}")
             self._trials = len(self._grid)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        require_outside_datasets(workdir)
+        files.require_no_links(workdir, (TRIALS, TABLE, BEST, STUDY, _LOCK))
         workdir.mkdir(parents=True, exist_ok=True)
         foreign = [name for name in (TRIALS, TABLE, BEST) if (workdir / name).exists()]
         if foreign and not (workdir / STUDY).exists():

@@ -18,6 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the campaign is."""
     parser.addoption("--kills", type=int, default=200, help="Processes to kill in all.")
     parser.addoption("--inputs", type=int, default=500, help="Mutated inputs to read in all.")
+    parser.addoption("--races", type=int, default=20, help="Pairs of commands that write to the same place at once.")
     parser.addoption("--seed", type=int, default=0, help="Of the random moments of the kills.")
 
 

@@ -158,7 +158,7 @@ def write_dataset(
     """Writes a dataset folder, complete or not at all.
 
     Args:
-      path: the folder; what stood there is replaced.
+      path: the folder; a dataset that stood there is replaced.
       items: columns item_id, name and text (str), and any of `dataset_files.ATTRIBUTE_COLUMNS`; the catalogue first.
       sessions: columns split, session_id, user_id (str or null), items (list of int32), first_target (int32), and
         optionally alone (list of bool, as long as items, or null).
@@ -168,7 +168,7 @@ def write_dataset(
       vectors: of further features, by their names ("text" is not one): float32 [items, width].
 
     Raises:
-      UserError: the folder cannot be written, say because the disk is full.
+      UserError: the folder cannot be written, say because the disk is full, or holds more than a dataset.
       ValueError: `vectors` names "text", or has another number of rows than there are items.
     """
     tables = {TEXT: text_vectors, **(vectors or {})}
@@ -178,13 +178,15 @@ def write_dataset(
         raise ValueError(f"{wrong[0]} vectors have {len(tables[wrong[0]])} rows for {len(items)} items")
     item_columns = [*dataset_files.ITEM_COLUMNS, *(c for c in dataset_files.ATTRIBUTE_COLUMNS if c in items.columns)]
     session_columns = [*dataset_files.SESSION_COLUMNS, *((ALONE,) if ALONE in sessions.columns else ())]
-    with _written_whole(path), files.replacing_directory(path) as folder:
+    ours = dataset_files.names_in(pathlib.Path(path))
+    with _written_whole(path), files.replacing_directory(path, ours) as folder:
         items.select(item_columns).write_parquet(folder / dataset_files.ITEMS)
-        sessions.select(session_columns).write_parquet(folder / dataset_files.SESSIONS)
         for name, table in tables.items():
             np.save(folder / vectors_file(name), np.ascontiguousarray(table, np.float32), allow_pickle=False)
-        written = (dataset_files.ITEMS, dataset_files.SESSIONS, *map(vectors_file, tables))
-        hashes = {name: files.sha256_file(folder / name) for name in written}
+        parts = (dataset_files.ITEMS, *map(vectors_file, tables))
+        hashes = {name: files.sha256_file(folder / name) for name in parts}
+        dataset_files.write_sessions(folder, sessions.select(session_columns), hashes)
+        hashes[dataset_files.SESSIONS] = files.sha256_file(folder / dataset_files.SESSIONS)
         manifest = {
             "format": dataset_files.FORMAT,
             "format_version": dataset_files.FORMAT_VERSION,
@@ -234,12 +236,17 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
         for name in dataset_files.vector_names(manifest["files"])
     }
     dataset_files.require_hashes(path, manifest["files"])
+    for name, written_with in dataset_files.parts_of_sessions(path).items():
+        if manifest["files"].get(name) != written_with:
+            raise UserError(f"{path}: the sessions were written with another {name} than lies there; {REMEDY}")
     users = sessions.filter(pl.col("split") == "train")["user_id"].drop_nulls().unique().sort()
     splits = {split: _flatten(sessions.filter(pl.col("split") == split), users) for split in SPLITS}
     for split, part in splits.items():
         if len(part.items) and not 0 <= part.items.min() <= part.items.max() < len(items):
             raise UserError(f"{path}: sessions of {split} name an item that items.parquet lacks; {REMEDY}")
     train, catalogue = splits["train"], manifest["counts"]["catalogue"]
+    if not isinstance(catalogue, int) or not 0 < catalogue <= len(items):
+        raise UserError(f"{path}: a catalogue of {catalogue} does not fit {len(items)} items; {REMEDY}")
     if len(train.items) and train.items.max() >= catalogue:
         raise UserError(f"{path}: sessions of train name an item outside the catalogue of {catalogue}; {REMEDY}")
     return Dataset(path, manifest, items, vectors, splits)

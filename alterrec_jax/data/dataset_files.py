@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # version 1 has neither item attributes nor further vectors nor a protocol
 
 MANIFEST, ITEMS, SESSIONS = "manifest.json", "items.parquet", "sessions.parquet"
+PICTURE = "describe.png"  # which data_tools.describe draws
 TEXT = "text"  # the feature name of the text vectors
 ITEM_COLUMNS = ("item_id", "name", "text")
 ATTRIBUTE_COLUMNS: dict[str, pl.DataType] = {
@@ -31,6 +32,7 @@ ATTRIBUTE_COLUMNS: dict[str, pl.DataType] = {
 SESSION_COLUMNS = ("split", "session_id", "user_id", "items", "first_target")
 ALONE = "alone"
 
+_PARTS = "alterrec_jax.files"  # in the metadata of the sessions table
 _VECTORS_END = "_vectors.npy"
 _NPY = b"\x93NUMPY"
 REMEDY = "prepare the dataset again with data_tools.prepare"
@@ -55,12 +57,24 @@ def fingerprint(hashes: Mapping[str, str], catalogue_size: int) -> str:
 
 
 def is_dataset(path: pathlib.Path) -> bool:
-    """Whether a folder holds a manifest of ours, of whatever version, so that a new dataset may take its place."""
+    """Whether a folder holds a manifest of ours, of whatever version."""
+    return bool(names_in(path))
+
+
+def names_in(path: pathlib.Path) -> set[str]:
+    """What the dataset in a folder consists of, by its manifest; nothing where there is no dataset.
+
+    Only these give way to another dataset; whatever else lies there is somebody's.
+    """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+        return set()
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return set()
+    named = manifest.get("files")
+    vectors = vector_names(named) if isinstance(named, dict) else []
+    return {MANIFEST, ITEMS, SESSIONS, PICTURE, *map(vectors_file, (TEXT, *vectors))}
 
 
 def read_manifest(path: pathlib.Path) -> dict[str, Any]:
@@ -86,11 +100,11 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _require_intact(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
-    """Refuses a manifest that was changed since it was written. Some of version 1 hold no digest."""
+    """Refuses a manifest that was changed since it was written, or does not say how to see that."""
     rest = {name: value for name, value in manifest.items() if name != "digest"}
     try:
         intact = manifest["fingerprint"] == fingerprint(manifest["files"], manifest["counts"]["catalogue"])
-        intact &= manifest.get("digest") in (None, files.json_digest(rest))
+        intact &= manifest["digest"] == files.json_digest(rest)
     except (KeyError, TypeError, AttributeError):
         intact = False
     if not intact:
@@ -112,12 +126,14 @@ def read_items(path: pathlib.Path) -> pl.DataFrame:
     """The items table of a dataset folder: `ITEM_COLUMNS`, and those of `ATTRIBUTE_COLUMNS` that it has.
 
     Raises:
-      UserError: the file is missing or damaged, lacks a column, or has one of another type.
+      UserError: the file is missing or damaged, lacks a column, has one of another type, or names an item twice.
     """
-    items = _read_parquet(path / ITEMS, ITEM_COLUMNS)
+    items = _read_parquet(path / ITEMS, dict.fromkeys(ITEM_COLUMNS, pl.String()))
     for column, dtype in ATTRIBUTE_COLUMNS.items():
-        if column in items.columns and items[column].dtype != dtype:
-            raise UserError(f"{path / ITEMS}: column '{column}' is {items[column].dtype}, not {dtype}; {REMEDY}")
+        if column in items.columns:
+            _require_type(path / ITEMS, items[column], dtype)
+    if (twice := items["item_id"].is_duplicated()).any():
+        raise UserError(f"{path / ITEMS}: item id '{items['item_id'].filter(twice)[0]}' stands twice; {REMEDY}")
     return items
 
 
@@ -125,18 +141,43 @@ def read_sessions(path: pathlib.Path) -> pl.DataFrame:
     """The sessions table of a dataset folder: `SESSION_COLUMNS`, and `alone` where it is known.
 
     Raises:
-      UserError: the file is missing, damaged or lacks a column, or `alone` does not fit the items.
+      UserError: the file is missing, damaged or lacks a column, one holds what cannot be, or `alone` does not fit the
+        items.
     """
-    sessions = _read_parquet(path / SESSIONS, SESSION_COLUMNS)
-    if ALONE not in sessions.columns:
-        return sessions
-    lengths = sessions[ALONE].list.len() if sessions[ALONE].dtype == pl.List(pl.Boolean) else None
-    if lengths is None or not (lengths.is_null() | (lengths == sessions["items"].list.len())).all():
-        raise UserError(f"{path / SESSIONS}: column '{ALONE}' holds no truth value for each item; {REMEDY}")
+    file = path / SESSIONS
+    types = {"split": pl.String(), "session_id": pl.String(), "items": pl.List(pl.Int32), "first_target": pl.Int32()}
+    sessions = _read_parquet(file, types)
+    if "user_id" not in sessions.columns:
+        raise UserError(f"dataset file {file} lacks the column 'user_id'; {REMEDY}")
+    lengths = sessions["items"].list.len()
+    if sessions["items"].explode(empty_as_null=False).has_nulls():
+        raise UserError(f"{file}: column 'items' holds nulls; {REMEDY}")
+    if not (sessions["first_target"].is_between(0, lengths)).all():
+        raise UserError(f"{file}: column 'first_target' lies outside of the sessions; {REMEDY}")
+    if ALONE in sessions.columns:
+        timed = sessions[ALONE].list.len() if sessions[ALONE].dtype == pl.List(pl.Boolean) else None
+        if timed is None or not (timed.is_null() | (timed == lengths)).all():
+            raise UserError(f"{file}: column '{ALONE}' holds no truth value for each item; {REMEDY}")
     return sessions
 
 
-def _read_parquet(path: pathlib.Path, columns: Sequence[str]) -> pl.DataFrame:
+def parts_of_sessions(path: pathlib.Path) -> dict[str, str]:
+    """The hashes of the other files, as the sessions table names those that it was written with; {} if it names none.
+
+    A manifest can be written for files that do not belong together; these hashes are inside of one of them.
+    """
+    with panics_as_errors():
+        parts = json.loads(pl.read_parquet_metadata(path / SESSIONS).get(_PARTS, "{}"))
+    return parts if isinstance(parts, dict) else {}
+
+
+def write_sessions(path: pathlib.Path, sessions: pl.DataFrame, parts: Mapping[str, str]) -> None:
+    """Writes the sessions table; `parts` are the hashes of the files whose rows its item numbers are."""
+    sessions.write_parquet(path / SESSIONS, metadata={_PARTS: json.dumps(parts)})
+
+
+def _read_parquet(path: pathlib.Path, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """A table, whose columns of `types` are there, of that type and without nulls."""
     if not path.exists():
         raise UserError(f"dataset file {path} is missing; {REMEDY}")
     try:
@@ -144,9 +185,18 @@ def _read_parquet(path: pathlib.Path, columns: Sequence[str]) -> pl.DataFrame:
             table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"dataset file {path} cannot be read ({error}); {REMEDY}") from None
-    if missing := [column for column in columns if column not in table.columns]:
-        raise UserError(f"dataset file {path} lacks the column '{missing[0]}'; {REMEDY}")
+    for column, dtype in types.items():
+        if column not in table.columns:
+            raise UserError(f"dataset file {path} lacks the column '{column}'; {REMEDY}")
+        _require_type(path, table[column], dtype)
+        if table[column].has_nulls():
+            raise UserError(f"{path}: column '{column}' holds nulls; {REMEDY}")
     return table
+
+
+def _require_type(path: pathlib.Path, column: pl.Series, dtype: pl.DataType) -> None:
+    if column.dtype != dtype:
+        raise UserError(f"{path}: column '{column.name}' is {column.dtype}, not {dtype}; {REMEDY}")
 
 
 def read_vectors(path: pathlib.Path, items: int, *, what: str = "", remedy: str = REMEDY) -> np.ndarray:

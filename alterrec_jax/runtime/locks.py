@@ -65,6 +65,16 @@ def claimant(folder: str | os.PathLike[str], name: str = CLAIM) -> str:
     return (pathlib.Path(folder) / name).read_text(encoding="utf-8").strip()
 
 
+def is_abandoned(folder: str | os.PathLike[str]) -> bool:
+    """Whether a process claimed a folder and has ended since; False where that cannot be known."""
+    try:
+        with open(pathlib.Path(folder) / CLAIM, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return bool(file.read())  # it is empty until the lock is held
+    except OSError:
+        return False
+
+
 def claim_unfinished(
     folders: Iterable[pathlib.Path], finished: Callable[[pathlib.Path], bool]
 ) -> tuple[pathlib.Path, Claim] | None:
@@ -87,10 +97,15 @@ def claim_unfinished(
 
 
 def _lock(path: pathlib.Path, wait: bool) -> Claim | None:
-    """Locks a file, which is made if there is none; None if another process has the lock and is not waited for."""
+    """Locks a file, which is made if there is none; None if another process has the lock and is not waited for.
+
+    Raises:
+      OSError: the file cannot be written, or is a symbolic link, behind which may be anything.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(path, "a", encoding="utf-8"))
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        file = stack.enter_context(os.fdopen(opened, "a", encoding="utf-8"))
         locked = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator
 
 from alterrec_jax.data import catalogue
+from alterrec_jax.data.dataset_files import is_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files, locks
 from alterrec_jax.runtime.console import log
@@ -24,8 +25,11 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
 
     Raises:
       InUse: another process trains there.
-      UserError: it holds files, not of a run of ours, that a run would replace.
+      UserError: it holds files, not of a run of ours, that a run would replace, or links in their place, or lies in a
+        dataset, which is replaced as a whole.
     """
+    require_outside_datasets(workdir)
+    files.require_no_links(workdir, (*WRITTEN, catalogue.FILE, EPOCHS, FOLDER, _LOCK))
     there = [name for name in (*WRITTEN, catalogue.FILE, EPOCHS) if (workdir / name).exists()]
     if there and not _is_ours(workdir):
         raise UserError(
@@ -41,6 +45,21 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
         if not held.locked:
             log(f"note: {workdir} cannot be locked, for its file system knows no locks; let no other run use it")
         yield
+
+
+def require_outside_datasets(workdir: pathlib.Path) -> None:
+    """Stops where a folder is a dataset or lies in one.
+
+    Raises:
+      UserError: names the dataset.
+    """
+    whole = workdir.resolve()
+    for folder in (whole, *whole.parents):
+        if is_dataset(folder):
+            raise UserError(
+                f"--workdir={workdir} lies in the dataset {folder}, whose folder another preparation replaces; use a "
+                "folder outside of it"
+            )
 
 
 def _is_ours(workdir: pathlib.Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alterrec_jax.data import dataset_files
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
 from tests.conftest import CATALOGUE, ITEMS, TEXT_WIDTH, small_tables, write_small_dataset
@@ -95,13 +96,13 @@ def test_a_folder_of_version_1_is_read(tmp_path: pathlib.Path) -> None:
 
     path = write_small_dataset(tmp_path / "d", change)
     manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["digest"]  # as the first of them were
+    del manifest["digest"]
     manifest["format_version"] = 1
     # The fingerprint of version 1, in its own words.
     files = ("items.parquet", "text_vectors.npy", "sessions.parquet")
     named = [CATALOGUE, *(hashlib.sha256((path / name).read_bytes()).hexdigest() for name in files)]
     manifest["fingerprint"] = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    seal(path, manifest)
     found = load_dataset(path)
     assert list(found.vectors) == ["text"] and found.items.columns == ["item_id", "name", "text"]
     assert not found.exclude_session_items
@@ -193,6 +194,29 @@ def change_manifest(path: pathlib.Path, **changes: Any) -> None:
     (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
+def seal(path: pathlib.Path, manifest: dict[str, Any]) -> None:
+    """Writes a manifest with a digest that fits."""
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps({**manifest, "digest": digest}))
+
+
+def forge(path: pathlib.Path, catalogue_size: int = CATALOGUE) -> None:
+    """Writes a manifest that fits whatever files lie in a folder, as if they belonged together."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["digest"]
+    hashes = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in manifest["files"]}
+    manifest |= {"files": hashes, "fingerprint": dataset_files.fingerprint(hashes, catalogue_size)}
+    manifest["counts"]["catalogue"] = catalogue_size
+    seal(path, manifest)
+
+
+def edit_manifest(path: pathlib.Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Edits a manifest without sealing it."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    edit(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
 def truncate(path: pathlib.Path) -> None:
     """Cuts a file in half."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -225,6 +249,7 @@ def with_column(path: pathlib.Path, **columns: pl.Expr) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "no manifest": (lambda d: (d / "manifest.json").unlink(), "manifest"),
+    "manifest without its digest": (lambda d: edit_manifest(d, lambda m: m.pop("digest")), "manifest"),
     "half a manifest": (lambda d: truncate(d / "manifest.json"), "manifest.json"),
     "manifest of another program": (lambda d: (d / "manifest.json").write_text('{"name": "x"}'), "alterrec-dataset"),
     "manifest is a list": (lambda d: (d / "manifest.json").write_text("[]"), "alterrec-dataset"),
@@ -290,6 +315,89 @@ def test_training_sessions_with_an_item_outside_the_catalogue_are_refused(tmp_pa
 
     with pytest.raises(UserError, match=f"outside the catalogue of {CATALOGUE - 1}"):
         write_changed(tmp_path / "d", change)
+
+
+ITEMS_LIST = pl.col("items").list
+FORGERIES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
+    "numbers that wrap": (
+        lambda d: with_column(d / "sessions.parquet", items=ITEMS_LIST.eval(pl.element().cast(pl.Int64) + 2**32)),
+        "'items' is List\\(Int64\\), not List\\(Int32\\)",
+    ),
+    "null numbers": (
+        lambda d: with_column(d / "sessions.parquet", items=ITEMS_LIST.eval(pl.element().replace({1: None}))),
+        "'items' holds nulls",
+    ),
+    "no session": (
+        lambda d: with_column(d / "sessions.parquet", items=pl.lit(None, pl.List(pl.Int32))),
+        "'items' holds nulls",
+    ),
+    "targets behind the end": (
+        lambda d: with_column(d / "sessions.parquet", first_target=pl.lit(10**6, pl.Int32)),
+        "'first_target' lies outside",
+    ),
+    "an item twice": (
+        lambda d: with_column(d / "items.parquet", item_id=pl.lit("a")),
+        "item id 'a' stands twice",
+    ),
+    "numbers for texts": (lambda d: with_column(d / "items.parquet", text=pl.lit(1)), "'text' is Int32, not String"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_sealed_folder_whose_content_cannot_be_is_refused(
+    name: str, tmp_path: pathlib.Path, dataset_folder: pathlib.Path
+) -> None:
+    path = tmp_path / "forged"
+    shutil.copytree(dataset_folder, path)
+    change, named = FORGERIES[name]
+    change(path)
+    forge(path)
+    with pytest.raises(UserError, match=named):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize("size", [0, ITEMS + 1])
+def test_a_sealed_catalogue_that_does_not_fit_is_refused(
+    size: int, tmp_path: pathlib.Path, dataset_folder: pathlib.Path
+) -> None:
+    path = tmp_path / "forged"
+    shutil.copytree(dataset_folder, path)
+    forge(path, size)
+    with pytest.raises(UserError, match="catalogue of"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize("part", ["items.parquet", "text_vectors.npy"])
+def test_parts_of_two_datasets_do_not_make_one(tmp_path: pathlib.Path, part: str) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        arguments["items"] = arguments["items"].with_columns(item_id=pl.col("item_id").reverse())
+        arguments["text_vectors"] = arguments["text_vectors"][::-1]
+
+    path, other = write_small_dataset(tmp_path / "d"), write_small_dataset(tmp_path / "other", change)
+    shutil.copyfile(other / part, path / part)
+    forge(path)
+    with pytest.raises(UserError, match=f"written with another {part}"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "checkpoints/0", "image_vectors.npy"])
+def test_what_is_not_of_the_dataset_is_not_lost_with_it(tmp_path: pathlib.Path, name: str) -> None:
+    path = write_small_dataset(tmp_path / "d")
+    mine = path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=f"holds '{name.split('/')[0]}', which would be lost"):
+        write_small_dataset(path)
+    assert mine.read_text() == "mine"
+    assert load_dataset(path).catalogue_size == CATALOGUE
+
+
+def test_all_of_an_earlier_dataset_gives_way_to_the_next(tmp_path: pathlib.Path) -> None:
+    write_changed(tmp_path / "d", with_everything)
+    (tmp_path / "d" / "describe.png").write_bytes(b"picture")
+    write_small_dataset(tmp_path / "d")
+    names = ["items.parquet", "manifest.json", "sessions.parquet", "text_vectors.npy"]
+    assert sorted(entry.name for entry in (tmp_path / "d").iterdir()) == names
 
 
 def test_a_write_that_fails_leaves_the_old_folder_and_nothing_else(

@@ -2,6 +2,7 @@
 
 import gzip
 import pathlib
+import shutil
 from typing import Any
 
 import polars as pl
@@ -174,6 +175,18 @@ def test_a_linked_folder_is_replaced_where_it_lies(tmp_path: pathlib.Path, logs:
     for seed in (0, 1):
         assert prepared(tmp_path, **logs, seed=seed).manifest["seed"] == seed
     assert (tmp_path / "out").is_symlink() and [path.name for path in (tmp_path / "disk").iterdir()] == ["mine"]
+
+
+def test_raw_logs_and_runs_in_a_dataset_folder_are_not_lost(tmp_path: pathlib.Path, logs: dict[str, Any]) -> None:
+    prepare(options(tmp_path, **logs), FakeEncoder())
+    raw = tmp_path / "out" / "clicks.csv"
+    shutil.copyfile(logs["interactions"], raw)
+    (tmp_path / "out" / "run").mkdir()
+    encoder = FakeEncoder(stop_after=0)  # it is said before anything is read
+    with pytest.raises(UserError, match="holds 'clicks.csv' and 1 more, which would be lost"):
+        prepare(options(tmp_path, **{**logs, "interactions": str(raw)}), encoder)
+    assert raw.read_bytes() == pathlib.Path(logs["interactions"]).read_bytes()
+    assert (tmp_path / "out" / "run").is_dir()
 
 
 def test_a_failed_run_keeps_the_dataset_that_stood_there(tmp_path: pathlib.Path, logs: dict[str, Any]) -> None:

@@ -68,6 +68,16 @@ def test_another_folder_is_not_replaced(command: Command, trained: pathlib.Path,
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+def test_files_beside_an_export_are_not_lost_with_it(
+    command: Command, trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "export.json").write_text('{"format": "alterrec_jax export"}')
+    (tmp_path / "stock.csv").write_text("mine")
+    done = command("experiments.export", f"--workdir={trained}", f"--out={tmp_path}")
+    assert done.returncode == 1 and "holds 'stock.csv', which would be lost" in done.stderr
+    assert (tmp_path / "stock.csv").read_text() == "mine"
+
+
 def test_a_wrong_k_is_named(command: Command, trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
     done = command("experiments.export", f"--workdir={trained}", f"--out={tmp_path / 'out'}", "--k=57")
     assert done.returncode == 1 and "--k=57 is not between 1 and the number of items, 5" in done.stderr

@@ -16,7 +16,7 @@ from alterrec_jax.runtime import files
 KILLED = """
 import os, pathlib, sys
 from alterrec_jax.runtime import files
-with files.{function}(pathlib.Path(sys.argv[1])) as partial:
+with files.{function}(pathlib.Path(sys.argv[1]){ours}) as partial:
     ({file}).write_text("half")
     os._exit(9)
 """
@@ -30,7 +30,8 @@ def names(folder: pathlib.Path) -> list[str]:
 def die_while_writing(function: str, path: pathlib.Path) -> None:
     """Starts a process that dies in the middle of writing."""
     file = "partial" if function == "replacing" else "partial / 'part.txt'"
-    script = KILLED.format(function=function, file=file)
+    ours = "" if function == "replacing" else ", ['old']"
+    script = KILLED.format(function=function, file=file, ours=ours)
     assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 9
 
 
@@ -74,7 +75,7 @@ def test_a_process_that_dies_leaves_the_old_file_and_the_next_one_writes(tmp_pat
 def test_a_folder_is_written_and_replaced(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "folder"
     for name in ("first", "second"):
-        with files.replacing_directory(path) as folder:
+        with files.replacing_directory(path, ["deep"]) as folder:
             (folder / "deep").mkdir()
             (folder / "deep" / name).write_text(name)
     assert names(path / "deep") == ["second"]
@@ -86,7 +87,7 @@ def test_a_failing_block_leaves_the_old_folder(tmp_path: pathlib.Path, error: ty
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").write_text("old")
-    with pytest.raises(error), files.replacing_directory(path) as folder:
+    with pytest.raises(error), files.replacing_directory(path, ["old"]) as folder:
         (folder / "half").write_text("half")
         raise error
     assert names(path) == ["old"]
@@ -99,7 +100,7 @@ def test_a_process_that_dies_leaves_the_old_folder_and_the_next_one_writes(tmp_p
     (path / "old").write_text("old")
     die_while_writing("replacing_directory", path)
     assert names(path) == ["old"]
-    with files.replacing_directory(path) as folder:
+    with files.replacing_directory(path, ["old"]) as folder:
         (folder / "new").write_text("new")
     assert names(path) == ["new"], "nothing of the dead process's work may be in it"
     assert names(tmp_path) == ["folder"]
@@ -110,7 +111,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: pathlib.Path) 
     for name in ("file", "folder"):
         (tmp_path / name).symlink_to(tmp_path / "disk" / name)
     files.write_text(tmp_path / "file", "new")
-    with files.replacing_directory(tmp_path / "folder") as folder:
+    with files.replacing_directory(tmp_path / "folder", []) as folder:
         (folder / "new").write_text("new")
     assert (tmp_path / "disk" / "file").read_text() == (tmp_path / "disk" / "folder" / "new").read_text() == "new"
     assert (tmp_path / "file").is_symlink() and (tmp_path / "folder").is_symlink()
@@ -160,7 +161,7 @@ def test_what_stands_beside_a_replaced_folder_stays(tmp_path: pathlib.Path) -> N
     for name in ("data", *beside):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    with files.replacing_directory(tmp_path / "data") as partial:
+    with files.replacing_directory(tmp_path / "data", ["file"]) as partial:
         (partial / "file").write_text("new")
     found = {path.name: (path / "file").read_text() for path in tmp_path.iterdir()}
     assert found == {"data": "new"} | {name: name for name in beside}
@@ -177,3 +178,79 @@ def test_what_stands_beside_a_replaced_file_stays(tmp_path: pathlib.Path, fails:
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
     beside = {name: name for name in ("a.txt.partial", ".a.txt.partial")}
     assert found == {"a.txt": "a.txt" if fails else "new"} | beside
+
+
+def test_two_writers_of_a_file_do_not_share_what_they_write(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.txt"
+    with files.replacing(path) as first, open(first, "w") as file:
+        file.write("first, ")
+        with files.replacing(path) as second:
+            assert second != first
+            second.write_text("second")
+        assert path.read_text() == "second"
+        file.write("whole")
+    assert path.read_text() == "first, whole"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_two_writers_of_a_folder_do_not_share_what_they_write(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "folder"
+    with files.replacing_directory(path, ["items", "sessions"]) as first:
+        (first / "items").write_text("first")
+        with files.replacing_directory(path, ["items", "sessions"]) as second:
+            (second / "items").write_text("second")
+            (second / "sessions").write_text("second")
+        (first / "sessions").write_text("first")
+        assert {file.read_text() for file in path.iterdir()} == {"second"}
+    assert {file.read_text() for file in path.iterdir()} == {"first"}
+    assert names(tmp_path) == ["folder"]
+
+
+def test_what_is_not_ours_is_not_lost_with_a_folder(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "ours").write_text("old")
+    with (
+        pytest.raises(UserError, match=r"holds 'log.csv' and 1 more, which would be lost"),
+        files.replacing_directory(path, ["ours"]) as folder,
+    ):
+        for name in ("log.csv", "run"):
+            (path / name).write_text("mine")
+        (folder / "ours").write_text("new")
+    assert names(path) == ["log.csv", "ours", "run"] and (path / "ours").read_text() == "old"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_partial_folder_that_vanishes_costs_nothing(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(OSError), files.replacing_directory(path, ["old"]) as folder:
+        folder.rmdir()
+    assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
+def test_a_folder_that_a_dead_process_had_taken_away_is_put_back(tmp_path: pathlib.Path) -> None:
+    """As it dies between the two renames."""
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("old")
+    script = (
+        "import os, pathlib, sys; from alterrec_jax.runtime import files; replace = os.replace; os.replace = "
+        "lambda old, new: (replace(old, new), os._exit(9))\n"
+        "with files.replacing_directory(pathlib.Path(sys.argv[1]), ['old']): pass"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 9
+    assert not path.exists()
+    with pytest.raises(ValueError), files.replacing_directory(path, ["old"]):
+        assert names(path) == ["old"]
+        raise ValueError
+    assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
+def test_links_inside_of_a_folder_are_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "plain").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    files.require_no_links(tmp_path, ["plain", "absent"])
+    with pytest.raises(UserError, match=r"link is a link to .*nowhere, and nothing is written through links"):
+        files.require_no_links(tmp_path, ["plain", "link"])

@@ -13,8 +13,10 @@ import pytest
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.runtime import locks
 from alterrec_jax.training.run_log import RunLog
 from alterrec_jax.training.workdir import claimed
+from tests.conftest import write_small_dataset
 
 HOLD = """
 import pathlib, sys
@@ -78,6 +80,37 @@ def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(
     with pytest.raises(UserError, match=rf"{tmp_path} holds {name.split('/')[0]}.* use another --workdir"):
         claimed(tmp_path).__enter__()
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "history.csv", "curves.png", "tensorboard", "catalogue.parquet", "alterrec_jax.lock"]
+)
+def test_links_in_a_workdir_are_refused_and_what_they_point_to_stays(tmp_path: pathlib.Path, name: str) -> None:
+    workdir, elsewhere = tmp_path / "run", tmp_path / "mine.txt"
+    workdir.mkdir()
+    elsewhere.write_text("mine")
+    (workdir / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match=f"{name} is a link to {elsewhere}"):
+        claimed(workdir).__enter__()
+    assert elsewhere.read_text() == "mine"
+
+
+def test_a_lock_is_not_written_through_a_link(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "claim.lock").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(OSError, match="symbolic links"):
+        locks.claim(tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["", "run", "deep/er/run"])
+def test_a_workdir_in_a_dataset_is_refused(tmp_path: pathlib.Path, name: str) -> None:
+    folder = write_small_dataset(tmp_path / "data")
+    with pytest.raises(UserError, match=f"lies in the dataset {folder}, whose folder another preparation replaces"):
+        claimed(folder / name).__enter__()
+    assert not (folder / "run").exists() and not (folder / "deep").exists()
+    with claimed(tmp_path):  # a dataset may lie in a workdir
+        pass
 
 
 def test_what_a_run_would_not_replace_may_stand_in_its_workdir(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,214 @@
+"""The interactions of a user: which files they are in, and how a row is one interaction or a whole session.
+
+A row holds a whole session where the item column is a list: of a Parquet, a sequence of one of RecBole's atomic files,
+or a text that --list_separator takes apart.
+"""
+
+import dataclasses
+import glob
+import pathlib
+from collections.abc import Sequence
+
+import polars as pl
+
+from alterrec_jax.errors import UserError, nearest
+from data_tools import separated, tables
+from data_tools.options import Options
+
+WHAT = "interactions"
+POSITION = "position"
+_DEFAULT_SESSION = "session_id"
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """The files of interactions, opened and not yet read.
+
+    Attributes:
+      paths: the files, in the order in which they are read.
+      shown: names them in errors.
+      separators: of each file; "" of a Parquet.
+      parts: a lazy table of each file.
+      session_column: "" where a row is a session, or where time is to make the sessions.
+      listed: the columns that hold a list, whose row is a session; the item column is one of them, or there are none.
+    """
+
+    paths: tuple[str, ...]
+    shown: str
+    separators: tuple[str, ...]
+    parts: tuple[pl.LazyFrame, ...]
+    session_column: str
+    listed: tuple[str, ...]
+
+    def collect(self, names: dict[str, str], values: dict[str, str], list_separator: str) -> tuple[pl.DataFrame, int]:
+        """Reads columns of all files, a file at a time, one row an interaction.
+
+        Args:
+          names: columns that name something (item, user, split) by what they are called in the result: read as text.
+          values: further columns likewise, read as they are.
+          list_separator: between the items of a text; "" where they are lists already.
+
+        Returns:
+          The columns by their new names. Where rows are lists: also session, and position (uint32, from 0 in each row)
+          unless the order is a list too. And how many rows hold an empty list, which are left out.
+
+        Raises:
+          UserError: a file is damaged, lists of a row differ in length, or two rows with lists are of one session.
+        """
+        frames, empty, rows = [], 0, 0
+        for path, part in zip(self.paths, self.parts, strict=True):
+            expressions = [tables.ids(shown).alias(name) for name, shown in names.items()]
+            expressions += [pl.col(shown).alias(name) for name, shown in values.items()]
+            if not self.listed:
+                frames.append(tables.collect(part.select(expressions), path, WHAT))
+                continue
+            if not self.session_column:
+                expressions.append(pl.format("row-{}", pl.col(tables.ROW) + rows).alias("session"))
+            one_a_row = _one_item_a_row(part, names["item"], self.listed, list_separator)
+            frame = tables.collect(one_a_row.select(*expressions, tables.ROW, POSITION), path, WHAT)
+            rows += int(frame[tables.ROW].max() or 0)  # type: ignore[arg-type]
+            if missing := frame[POSITION].null_count():
+                empty, frame = empty + missing, frame.drop_nulls(POSITION)
+            frames.append(frame.drop(tables.ROW))
+        table = pl.concat(frames)
+        if table.is_empty():
+            raise UserError(f"{WHAT} file {self.shown} has no rows")
+        if self.listed:
+            if self.session_column:
+                _require_one_row(table, self.session_column, self.shown)
+            if values.get("order") in self.listed:
+                table = table.drop(POSITION)
+        return table, empty
+
+
+def open_interactions(options: Options, columns: Sequence[str]) -> Interactions:
+    """Finds the files and the columns, and whether rows are lists.
+
+    Args:
+      options: of --source=tabular.
+      columns: of the interactions that are to be read, besides that of the session.
+
+    Raises:
+      UserError: a file or a column is missing, files do not agree, or a list stands where none can be read.
+    """
+    paths = find_files(options.interactions)
+    given = separated.character(options.separator, "separator")
+    wanted = [options.session_column] if options.session_column else []
+    wanted = list(dict.fromkeys([*wanted, *columns]))
+    separators = tuple(tables.separator_of(path, WHAT, wanted, given) for path in paths)
+    parts = tuple(tables.scan(path, WHAT, wanted, one) for path, one in zip(paths, separators, strict=True))
+    schemas = [part.collect_schema() for part in parts]
+    session_column = options.session_column
+    if not session_column and not options.session_gap and _DEFAULT_SESSION in schemas[0]:
+        session_column = _DEFAULT_SESSION
+        wanted.append(session_column)
+    _require_agreement(paths, schemas, wanted)
+    listed = _listed(options, schemas[0], wanted, paths[0])
+    if not session_column and not options.session_gap and not listed:
+        known = nearest(_DEFAULT_SESSION, schemas[0].names())
+        raise UserError(
+            f"{WHAT} file {paths[0]} has no column '{_DEFAULT_SESSION}'; {known} Name it by --session_column"
+        )
+    many = f"{options.interactions} ({len(paths)} files, whose rows are counted through in sorted order)"
+    shown = paths[0] if len(paths) == 1 else many
+    shown += " (each item of a list counted as a row)" if listed else ""
+    return Interactions(tuple(paths), shown, separators, parts, session_column, listed)
+
+
+def find_files(given: str) -> list[str]:
+    """The files that --interactions means, sorted: a file, the files of a folder, or those that a pattern fits.
+
+    Files of a folder whose names begin with a dot or an underscore are not data, and are left out.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = pathlib.Path(given)
+    if path.is_file():
+        return [given]
+    if path.is_dir():
+        found = [str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))]
+    else:
+        found = [file for file in glob.glob(given, recursive=True) if pathlib.Path(file).is_file()]
+    if not found:
+        raise UserError(f"{WHAT} file not found: {given}; name a file, a folder with files, or a pattern in quotes")
+    return sorted(found)
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """Names for the manifest: those of the files, with as many folders before them as tell them apart."""
+    parts = [pathlib.PurePath(path).parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
+
+
+def _require_agreement(paths: Sequence[str], schemas: Sequence[pl.Schema], wanted: Sequence[str]) -> None:
+    first = schemas[0]
+    for path, schema in zip(paths, schemas, strict=True):
+        if different := sorted(set(first) ^ set(schema)):
+            raise UserError(
+                f"{WHAT} files {paths[0]} and {path} have different columns: '{different[0]}' is in one of them only; "
+                "keep files of other columns elsewhere, or name those to read by a pattern"
+            )
+        for column in wanted:
+            if schema[column] != first[column]:
+                raise UserError(
+                    f"{WHAT} files {paths[0]} and {path} do not agree: column '{column}' is {first[column]} in one and "
+                    f"{schema[column]} in the other; write them with one type"
+                )
+
+
+def _listed(options: Options, schema: pl.Schema, wanted: Sequence[str], path: str) -> tuple[str, ...]:
+    """The columns that hold lists."""
+    typed = [column for column in wanted if isinstance(schema[column], pl.List | pl.Array)]
+    item = options.item_column
+    if options.list_separator:
+        if schema[item] != pl.String:
+            raise UserError(f"{WHAT} file {path}: '{item}' is {schema[item]}, no text; leave --list_separator out")
+        typed.append(item)
+    if not typed:
+        return ()
+    if options.session_gap:
+        raise UserError(
+            f"{WHAT} file {path}: '{typed[0]}' holds lists, whose row is a session; leave --session_gap out"
+        )
+    may_be = {item, options.order_column, options.interaction_price_column}
+    for column in typed:
+        if column not in may_be or item not in typed:
+            raise UserError(f"{WHAT} file {path}: '{column}' holds lists; only with lists of items can others be lists")
+    if (price := options.interaction_price_column) and price not in typed:
+        raise UserError(f"{WHAT} file {path}: '{price}' has one price for a whole list of items; give a list of prices")
+    return tuple(dict.fromkeys(typed))
+
+
+def _one_item_a_row(part: pl.LazyFrame, item: str, listed: Sequence[str], separator: str) -> pl.LazyFrame:
+    """The lists of a table, an item a row, with its row of the file and its position; null where the list is empty."""
+    character = separated.character(separator, "list_separator")
+    columns = {column: pl.col(column) for column in listed}
+    schema = part.collect_schema()
+    for column in listed:
+        if isinstance(schema[column], pl.Array):
+            columns[column] = pl.col(column).arr.to_list()
+    if separator:
+        text = pl.col(item).str.strip_chars(" []()")  # as Python and JSON print a list
+        split = text.str.extract_all(r"\S+") if character == " " else text.str.split(character)
+        columns[item] = pl.when(text != "").then(split)
+    part = tables.with_rows(part).with_columns(values.alias(column) for column, values in columns.items())
+    length = pl.col(item).list.len()
+    part = part.with_columns(pl.when(length > 0).then(pl.int_ranges(0, length, dtype=pl.UInt32)).alias(POSITION))
+    part = part.explode(*listed, POSITION, empty_as_null=True, keep_nulls=True)
+    return part.with_columns(pl.col(item).str.strip_chars(" '\"")) if separator else part
+
+
+def _require_one_row(table: pl.DataFrame, shown: str, path: str) -> None:
+    first = table.lazy().filter(pl.col(POSITION) == 0).select("session")
+    twice = first.filter(pl.col("session").is_duplicated()).collect()["session"].drop_nulls()
+    if len(twice):
+        raise UserError(
+            f"{WHAT} file {path}: session '{twice[0]}' has more than one row with a list ({len(twice)} such rows); a "
+            f"row is a whole session, so its id stands once in '{shown}' (where rows are beginnings of one session, "
+            "as some benchmarks store them, keep the longest)"
+        )

@@ -1,8 +1,4 @@
-"""The interactions of a user: which files they are in, and how a row is one interaction or a whole session.
-
-A row holds a whole session where the item column is a list: of a Parquet, a sequence of one of RecBole's atomic files,
-or a text that --list_separator takes apart.
-"""
+"""Which files the interactions of a user are in, whether they agree, and how they are read, a file at a time."""
 
 import dataclasses
 import glob
@@ -12,11 +8,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from alterrec_jax.errors import UserError, nearest
-from data_tools import separated, tables
+from data_tools import list_rows, separated, tables
+from data_tools.list_rows import POSITION, WHAT
 from data_tools.options import Options
 
-WHAT = "interactions"
-POSITION = "position"
 _DEFAULT_SESSION = "session_id"
 
 
@@ -64,7 +59,7 @@ class Interactions:
                 continue
             if not self.session_column:
                 expressions.append(pl.format("row-{}", pl.col(tables.ROW) + rows).alias("session"))
-            one_a_row = _one_item_a_row(part, names["item"], self.listed, list_separator)
+            one_a_row = list_rows.one_item_a_row(part, names["item"], self.listed, list_separator)
             frame = tables.collect(one_a_row.select(*expressions, tables.ROW, POSITION), path, WHAT)
             rows += int(frame[tables.ROW].max() or 0)  # type: ignore[arg-type]
             if missing := frame[POSITION].null_count():
@@ -75,7 +70,7 @@ class Interactions:
             raise UserError(f"{WHAT} file {self.shown} has no rows")
         if self.listed:
             if self.session_column:
-                _require_one_row(table, self.session_column, self.shown)
+                list_rows.require_one_row(table, self.session_column, self.shown)
             if values.get("order") in self.listed:
                 table = table.drop(POSITION)
         return table, empty
@@ -103,7 +98,7 @@ def open_interactions(options: Options, columns: Sequence[str]) -> Interactions:
         session_column = _DEFAULT_SESSION
         wanted.append(session_column)
     _require_agreement(paths, schemas, wanted)
-    listed = _listed(options, schemas[0], wanted, paths[0])
+    listed = list_rows.listed_columns(options, schemas[0], wanted, paths[0])
     if not session_column and not options.session_gap and not listed:
         known = nearest(_DEFAULT_SESSION, schemas[0].names())
         raise UserError(
@@ -159,56 +154,3 @@ def _require_agreement(paths: Sequence[str], schemas: Sequence[pl.Schema], wante
                     f"{WHAT} files {paths[0]} and {path} do not agree: column '{column}' is {first[column]} in one and "
                     f"{schema[column]} in the other; write them with one type"
                 )
-
-
-def _listed(options: Options, schema: pl.Schema, wanted: Sequence[str], path: str) -> tuple[str, ...]:
-    """The columns that hold lists."""
-    typed = [column for column in wanted if isinstance(schema[column], pl.List | pl.Array)]
-    item = options.item_column
-    if options.list_separator:
-        if schema[item] != pl.String:
-            raise UserError(f"{WHAT} file {path}: '{item}' is {schema[item]}, no text; leave --list_separator out")
-        typed.append(item)
-    if not typed:
-        return ()
-    if options.session_gap:
-        raise UserError(
-            f"{WHAT} file {path}: '{typed[0]}' holds lists, whose row is a session; leave --session_gap out"
-        )
-    may_be = {item, options.order_column, options.interaction_price_column}
-    for column in typed:
-        if column not in may_be or item not in typed:
-            raise UserError(f"{WHAT} file {path}: '{column}' holds lists; only with lists of items can others be lists")
-    if (price := options.interaction_price_column) and price not in typed:
-        raise UserError(f"{WHAT} file {path}: '{price}' has one price for a whole list of items; give a list of prices")
-    return tuple(dict.fromkeys(typed))
-
-
-def _one_item_a_row(part: pl.LazyFrame, item: str, listed: Sequence[str], separator: str) -> pl.LazyFrame:
-    """The lists of a table, an item a row, with its row of the file and its position; null where the list is empty."""
-    character = separated.character(separator, "list_separator")
-    columns = {column: pl.col(column) for column in listed}
-    schema = part.collect_schema()
-    for column in listed:
-        if isinstance(schema[column], pl.Array):
-            columns[column] = pl.col(column).arr.to_list()
-    if separator:
-        text = pl.col(item).str.strip_chars(" []()")  # as Python and JSON print a list
-        split = text.str.extract_all(r"\S+") if character == " " else text.str.split(character)
-        columns[item] = pl.when(text != "").then(split)
-    part = tables.with_rows(part).with_columns(values.alias(column) for column, values in columns.items())
-    length = pl.col(item).list.len()
-    part = part.with_columns(pl.when(length > 0).then(pl.int_ranges(0, length, dtype=pl.UInt32)).alias(POSITION))
-    part = part.explode(*listed, POSITION, empty_as_null=True, keep_nulls=True)
-    return part.with_columns(pl.col(item).str.strip_chars(" '\"")) if separator else part
-
-
-def _require_one_row(table: pl.DataFrame, shown: str, path: str) -> None:
-    first = table.lazy().filter(pl.col(POSITION) == 0).select("session")
-    twice = first.filter(pl.col("session").is_duplicated()).collect()["session"].drop_nulls()
-    if len(twice):
-        raise UserError(
-            f"{WHAT} file {path}: session '{twice[0]}' has more than one row with a list ({len(twice)} such rows); a "
-            f"row is a whole session, so its id stands once in '{shown}' (where rows are beginnings of one session, "
-            "as some benchmarks store them, keep the longest)"
-        )

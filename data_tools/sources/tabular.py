@@ -16,7 +16,8 @@ import polars as pl
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 from data_tools import further_vectors, inputs, item_features, item_texts, separated, sessions, tables
-from data_tools.inputs import POSITION, Interactions
+from data_tools.inputs import Interactions
+from data_tools.list_rows import POSITION, WHAT
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally
@@ -103,7 +104,7 @@ def _read_interactions(options: Options, tally: Tally) -> tuple[Interactions, pl
     values = {"order": options.order_column, "price": options.interaction_price_column}
     values = {name: shown for name, shown in values.items() if shown}
     source = inputs.open_interactions(options, [*names.values(), *values.values()])
-    path, what = source.shown, inputs.WHAT
+    path, what = source.shown, WHAT
     if source.session_column:
         names = {"session": source.session_column, **names}
     table, empty = source.collect(names, values, options.list_separator)

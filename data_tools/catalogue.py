@@ -80,8 +80,7 @@ def _core(part: pl.DataFrame, least: int, shortest: int, tally: Tally) -> pl.Dat
         kept, rounds = enough, rounds + 1
     core = part.filter(pl.Series(kept))
     tally.dropped(
-        f"train: outside its core: items with fewer than {least} training interactions, sessions with fewer than "
-        f"{shortest} items ({rounds} rounds)",
+        f"train: outside its core (items from {least} interactions on, sessions from {shortest}; rounds: {rounds})",
         len(part) - len(core),
         part["session"].n_unique() - core["session"].n_unique(),
     )

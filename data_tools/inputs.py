@@ -44,27 +44,29 @@ class Interactions:
           list_separator: between the items of a text; "" where they are lists already.
 
         Returns:
-          The columns by their new names. Where rows are lists: also session, and position (uint32, from 0 in each row)
-          unless the order is a list too. And how many rows hold an empty list, which are left out.
+          The columns by their new names, and `tables.ROW` (uint32), counted through the files. Where rows are lists:
+          also session, and position (uint32, from 0 in each row) unless the order is a list too. And how many rows hold
+          an empty list, which are left out.
 
         Raises:
           UserError: a file is damaged, lists of a row differ in length, or two rows with lists are of one session.
         """
         frames, empty, rows = [], 0, 0
+        columns = [tables.ids(shown).alias(name) for name, shown in names.items()]
+        columns += [pl.col(shown).alias(name) for name, shown in values.items()]
         for path, part in zip(self.paths, self.parts, strict=True):
-            expressions = [tables.ids(shown).alias(name) for name, shown in names.items()]
-            expressions += [pl.col(shown).alias(name) for name, shown in values.items()]
-            if not self.listed:
-                frames.append(tables.collect(part.select(expressions), path, WHAT))
-                continue
-            if not self.session_column:
-                expressions.append(pl.format("row-{}", pl.col(tables.ROW) + rows).alias("session"))
-            one_a_row = list_rows.one_item_a_row(part, names["item"], self.listed, list_separator)
-            frame = tables.collect(one_a_row.select(*expressions, tables.ROW, POSITION), path, WHAT)
-            rows += int(frame[tables.ROW].max() or 0)  # type: ignore[arg-type]
-            if missing := frame[POSITION].null_count():
+            row = (pl.col(tables.ROW) + rows).cast(pl.UInt32)
+            found, part = [*columns, row], tables.with_rows(part)
+            if self.listed:
+                part = list_rows.one_item_a_row(part, names["item"], self.listed, list_separator)
+                found.append(pl.col(POSITION))
+                if not self.session_column:
+                    found.append(pl.format("row-{}", row).alias("session"))
+            frame = tables.collect(part.select(found), path, WHAT)
+            rows = int(frame[tables.ROW].max() or rows)  # type: ignore[arg-type]
+            if self.listed and (missing := frame[POSITION].null_count()):
                 empty, frame = empty + missing, frame.drop_nulls(POSITION)
-            frames.append(frame.drop(tables.ROW))
+            frames.append(frame)
         table = pl.concat(frames)
         if table.is_empty():
             raise UserError(f"{WHAT} file {self.shown} has no rows")
@@ -106,7 +108,6 @@ def open_interactions(options: Options, columns: Sequence[str]) -> Interactions:
         )
     many = f"{options.interactions} ({len(paths)} files, whose rows are counted through in sorted order)"
     shown = paths[0] if len(paths) == 1 else many
-    shown += " (each item of a list counted as a row)" if listed else ""
     return Interactions(tuple(paths), shown, separators, parts, session_column, listed)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from alterrec_jax.errors import UserError
-from data_tools import separated, tables
+from data_tools import separated
 from data_tools.options import Options
 
 WHAT = "interactions"
@@ -52,13 +52,13 @@ def one_item_a_row(part: pl.LazyFrame, item: str, listed: Sequence[str], separat
     """Takes lists apart, so that each item has a row.
 
     Args:
-      part: the table of a file.
+      part: the table of a file, with its rows.
       item: its item column.
       listed: all columns that hold lists, of equal lengths in each row.
       separator: as --list_separator gives it, where items are text.
 
     Returns:
-      The columns of the table, `tables.ROW`, and position (uint32, from 0 in each list). An empty list has one row,
+      The columns of the table, and position (uint32, from 0 in each list). An empty list has one row,
       whose position is null.
     """
     character = separated.character(separator, "list_separator")
@@ -71,7 +71,7 @@ def one_item_a_row(part: pl.LazyFrame, item: str, listed: Sequence[str], separat
         text = pl.col(item).str.strip_chars(" []()")  # as Python and JSON print a list
         split = text.str.extract_all(r"\S+") if character == " " else text.str.split(character)
         columns[item] = pl.when(text != "").then(split)
-    part = tables.with_rows(part).with_columns(values.alias(column) for column, values in columns.items())
+    part = part.with_columns(values.alias(column) for column, values in columns.items())
     length = pl.col(item).list.len()
     part = part.with_columns(pl.when(length > 0).then(pl.int_ranges(0, length, dtype=pl.UInt32)).alias(POSITION))
     part = part.explode(*listed, POSITION, empty_as_null=True, keep_nulls=True)

@@ -115,10 +115,15 @@ def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, wh
         )
 
 
-def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
+def order_values(values: pl.Series, shown: str, path: str, rows: pl.Series) -> pl.Series:
     """The order column as integers, floats or times, whichever holds all of its values.
 
     Of dates written out only the ISO form is read: whether 03/04/2024 is in March or in April cannot be known.
+
+    Args:
+      values: as they stand in the file; no nulls.
+      shown, path: name the column and the file.
+      rows: the number of each value's row, for the errors.
 
     Raises:
       UserError: a value is empty, not finite, or neither a number nor an ISO date.
@@ -129,7 +134,7 @@ def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
             row = _first_bad(values)
             raise UserError(
                 f"interactions file {path}: column '{shown}' is neither all numbers nor all ISO dates, first in data "
-                f"row {row + 1} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
+                f"row {rows[row]} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
             )
         values = parsed
     elif not (values.dtype.is_numeric() or values.dtype.is_temporal()):

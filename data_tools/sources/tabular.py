@@ -7,6 +7,7 @@ What happens to interactions, in this order:
   4. items without a row in the items stop the preparation, or go;
   5. each session is ordered, and repeats collapsed.
 The pipeline does the rest for every source: session lengths, the split, and, by training alone, rare items or the core.
+docs/own_data.md tells users of this order.
 """
 
 from typing import Any
@@ -113,13 +114,14 @@ def _read_interactions(options: Options, tally: Tally) -> tuple[Interactions, pl
             tables.require_no_nulls(table, name, shown, path, what)
     if options.order_column:
         tables.require_no_nulls(table, "order", options.order_column, path, what)
-        table = table.with_columns(tables.order_values(table["order"], options.order_column, path).alias("order"))
+        order = tables.order_values(table["order"], options.order_column, path, table[tables.ROW])
+        table = table.with_columns(order.alias("order"))
     if options.session_gap:
         table = table.with_columns(sessions.by_gap(table["user"], table["order"], options).alias("session"))
     tally.total("read", len(table), table["session"].n_unique() + empty)
     if source.listed:
         tally.dropped("row with an empty list", 0, empty)
-    return source, table
+    return source, table.drop(tables.ROW)
 
 
 def _with_prices(table: pl.DataFrame, options: Options) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:

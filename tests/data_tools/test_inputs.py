@@ -161,6 +161,15 @@ def test_a_session_is_one_row_with_a_list(tmp_path: pathlib.Path) -> None:
         from_lists(tmp_path, path, list_separator=" ")
 
 
+def test_an_empty_item_of_a_list_is_in_a_row_of_the_file(tmp_path: pathlib.Path) -> None:
+    path = write_csv(tmp_path / "log.csv", ("item_id", "day"), [("i00,i01,i02", 1), ("i03,,i04", 2)])
+    with pytest.raises(UserError, match="column 'item_id' is empty in 1 of 6 rows, first in data row 2"):
+        from_lists(tmp_path, path, list_separator="comma")
+    path = write_csv(tmp_path / "log.csv", ("item_id", "day"), [("i00,i01,i02", 1), ("i03,i04", "soon")])
+    with pytest.raises(UserError, match="first in data row 2 with 'soon'"):
+        from_lists(tmp_path, path, list_separator="comma", order_column="day")
+
+
 def test_several_files_are_one_log(tmp_path: pathlib.Path) -> None:
     clicks = random_clicks(3)
     logs = write_logs(tmp_path, clicks)
@@ -199,7 +208,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders() -> None:
     ("second", "line"),
     [
         ("session_id,item_id,time,day\ns1,i01,3,4\n", "have different columns: 'day' is in one of them only"),
-        ("session_id,item_id,time\ns1,i01,\n", r"2 files, whose rows are counted through in sorted order\): column"),
+        ("session_id,item_id,time\ns1,i01,\n", r"through in sorted order\): column 'time' .*first in data row 2"),
         ("session_id,item_id,time\ns1,i01,3,4\n", "second.csv cannot be read"),
     ],
 )

@@ -8,7 +8,9 @@ from alterrec_jax.errors import UserError
 from data_tools.tally import Tally
 
 
-def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str, shortest: int) -> pl.DataFrame:
+def filter_rare(
+    parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str, shortest: int, core: int = 0
+) -> pl.DataFrame:
     """Takes rare items out of the training sessions, by their counts in training alone.
 
     Items with fewer than `least` training interactions are removed from training sessions. Sessions that are then too
@@ -21,6 +23,8 @@ def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str,
       tally: takes what was dropped.
       least: of interactions in training.
       held_out: "keep" or "drop".
+      core: instead of `least`, training is cut down to its k-core: until each item has so many interactions, and each
+        session so many items. 0: it is not.
       shortest: session length, where rare items were removed. Never below 2, for a target needs an item before it.
 
     Returns:
@@ -32,7 +36,9 @@ def filter_rare(parts: pl.DataFrame, tally: Tally, *, least: int, held_out: str,
     for split in SPLITS:
         part = parts.filter(pl.col("split") == split)
         tally.total(f"{split}: after the split", len(part), part["session"].n_unique())
-        if split == "train":
+        if split == "train" and core:
+            part = _core(part, core, max(core, shortest), tally)
+        elif split == "train":
             part = _only(part, common, f"train: item with fewer than {least} training interactions", tally)
         elif held_out == "drop":
             part = _only(part, kept[0]["item"].unique(), f"{split}: item that no training session has left", tally)
@@ -62,6 +68,29 @@ def _only(part: pl.DataFrame, items: pl.Series, reason: str, tally: Tally) -> pl
     return kept
 
 
+def _core(part: pl.DataFrame, least: int, shortest: int, tally: Tally) -> pl.DataFrame:
+    """The largest part of training in which each item has `least` interactions, and each session `shortest` items."""
+    items, sessions = part["item"].to_numpy(), part["session"].to_numpy()
+    kept, rounds = np.ones(len(part), bool), 0
+    while True:
+        enough = kept & (np.bincount(items[kept], minlength=_size(items)) >= least)[items]
+        enough &= (np.bincount(sessions[enough], minlength=_size(sessions)) >= shortest)[sessions]
+        if (enough == kept).all():
+            break
+        kept, rounds = enough, rounds + 1
+    core = part.filter(pl.Series(kept))
+    tally.dropped(
+        f"train: outside its core (items from {least} interactions on, sessions from {shortest}; rounds: {rounds})",
+        len(part) - len(core),
+        part["session"].n_unique() - core["session"].n_unique(),
+    )
+    return core
+
+
+def _size(numbers: np.ndarray) -> int:
+    return int(numbers.max(initial=0)) + 1
+
+
 def _long_enough(part: pl.DataFrame, split: str, shortest: int, tally: Tally) -> pl.DataFrame:
     kept = part.filter(pl.len().over("session") >= max(shortest, 2))
     sessions = part["session"].n_unique() - kept["session"].n_unique()
@@ -79,7 +108,7 @@ def require_sessions(parts: pl.DataFrame) -> None:
     for split in SPLITS:
         if split not in present:
             raise UserError(
-                f"no {split} session is left after splitting and filtering; lower --min_item_count or "
+                f"no {split} session is left after splitting and filtering; lower --min_item_count, --k_core or "
                 "--min_session_length, give a larger share, or choose another --split"
             )
 

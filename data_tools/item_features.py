@@ -53,12 +53,15 @@ class FeatureColumns:
         )
 
 
-def read_features(path: str, columns: FeatureColumns) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+def read_features(
+    path: str, columns: FeatureColumns, separator: str = ""
+) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
     """Reads the features of an items file.
 
     Args:
       path: CSV, CSV.gz or Parquet.
       columns: which columns to read.
+      separator: of a CSV; "" finds it.
 
     Returns:
       One row for each row of the file, in its order, with those columns of `ATTRIBUTE_COLUMNS` that `columns` names;
@@ -69,9 +72,11 @@ def read_features(path: str, columns: FeatureColumns) -> tuple[pl.DataFrame, dic
     """
     flat = [columns.price, columns.category, columns.brand, columns.image, columns.image_words]
     wanted = list(dict.fromkeys(filter(None, [*flat, *columns.attributes])))
-    scanned = tables.scan(path, "items", wanted)
+    if not wanted:
+        return pl.DataFrame(), {}
+    scanned = tables.scan(path, "items", wanted, separator)
     types = scanned.collect_schema()
-    raw = tables.collect(scanned.select(wanted), path, "items") if wanted else pl.DataFrame()
+    raw = tables.collect(scanned.select(wanted), path, "items")
     tables_read, notes = [], dict[str, dict[str, Any]]()
     if columns.price:
         price, unknown = positive_prices(raw[columns.price], f"items file {path}", columns.price)

@@ -45,6 +45,7 @@ def read_items(
     text_columns: Sequence[str],
     name_column: str,
     where: tuple[str, str] | None = None,
+    separator: str = "",
 ) -> pl.DataFrame:
     """Reads the items of a file.
 
@@ -53,6 +54,7 @@ def read_items(
       id_column, text_columns, name_column: its columns. A list of strings (of a Parquet file) is one text, its
         strings joined by spaces.
       where: a column and the value of it that rows must have.
+      separator: of a CSV; "" finds it.
 
     Returns:
       Columns item_id, name and the text columns, as `Logs.items` has them. An item without a name shows its id.
@@ -61,7 +63,7 @@ def read_items(
       UserError: a file or column is missing, a column holds no text, an id is empty, or an id stands in two rows.
     """
     wanted = list(dict.fromkeys([*text_columns, name_column]))
-    scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
+    scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())], separator)
     types = scanned.collect_schema()
     scanned = tables.with_rows(scanned)
     texts = [as_text(column, types[column], path).alias(FIELD + column) for column in wanted]

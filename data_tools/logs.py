@@ -64,7 +64,7 @@ def number_sessions(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def order_sessions(
-    interactions: pl.DataFrame, *, item_ids: pl.Series, ties: str, seed: int
+    interactions: pl.DataFrame, *, item_ids: pl.Series, ties: str, seed: int, collapse_repeats: bool = False
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Brings each session's rows together and in order.
 
@@ -73,6 +73,7 @@ def order_sessions(
       item_ids: str [items], to see whether ties follow each other by them.
       ties: "file" keeps rows of equal order as they stand, "random" shuffles them by the seed.
       seed: of the shuffle.
+      collapse_repeats: keeps the first only of an item that follows itself, before anything is counted.
 
     Returns:
       Columns session, item, price if given, and alone where the order is a time; rows in order. And, for the manifest:
@@ -89,6 +90,10 @@ def order_sessions(
         given = given.with_columns(pl.Series("shuffle", np.random.default_rng(seed).random(len(given))))
         by.append("shuffle")
     ordered = given.sort(by, maintain_order=True)
+    positions = "order" in keys and _counts_positions(ordered)
+    if collapse_repeats:
+        again = (pl.col("session") == pl.col("session").shift(1)) & (pl.col("item") == pl.col("item").shift(1))
+        ordered = ordered.filter(~again.fill_null(False))
     same = ordered.select(pl.all_horizontal(pl.col(key) == pl.col(key).shift(1) for key in keys).fill_null(False))
     with_previous = same.to_series().to_numpy()
     tied = with_previous | np.append(with_previous[1:], False)[: len(with_previous)]
@@ -102,7 +107,7 @@ def order_sessions(
         "sessions_with_ties": ordered["session"].filter(pl.Series(tied)).n_unique(),
         "tied_pairs": pairs,
         "tied_pairs_ascending": ascending,
-        "positions": "order" in keys and not tied.any() and _counts_positions(ordered),
+        "positions": positions,
     }
     if "order" in keys and not facts["positions"]:
         ordered = ordered.with_columns(pl.Series("alone", ~tied))

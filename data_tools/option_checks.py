@@ -7,7 +7,7 @@ from typing import Any
 from alterrec_jax.data.dataset_files import names_in
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import splits
+from data_tools import separated, sessions, splits
 from data_tools.options import SOURCES, Options
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -15,7 +15,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "tabular": {"split": "leave_one_out", "validation_fraction": 0.1, "test_fraction": 0.1},
     "amazon_m2": {"split": "column", "validation_fraction": 0.1, "test_fraction": 0.1},
 }
-_LEAST = {"min_session_length": 2, "min_item_count": 1, "max_session_length": 0, "weeks": 0, "seed": 0}
+_LEAST = {"min_session_length": 2, "min_item_count": 1, "max_session_length": 0, "k_core": 0, "weeks": 0, "seed": 0}
 
 
 def checked(options: Options) -> Options:
@@ -43,6 +43,9 @@ def checked(options: Options) -> Options:
         raise UserError(f"--split={options.split} does not fit complete_journey; choose temporal or ratio")
     if options.split == "temporal" and options.source == "tabular" and not options.order_column:
         raise UserError("--split=temporal needs --order_column, a time")
+    if options.k_core == 1 or (options.k_core and options.min_item_count > 1):
+        raise UserError("--k_core must be at least 2, and counts items itself; leave --min_item_count out beside it")
+    _check_times(options)
     if options.price_column and options.interaction_price_column:
         raise UserError("--price_column and --interaction_price_column both give the price; leave one out")
     if bool(options.image_column) != bool(options.image_dir):
@@ -61,6 +64,24 @@ def _require_replaceable(target: pathlib.Path) -> None:
         raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
     if ours:
         files.require_ours(target, ours)
+
+
+def _check_times(options: Options) -> None:
+    """Refuses separators that are none, and what is said of times without a time."""
+    separated.character(options.separator, "separator")
+    separated.character(options.list_separator, "list_separator")
+    if options.session_gap:
+        sessions.seconds(options.session_gap)
+        if not (options.user_column and options.order_column):
+            raise UserError("--session_gap needs --user_column, and --order_column, a time")
+        if options.session_column:
+            raise UserError("--session_gap and --session_column both make the sessions; leave one out")
+        if options.list_separator:
+            raise UserError("--list_separator makes each row a session; leave --session_gap out")
+    if (options.since or options.until) and not options.order_column:
+        raise UserError("--since and --until need --order_column, a time")
+    if not sessions.needs_unit(options) and options.time_unit:
+        raise UserError("--time_unit is read by --session_gap, and by --since and --until with a date; leave it out")
 
 
 def _refuse_unread(given: Options, split: str) -> None:

@@ -36,11 +36,39 @@ class Options:
     out: str = _flag("", "The dataset folder to write; one that stands there is replaced when the new one is whole.")
 
     interactions: str = _flag(
-        "", "File of interactions, one a row: CSV, CSV.gz or Parquet. amazon_m2: sessions_train.csv.", sources=_FILES
+        "",
+        "File of interactions, one a row, or one session a row where --item_column holds lists: CSV, CSV.gz, TSV, an "
+        "atomic file of RecBole, or Parquet. Or a folder of such files, or a pattern in quotes, 'logs/2024-*.csv': all "
+        "with the same columns, read in sorted order. amazon_m2: sessions_train.csv.",
+        sources=_FILES,
     )
     items: str = _flag("", "File of items, one a row, likewise. amazon_m2: products_train.csv.", sources=_FILES)
-    session_column: str = _flag("session_id", "Column of --interactions that names the session.", sources=_LOGS)
+    separator: str = _flag(
+        "",
+        "Between the values of CSV files, of --interactions and of --items: one character, or comma, tab, semicolon, "
+        "pipe, space. By default each file's is found in its first line (comma, tab, semicolon or pipe).",
+        sources=_LOGS,
+    )
+    session_column: str = _flag(
+        "",
+        "Column of --interactions that names the session; session_id by default. Without it a row that holds a list "
+        "of items is a session, named by its number.",
+        sources=_LOGS,
+    )
+    session_gap: str = _flag(
+        "",
+        "Makes the sessions: those of a --user_column end where the next interaction comes more than this later, by "
+        "--order_column. A number and a unit: 90s, 30m, 1.5h, 1d.",
+        sources=_LOGS,
+    )
     item_column: str = _flag("item_id", "Column that names the item, in --interactions and --items.", sources=_LOGS)
+    list_separator: str = _flag(
+        "",
+        "Between the items of a session in --item_column, where that is text: each row is then a session. One "
+        "character, or comma, tab, semicolon, pipe, space. Brackets around the list and quotes around its items go. "
+        "Lists of Parquet and sequences of RecBole's atomic files need no flag.",
+        sources=_LOGS,
+    )
     items_id_column: str = _flag(
         "", "Column of --items that names the item, where it differs from --item_column.", sources=_LOGS
     )
@@ -54,6 +82,25 @@ class Options:
         "file",
         "How interactions of a session with equal order follow each other: as in the file, or at random by the seed.",
         choices=("file", "random"),
+        sources=_LOGS,
+    )
+    time_unit: str = _flag(
+        "",
+        "Unit of an --order_column of numbers, for --session_gap and for dates in --since and --until. By default it "
+        "is found where all of them lie between 1990 and 2100.",
+        choices=("s", "ms", "us", "ns"),
+        sources=_LOGS,
+    )
+    since: str = _flag(
+        "",
+        "Take interactions from this time on, itself included, by --order_column: a number in its unit, or a date in "
+        "ISO form (in the zone of the column, else UTC). Sessions that cross the border keep what lies inside.",
+        sources=_LOGS,
+    )
+    until: str = _flag("", "Take interactions before this time, itself excluded, likewise.", sources=_LOGS)
+    collapse_repeats: bool = _flag(
+        False,
+        "Of an item that follows itself in a session, once or more often, keep the first interaction.",
         sources=_LOGS,
     )
     user_column: str = _flag("", "Column of --interactions that names the user; optional.", sources=_LOGS)
@@ -146,10 +193,19 @@ class Options:
     min_item_count: int = _flag(
         1, "Items that occur less often in the training sessions are taken out of them and of the catalogue."
     )
+    k_core: int = _flag(
+        0,
+        "Instead of --min_item_count: items with fewer than so many training interactions and training sessions with "
+        "fewer than so many items are taken out of training, again and again, until none is left. Counted after the "
+        "split, in training alone, so that held-out data does not choose the catalogue: a k-core of the literature "
+        "counts everything before the split, and is another dataset. Validation and test follow --held_out_rare_items. "
+        "0 takes no core.",
+    )
     held_out_rare_items: str = _flag(
         "keep",
-        "What happens in validation and test sessions to items below --min_item_count: they stay, and are misses as "
-        "targets, or are taken out there too (as if the shop did not sell them; items new to training likewise).",
+        "What happens in validation and test sessions to items that --min_item_count or --k_core took out: they stay, "
+        "and are misses as targets, or are taken out there too (as if the shop did not sell them; items new to "
+        "training likewise).",
         choices=("keep", "drop"),
     )
     min_session_length: int = _flag(2, "Sessions with fewer items are dropped; at least 2.")

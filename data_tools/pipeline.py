@@ -54,6 +54,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         _split(logs, options),
         tally,
         least=options.min_item_count,
+        core=options.k_core,
         held_out=options.held_out_rare_items,
         shortest=2 if options.split == "leave_one_out" else options.min_session_length,
     )
@@ -137,8 +138,16 @@ def _provenance(
             "columns": [column.removeprefix(item_texts.FIELD) for column in logs.text_columns],
         },
         "items_without_text": int((items["text"] == "").sum()),
+        **({"k_core": _k_core_note(options)} if options.k_core else {}),
         "steps": tally.as_records(),
     }
+
+
+def _k_core_note(options: Options) -> str:
+    return (
+        f"{options.k_core}-core of the training sessions, counted after the split: held-out data chose no item. A "
+        "k-core of the literature counts all sessions before the split, so its numbers do not compare"
+    )
 
 
 def _split_rule(options: Options) -> str:
@@ -170,6 +179,7 @@ def _summary(options: Options, logs: Logs, tally: Tally) -> str:
         f"sessions only, {manifest['items_without_text']:,} without text",
         f"order: {logs.order['rule']}; {logs.order['tied_interactions']:,} interactions share their place with another",
         f"split: {manifest['split_rule']}",
+        *([f"k-core: {manifest['k_core']}"] if options.k_core else []),
         *_known_lines(manifest["attributes"], manifest["vectors"]),
         f"exclude_session_items={manifest['protocol']['exclude_session_items']}: {manifest['protocol']['why']}",
         f"dataset {manifest['fingerprint']} is in {options.out}",

@@ -4,6 +4,8 @@ r"""Turns raw logs and item texts into a dataset folder.
     python -m data_tools.prepare --source=tabular --interactions=log.csv.gz --items=items.csv --session_column=user_id \
       --order_column=time --text_columns=title,brand --category_column=path --brand_column=brand \
       --interaction_price_column=paid --vectors=image=image.npy --split=leave_one_out --out=data/mine
+    python -m data_tools.prepare --source=tabular --interactions='logs/*.csv' --items=items.csv --user_column=user_id \
+      --order_column=time --session_gap=30m --since=2024-03-01 --split=temporal --out=data/march
     python -m data_tools.prepare --source=amazon_m2 --interactions=sessions_train.csv --items=products_train.csv \
       --locale=ES --text_model=distiluse-base-multilingual-cased-v1 --out=data/amazon_es
 """

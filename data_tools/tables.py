@@ -8,31 +8,35 @@ import polars as pl
 
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.runtime.polars_errors import panics_as_errors
+from data_tools import separated
 
 ROW = "row of the file"  # the column that `with_rows` adds: no file has one of that name
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}"
 _EXAMPLES = "numbers, or dates like 2024-03-31 or 2024-03-31 18:05:00"
 
 
-def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
+def scan(path: str, what: str, columns: Sequence[str] = (), separator: str = "") -> pl.LazyFrame:
     """A lazy table of `path`; the first bytes tell the kind of the file, not its name.
 
-    CSV columns are all strings, so that an id keeps its leading zeros.
+    CSV columns are all strings, so that an id keeps its leading zeros. Those of RecBole's atomic files lose the types
+    that stand behind their names, and its sequences are lists of strings.
 
     Args:
       path: the file.
       what: names it in errors, say "interactions".
       columns: columns that must be there.
+      separator: one character between the values of a CSV; "" finds it.
 
     Raises:
-      UserError: the file or a column is missing, or the file cannot be read.
+      UserError: the file or a column is missing, the file cannot be read, or its separator is ambiguous.
     """
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"{what} file not found: {path or '(none named)'}")
+    separator = separator_of(path, what, columns, separator)
     with readable(path, what):
-        with open(path, "rb") as file:
-            parquet = file.read(4) == b"PAR1"
-        table = pl.scan_parquet(path, glob=False) if parquet else pl.scan_csv(path, infer_schema=False, glob=False)
+        if not separator:
+            table = pl.scan_parquet(path, glob=False)
+        else:
+            table = pl.scan_csv(path, infer_schema=False, glob=False, separator=separator)
+            table = separated.without_types(table, table.collect_schema().names(), path, what)
         names = table.collect_schema().names()
     if not all(name.replace("\ufffd", "\x00").isprintable() for name in names):
         raise UserError(
@@ -42,6 +46,20 @@ def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
         if column not in names:
             raise UserError(f"{what} file {path} has no column '{column}'; {nearest(column, names)}")
     return table
+
+
+def separator_of(path: str, what: str, columns: Sequence[str], given: str = "") -> str:
+    """The separator of a CSV, given or else found; "" where the file is Parquet.
+
+    Raises:
+      UserError: the file is missing or cannot be read, or its separator is ambiguous.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"{what} file not found: {path or '(none named)'}")
+    with readable(path, what):
+        with open(path, "rb") as file:
+            parquet = file.read(4) == b"PAR1"
+        return "" if parquet else given or separated.find(path, what, columns)
 
 
 def collect(table: pl.LazyFrame, path: str, what: str) -> pl.DataFrame:
@@ -97,10 +115,15 @@ def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, wh
         )
 
 
-def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
+def order_values(values: pl.Series, shown: str, path: str, rows: pl.Series) -> pl.Series:
     """The order column as integers, floats or times, whichever holds all of its values.
 
     Of dates written out only the ISO form is read: whether 03/04/2024 is in March or in April cannot be known.
+
+    Args:
+      values: as they stand in the file; no nulls.
+      shown, path: name the column and the file.
+      rows: the number of each value's row, for the errors.
 
     Raises:
       UserError: a value is empty, not finite, or neither a number nor an ISO date.
@@ -111,7 +134,7 @@ def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
             row = _first_bad(values)
             raise UserError(
                 f"interactions file {path}: column '{shown}' is neither all numbers nor all ISO dates, first in data "
-                f"row {row + 1} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
+                f"row {rows[row]} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
             )
         values = parsed
     elif not (values.dtype.is_numeric() or values.dtype.is_temporal()):

@@ -1,13 +1,24 @@
-"""A user's own logs: one file of interactions, one of items, each CSV, CSV.gz or Parquet."""
+"""A user's own logs: files of interactions, and one of items, each of separated values or Parquet.
 
-import pathlib
+What happens to interactions, in this order:
+  1. the files are found, and their columns read; rows that hold lists become one row an item;
+  2. sessions: by a column, by the row, or by a gap in the time of a user;
+  3. --since and --until;
+  4. items without a row in the items stop the preparation, or go;
+  5. each session is ordered, and repeats collapsed.
+The pipeline does the rest for every source: session lengths, the split, and, by training alone, rare items or the core.
+docs/own_data.md tells users of this order.
+"""
+
 from typing import Any
 
 import polars as pl
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import further_vectors, item_features, item_texts, tables
+from data_tools import further_vectors, inputs, item_features, item_texts, separated, sessions, tables
+from data_tools.inputs import Interactions
+from data_tools.list_rows import POSITION, WHAT
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally
@@ -17,70 +28,100 @@ def read(options: Options, tally: Tally) -> Logs:
     """Reads the interactions and items that the flags name.
 
     Raises:
-      UserError: a file or column is missing or cannot be read, an id or order is empty, an item id stands twice, an
-        interaction's item has no row, a session has two users or splits, a price is no number, or vectors do not fit.
+      UserError: a file or column is missing or cannot be read, files or times do not fit, an id or
+        order is empty, an item id stands twice, an interaction's item has no row, a session has two users or splits, a
+        price is no number, or vectors do not fit.
     """
     for name in ("interactions", "items"):
         if not getattr(options, name):
             raise UserError(f"--{name} is missing; name the file (CSV, CSV.gz or Parquet)")
     text_columns = item_texts.text_columns_of(options.text_columns or "title")
+    id_column, name_column = options.items_id_column or options.item_column, options.name_column or text_columns[0]
+    given = separated.character(options.separator, "separator")
+    separator = tables.separator_of(options.items, "items", [id_column, *text_columns, name_column], given)
     items = item_texts.read_items(
         options.items,
-        id_column=options.items_id_column or options.item_column,
+        id_column=id_column,
         text_columns=text_columns,
-        name_column=options.name_column or text_columns[0],
+        name_column=name_column,
+        separator=separator,
     )
     text_columns = tuple(items.columns[2:])
-    features, attributes = item_features.read_features(options.items, item_features.FeatureColumns.of(options))
+    columns = item_features.FeatureColumns.of(options)
+    features, attributes = item_features.read_features(options.items, columns, separator)
     items = pl.concat([items, features], how="horizontal")
     vector_files = further_vectors.named_files(options.vectors)
     vectors = further_vectors.read_named(vector_files, len(items))
-    raw, price = _read_interactions(options)
+    source, raw = _read_interactions(options, tally)
+    raw, price = _with_prices(raw, options)
+    unit = sessions.unit_of(raw["order"], options) if sessions.needs_unit(options) else ""
+    raw = sessions.within(raw, options, tally)
     raw = _known(raw, items, options, tally)
-    numbered, sessions = number_sessions(raw)
+    numbered, session_table = number_sessions(raw)
+    if positions := POSITION in raw.columns:  # the order of a session is that of its list; its time was the row's
+        numbered = numbered.with_columns(raw[POSITION].alias("order"))
     for name, flag in (("user", "user_column"), ("split", "split_column")):
         if name in raw.columns:
             _require_one(raw, name, getattr(options, flag))
     del raw
-    interactions, ties = order_sessions(numbered, item_ids=items["item_id"], ties=options.ties, seed=options.seed)
-    paths = (options.interactions, options.items, *vector_files.values())
+    interactions, ties = order_sessions(
+        numbered,
+        item_ids=items["item_id"],
+        ties=options.ties,
+        seed=options.seed,
+        collapse_repeats=options.collapse_repeats,
+    )
+    if options.collapse_repeats:
+        tally.dropped("the same item again, right after itself", len(numbered) - len(interactions), 0)
+    separators = {**dict(zip(source.paths, source.separators, strict=True)), options.items: separator}
+    paths = list(dict.fromkeys((*separators, *vector_files.values())))
+    names = dict(zip(paths, inputs.names_of(paths), strict=True))
     return Logs(
         interactions=interactions,
-        sessions=sessions,
+        sessions=session_table,
         items=items,
         text_columns=text_columns,
-        order={"rule": _order_rule(options), **ties},
-        provenance={"source_files": {pathlib.Path(path).name: files.sha256_file(path) for path in paths}},
+        order={"rule": _order_rule(options, positions), **ties},
+        provenance={
+            "source_files": {name: files.sha256_file(path) for path, name in names.items()},
+            "separators": {names[path]: separated.name_of(one) for path, one in separators.items() if one},
+            "sessions_are": _session_rule(options, source),
+            **({"time_unit": unit} if unit else {}),
+        },
         attributes={**attributes, **price},
         vectors=vectors,
     )
 
 
-def _read_interactions(options: Options) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
-    """Columns session, item, and where named user, order, split and price, checked; and the note on the price."""
-    names = {"session": options.session_column, "item": options.item_column}
+def _read_interactions(options: Options, tally: Tally) -> tuple[Interactions, pl.DataFrame]:
+    """The files, and their columns session, item, and where there are such user, order, split, price, position."""
+    names = {"item": options.item_column}
     if options.user_column:
         names["user"] = options.user_column
     if options.split == "column":
         if not options.split_column:
             raise UserError("--split=column needs --split_column, a column with train, validation or test")
         names["split"] = options.split_column
-    path, what = options.interactions, "interactions"
     values = {"order": options.order_column, "price": options.interaction_price_column}
     values = {name: shown for name, shown in values.items() if shown}
-    wanted = [*names.values(), *values.values()]
-    expressions = [tables.ids(shown).alias(name) for name, shown in names.items()]
-    expressions += [pl.col(shown).alias(name) for name, shown in values.items()]
-    table = tables.collect(tables.scan(path, what, wanted).select(expressions), path, what)
-    if table.is_empty():
-        raise UserError(f"interactions file {path} has no rows")
+    source = inputs.open_interactions(options, [*names.values(), *values.values()])
+    path, what = source.shown, WHAT
+    if source.session_column:
+        names = {"session": source.session_column, **names}
+    table, empty = source.collect(names, values, options.list_separator)
     for name, shown in names.items():
-        if name != "user":
+        if name != "user" or options.session_gap:
             tables.require_no_nulls(table, name, shown, path, what)
     if options.order_column:
         tables.require_no_nulls(table, "order", options.order_column, path, what)
-        table = table.with_columns(tables.order_values(table["order"], options.order_column, path).alias("order"))
-    return _with_prices(table, options)
+        order = tables.order_values(table["order"], options.order_column, path, table[tables.ROW])
+        table = table.with_columns(order.alias("order"))
+    if options.session_gap:
+        table = table.with_columns(sessions.by_gap(table["user"], table["order"], options).alias("session"))
+    tally.total("read", len(table), table["session"].n_unique() + empty)
+    if source.listed:
+        tally.dropped("row with an empty list", 0, empty)
+    return source, table.drop(tables.ROW)
 
 
 def _with_prices(table: pl.DataFrame, options: Options) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
@@ -97,7 +138,6 @@ def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Ta
     """Replaces each item id by its row in the items, or stops (or drops) where there is none."""
     numbers = items.select(pl.col("item_id").alias("item")).with_row_index("number")
     joined = table.join(numbers, on="item", how="left", maintain_order="left")
-    tally.total("read", len(joined), joined["session"].n_unique())
     unknown = joined.filter(pl.col("number").is_null())
     if len(unknown) and not options.drop_unknown_items:
         raise UserError(
@@ -126,7 +166,17 @@ def _require_one(raw: pl.DataFrame, name: str, shown: str) -> None:
         )
 
 
-def _order_rule(options: Options) -> str:
+def _session_rule(options: Options, source: Interactions) -> str:
+    if options.session_gap:
+        return f"interactions of a '{options.user_column}' until one comes more than {options.session_gap} later"
+    if source.session_column:
+        return f"by column '{source.session_column}'"
+    return "a row each"
+
+
+def _order_rule(options: Options, positions: bool) -> str:
+    if positions:
+        return f"as the items stand in the lists of column '{options.item_column}'"
     tie = "the order of the file" if options.ties == "file" else f"a random order (seed {options.seed})"
     if not options.order_column:
         return f"{tie}, for no --order_column is given"

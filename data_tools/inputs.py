@@ -1,0 +1,157 @@
+"""Which files the interactions of a user are in, whether they agree, and how they are read, a file at a time."""
+
+import dataclasses
+import glob
+import pathlib
+from collections.abc import Sequence
+
+import polars as pl
+
+from alterrec_jax.errors import UserError, nearest
+from data_tools import list_rows, separated, tables
+from data_tools.list_rows import POSITION, WHAT
+from data_tools.options import Options
+
+_DEFAULT_SESSION = "session_id"
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """The files of interactions, opened and not yet read.
+
+    Attributes:
+      paths: the files, in the order in which they are read.
+      shown: names them in errors.
+      separators: of each file; "" of a Parquet.
+      parts: a lazy table of each file.
+      session_column: "" where a row is a session, or where time is to make the sessions.
+      listed: the columns that hold a list, whose row is a session; the item column is one of them, or there are none.
+    """
+
+    paths: tuple[str, ...]
+    shown: str
+    separators: tuple[str, ...]
+    parts: tuple[pl.LazyFrame, ...]
+    session_column: str
+    listed: tuple[str, ...]
+
+    def collect(self, names: dict[str, str], values: dict[str, str], list_separator: str) -> tuple[pl.DataFrame, int]:
+        """Reads columns of all files, a file at a time, one row an interaction.
+
+        Args:
+          names: columns that name something (item, user, split) by what they are called in the result: read as text.
+          values: further columns likewise, read as they are.
+          list_separator: between the items of a text; "" where they are lists already.
+
+        Returns:
+          The columns by their new names, and `tables.ROW` (uint32), counted through the files. Where rows are lists:
+          also session, and position (uint32, from 0 in each row) unless the order is a list too. And how many rows hold
+          an empty list, which are left out.
+
+        Raises:
+          UserError: a file is damaged, lists of a row differ in length, or two rows with lists are of one session.
+        """
+        frames, empty, rows = [], 0, 0
+        columns = [tables.ids(shown).alias(name) for name, shown in names.items()]
+        columns += [pl.col(shown).alias(name) for name, shown in values.items()]
+        for path, part in zip(self.paths, self.parts, strict=True):
+            row = (pl.col(tables.ROW) + rows).cast(pl.UInt32)
+            found, part = [*columns, row], tables.with_rows(part)
+            if self.listed:
+                part = list_rows.one_item_a_row(part, names["item"], self.listed, list_separator)
+                found.append(pl.col(POSITION))
+                if not self.session_column:
+                    found.append(pl.format("row-{}", row).alias("session"))
+            frame = tables.collect(part.select(found), path, WHAT)
+            rows = int(frame[tables.ROW].max() or rows)  # type: ignore[arg-type]
+            if self.listed and (missing := frame[POSITION].null_count()):
+                empty, frame = empty + missing, frame.drop_nulls(POSITION)
+            frames.append(frame)
+        table = pl.concat(frames)
+        if table.is_empty():
+            raise UserError(f"{WHAT} file {self.shown} has no rows")
+        if self.listed:
+            if self.session_column:
+                list_rows.require_one_row(table, self.session_column, self.shown)
+            if values.get("order") in self.listed:
+                table = table.drop(POSITION)
+        return table, empty
+
+
+def open_interactions(options: Options, columns: Sequence[str]) -> Interactions:
+    """Finds the files and the columns, and whether rows are lists.
+
+    Args:
+      options: of --source=tabular.
+      columns: of the interactions that are to be read, besides that of the session.
+
+    Raises:
+      UserError: a file or a column is missing, files do not agree, or a list stands where none can be read.
+    """
+    paths = find_files(options.interactions)
+    given = separated.character(options.separator, "separator")
+    wanted = [options.session_column] if options.session_column else []
+    wanted = list(dict.fromkeys([*wanted, *columns]))
+    separators = tuple(tables.separator_of(path, WHAT, wanted, given) for path in paths)
+    parts = tuple(tables.scan(path, WHAT, wanted, one) for path, one in zip(paths, separators, strict=True))
+    schemas = [part.collect_schema() for part in parts]
+    session_column = options.session_column
+    if not session_column and not options.session_gap and _DEFAULT_SESSION in schemas[0]:
+        session_column = _DEFAULT_SESSION
+        wanted.append(session_column)
+    _require_agreement(paths, schemas, wanted)
+    listed = list_rows.listed_columns(options, schemas[0], wanted, paths[0])
+    if not session_column and not options.session_gap and not listed:
+        known = nearest(_DEFAULT_SESSION, schemas[0].names())
+        raise UserError(
+            f"{WHAT} file {paths[0]} has no column '{_DEFAULT_SESSION}'; {known} Name it by --session_column"
+        )
+    many = f"{options.interactions} ({len(paths)} files, whose rows are counted through in sorted order)"
+    shown = paths[0] if len(paths) == 1 else many
+    return Interactions(tuple(paths), shown, separators, parts, session_column, listed)
+
+
+def find_files(given: str) -> list[str]:
+    """The files that --interactions means, sorted: a file, the files of a folder, or those that a pattern fits.
+
+    Files of a folder whose names begin with a dot or an underscore are not data, and are left out.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = pathlib.Path(given)
+    if path.is_file():
+        return [given]
+    if path.is_dir():
+        found = [str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_"))]
+    else:
+        found = [file for file in glob.glob(given, recursive=True) if pathlib.Path(file).is_file()]
+    if not found:
+        raise UserError(f"{WHAT} file not found: {given}; name a file, a folder with files, or a pattern in quotes")
+    return sorted(found)
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """Names for the manifest: those of the files, with as many folders before them as tell them apart."""
+    parts = [pathlib.PurePath(path).parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
+
+
+def _require_agreement(paths: Sequence[str], schemas: Sequence[pl.Schema], wanted: Sequence[str]) -> None:
+    first = schemas[0]
+    for path, schema in zip(paths, schemas, strict=True):
+        if different := sorted(set(first) ^ set(schema)):
+            raise UserError(
+                f"{WHAT} files {paths[0]} and {path} have different columns: '{different[0]}' is in one of them only; "
+                "keep files of other columns elsewhere, or name those to read by a pattern"
+            )
+        for column in wanted:
+            if schema[column] != first[column]:
+                raise UserError(
+                    f"{WHAT} files {paths[0]} and {path} do not agree: column '{column}' is {first[column]} in one and "
+                    f"{schema[column]} in the other; write them with one type"
+                )

@@ -13,9 +13,9 @@ import polars as pl
 
 from alterrec_jax.data.dataset_files import ATTRIBUTE_COLUMNS
 from alterrec_jax.errors import UserError
-from data_tools import images, item_texts, tables
+from data_tools import images, item_texts, missing, tables
 from data_tools.coverage import coverage_of
-from data_tools.options import Options
+from data_tools.options import NULL_VALUES, Options
 
 LEAST_COUNT = 5  # training interactions that an attribute needs
 PRICE_RULE = "a price of zero or less, a NaN and an infinity count as unknown"
@@ -40,6 +40,11 @@ class FeatureColumns:
     image: str = ""
     image_words: str = ""
 
+    def named(self) -> list[str]:
+        """The distinct columns, each of which is in the items file."""
+        flat = (self.price, self.category, self.brand, self.image, self.image_words)
+        return list(dict.fromkeys(filter(None, [*flat, *self.attributes])))
+
     @classmethod
     def of(cls, options: Options) -> "FeatureColumns":
         """The columns that the flags name."""
@@ -53,12 +58,15 @@ class FeatureColumns:
         )
 
 
-def read_features(path: str, columns: FeatureColumns) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+def read_features(
+    path: str, columns: FeatureColumns, null_values: Sequence[str] = NULL_VALUES
+) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
     """Reads the features of an items file.
 
     Args:
       path: CSV, CSV.gz or Parquet.
       columns: which columns to read.
+      null_values: texts that count as missing.
 
     Returns:
       One row for each row of the file, in its order, with those columns of `ATTRIBUTE_COLUMNS` that `columns` names;
@@ -67,9 +75,8 @@ def read_features(path: str, columns: FeatureColumns) -> tuple[pl.DataFrame, dic
     Raises:
       UserError: the file or a column is missing, a column is of another type, or a price is no number.
     """
-    flat = [columns.price, columns.category, columns.brand, columns.image, columns.image_words]
-    wanted = list(dict.fromkeys(filter(None, [*flat, *columns.attributes])))
-    scanned = tables.scan(path, "items", wanted)
+    wanted = columns.named()
+    scanned = missing.as_null(tables.scan(path, "items", wanted), wanted, null_values)
     types = scanned.collect_schema()
     raw = tables.collect(scanned.select(wanted), path, "items") if wanted else pl.DataFrame()
     tables_read, notes = [], dict[str, dict[str, Any]]()

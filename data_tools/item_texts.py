@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from alterrec_jax.errors import UserError
-from data_tools import tables
+from data_tools import missing, tables
+from data_tools.options import NULL_VALUES
 
 SEPARATOR = ", "
 FIELD = "field "  # before the name of a text column: keeps one that is called item_id or name apart from ours
@@ -44,6 +45,7 @@ def read_items(
     id_column: str,
     text_columns: Sequence[str],
     name_column: str,
+    null_values: Sequence[str] = NULL_VALUES,
     where: tuple[str, str] | None = None,
 ) -> pl.DataFrame:
     """Reads the items of a file.
@@ -52,6 +54,7 @@ def read_items(
       path: CSV, CSV.gz or Parquet.
       id_column, text_columns, name_column: its columns. A list of strings (of a Parquet file) is one text, its
         strings joined by spaces.
+      null_values: texts that count as missing.
       where: a column and the value of it that rows must have.
 
     Returns:
@@ -62,8 +65,8 @@ def read_items(
     """
     wanted = list(dict.fromkeys([*text_columns, name_column]))
     scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())])
+    scanned = missing.as_null(tables.with_rows(scanned), [id_column, *wanted], null_values, ids=[id_column])
     types = scanned.collect_schema()
-    scanned = tables.with_rows(scanned)
     texts = [as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])

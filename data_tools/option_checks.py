@@ -1,6 +1,7 @@
 """The defaults of each source, and the settings that no source can mean."""
 
 import dataclasses
+import itertools
 import pathlib
 from typing import Any
 
@@ -48,8 +49,20 @@ def checked(options: Options) -> Options:
     if bool(options.image_column) != bool(options.image_dir):
         raise UserError("--image_column and --image_dir belong together; give both, or neither")
     _refuse_unread(given, options.split)
+    if options.source == "tabular":
+        _require_distinct_columns(options)
     splits.check_fractions(*options.shares)
     return options
+
+
+def _require_distinct_columns(options: Options) -> None:
+    """Refuses one column for two purposes; only sessions can be users."""
+    flags = ["session_column", "item_column", "order_column", "interaction_price_column", "user_column"]
+    flags += ["split_column"] if options.split == "column" else []
+    for first, second in itertools.combinations(flags, 2):
+        name = getattr(options, first)
+        if name and name == getattr(options, second) and (first, second) != ("session_column", "user_column"):
+            raise UserError(f"--{first} and --{second} both name '{name}'; each needs a column of its own")
 
 
 def _refuse_unread(given: Options, split: str) -> None:

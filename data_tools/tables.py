@@ -8,6 +8,7 @@ import polars as pl
 
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.runtime.polars_errors import panics_as_errors
+from data_tools import csv_lines, order_checks
 
 ROW = "row of the file"  # the column that `with_rows` adds: no file has one of that name
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}"
@@ -25,7 +26,7 @@ def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
       columns: columns that must be there.
 
     Raises:
-      UserError: the file or a column is missing, or the file cannot be read.
+      UserError: the file or a column is missing, the file cannot be read, or two of its columns have a wanted name.
     """
     if not pathlib.Path(path).is_file():
         raise UserError(f"{what} file not found: {path or '(none named)'}")
@@ -41,7 +42,18 @@ def scan(path: str, what: str, columns: Sequence[str] = ()) -> pl.LazyFrame:
     for column in columns:
         if column not in names:
             raise UserError(f"{what} file {path} has no column '{column}'; {nearest(column, names)}")
+        if not parquet and f"{column}_duplicated_0" in names:  # as Polars calls a second one
+            _require_one_of_a_name(column, path, what)
     return table
+
+
+def _require_one_of_a_name(column: str, path: str, what: str) -> None:
+    numbers = [str(number) for number, name in enumerate(csv_lines.header(path), 1) if name == column]
+    if len(numbers) > 1:
+        raise UserError(
+            f"{what} file {path}, line 1: columns {' and '.join(numbers)} are both called '{column}'; rename one of "
+            "them, or take it out"
+        )
 
 
 def collect(table: pl.LazyFrame, path: str, what: str) -> pl.DataFrame:
@@ -62,6 +74,7 @@ def readable(path: str, what: str) -> Iterator[None]:
             yield
     except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
         detail = str(error).strip().splitlines()[0].rstrip(".,;: ") if str(error).strip() else type(error).__name__
+        detail = csv_lines.first_fault(path) or detail
         raise UserError(
             f"{what} file {path} cannot be read ({detail}); it must be whole, and CSV, CSV.gz (UTF-8) or Parquet"
         ) from None
@@ -78,12 +91,15 @@ def with_rows(table: pl.LazyFrame) -> pl.LazyFrame:
     return table.with_row_index(ROW, offset=1)
 
 
-def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, what: str) -> None:
+def require_no_nulls(
+    table: pl.DataFrame, column: str, shown: str, path: str, what: str, *, remedy: str = "fill or remove them"
+) -> None:
     """Stops where `column` (called `shown` in the file) has an empty value.
 
     Args:
       table: all rows of the file, or some of them and their numbers from `with_rows`.
       column, shown, path, what: name the column and the file.
+      remedy: what to do about it.
 
     Raises:
       UserError: names the first such row and how many there are.
@@ -93,17 +109,22 @@ def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, wh
         row = table[ROW][first] if ROW in table.columns else first + 1
         raise UserError(
             f"{what} file {path}: column '{shown}' is empty in {missing} of {len(table)} rows, first in data row "
-            f"{row}; fill or remove them (a file cut off in its last row looks like this too)"
+            f"{row}; {remedy} (a file cut off in its last row looks like this too)"
         )
 
 
-def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
+def order_values(values: pl.Series, shown: str, path: str, rows: pl.Series) -> pl.Series:
     """The order column as integers, floats or times, whichever holds all of its values.
 
     Of dates written out only the ISO form is read: whether 03/04/2024 is in March or in April cannot be known.
 
+    Args:
+      values: as they stand in the file; no nulls.
+      shown, path: name the column and the file.
+      rows: the number of each value's row, for the errors.
+
     Raises:
-      UserError: a value is empty, not finite, or neither a number nor an ISO date.
+      UserError: a value is not finite, or neither a number nor an ISO date; or dates and times are mixed, or units.
     """
     if values.dtype == pl.String:
         parsed = _parse(values)
@@ -111,13 +132,18 @@ def order_values(values: pl.Series, shown: str, path: str) -> pl.Series:
             row = _first_bad(values)
             raise UserError(
                 f"interactions file {path}: column '{shown}' is neither all numbers nor all ISO dates, first in data "
-                f"row {row + 1} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
+                f"row {rows[row]} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
             )
+        order_checks.require_one_precision(values, shown, path, rows)
         values = parsed
     elif not (values.dtype.is_numeric() or values.dtype.is_temporal()):
         raise UserError(f"interactions file {path}: column '{shown}' is {values.dtype}, not a number or a time")
     if values.dtype.is_float() and not values.is_finite().all():
-        raise UserError(f"interactions file {path}: column '{shown}' holds a NaN or an infinity; remove these rows")
+        row = rows[int((~values.is_finite()).arg_max() or 0)]
+        raise UserError(
+            f"interactions file {path}: column '{shown}' holds an infinity in data row {row}; remove such rows"
+        )
+    order_checks.require_one_unit(values, shown, path, rows)
     return values
 
 

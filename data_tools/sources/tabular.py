@@ -1,13 +1,14 @@
 """A user's own logs: one file of interactions, one of items, each CSV, CSV.gz or Parquet."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import further_vectors, item_features, item_texts, tables
+from data_tools import csv_lines, duplicates, further_vectors, item_features, item_texts, missing, order_checks, tables
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally
@@ -17,31 +18,44 @@ def read(options: Options, tally: Tally) -> Logs:
     """Reads the interactions and items that the flags name.
 
     Raises:
-      UserError: a file or column is missing or cannot be read, an id or order is empty, an item id stands twice, an
-        interaction's item has no row, a session has two users or splits, a price is no number, or vectors do not fit.
+      UserError: a file or column is missing or cannot be read, an id or order is empty or of mixed units, an item id
+        or a whole row stands twice, an interaction's item has no row, a session has two users or splits, a price is no
+        number, or vectors do not fit.
     """
     for name in ("interactions", "items"):
         if not getattr(options, name):
             raise UserError(f"--{name} is missing; name the file (CSV, CSV.gz or Parquet)")
     text_columns = item_texts.text_columns_of(options.text_columns or "title")
+    null_values = missing.null_values_of(options.null_values)
+    id_column = options.items_id_column or options.item_column
     items = item_texts.read_items(
         options.items,
-        id_column=options.items_id_column or options.item_column,
+        id_column=id_column,
         text_columns=text_columns,
         name_column=options.name_column or text_columns[0],
+        null_values=null_values,
     )
+    csv_lines.require_no_swallowed_rows(options.items, "items", len(items), {id_column: items["item_id"]})
+    columns = item_features.FeatureColumns.of(options)
+    features, attributes = item_features.read_features(options.items, columns, null_values)
+    described = tables.scan(options.items, "items").select(list(dict.fromkeys([*text_columns, *columns.named()])))
+    replaced = missing.count_null_values(described, null_values)
     text_columns = tuple(items.columns[2:])
-    features, attributes = item_features.read_features(options.items, item_features.FeatureColumns.of(options))
     items = pl.concat([items, features], how="horizontal")
     vector_files = further_vectors.named_files(options.vectors)
     vectors = further_vectors.read_named(vector_files, len(items))
-    raw, price = _read_interactions(options)
+    raw, price = _read_interactions(options, null_values, tally)
     raw = _known(raw, items, options, tally)
     numbered, sessions = number_sessions(raw)
     for name, flag in (("user", "user_column"), ("split", "split_column")):
         if name in raw.columns:
             _require_one(raw, name, getattr(options, flag))
-    del raw
+    order = raw["order"] if "order" in raw.columns else None
+    found = {"null_values": replaced, "midnights": {} if order is None else order_checks.midnights(order)}
+    del raw, order
+    named = (options.session_column, options.item_column, *filter(None, [options.order_column]))
+    names = duplicates.Names(options.interactions, named, sessions["session_id"], items["item_id"])
+    numbered, found["duplicates"] = duplicates.handle(numbered, options.duplicates, names, tally)
     interactions, ties = order_sessions(numbered, item_ids=items["item_id"], ties=options.ties, seed=options.seed)
     paths = (options.interactions, options.items, *vector_files.values())
     return Logs(
@@ -50,14 +64,19 @@ def read(options: Options, tally: Tally) -> Logs:
         items=items,
         text_columns=text_columns,
         order={"rule": _order_rule(options), **ties},
-        provenance={"source_files": {pathlib.Path(path).name: files.sha256_file(path) for path in paths}},
+        provenance={
+            "source_files": {pathlib.Path(path).name: files.sha256_file(path) for path in paths},
+            "found": found,
+        },
         attributes={**attributes, **price},
         vectors=vectors,
     )
 
 
-def _read_interactions(options: Options) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
-    """Columns session, item, and where named user, order, split and price, checked; and the note on the price."""
+def _read_interactions(
+    options: Options, null_values: Sequence[str], tally: Tally
+) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+    """Columns session, item, `tables.ROW`, and where named user, order, split and price; and the note on the price."""
     names = {"session": options.session_column, "item": options.item_column}
     if options.user_column:
         names["user"] = options.user_column
@@ -71,15 +90,21 @@ def _read_interactions(options: Options) -> tuple[pl.DataFrame, dict[str, dict[s
     wanted = [*names.values(), *values.values()]
     expressions = [tables.ids(shown).alias(name) for name, shown in names.items()]
     expressions += [pl.col(shown).alias(name) for name, shown in values.items()]
-    table = tables.collect(tables.scan(path, what, wanted).select(expressions), path, what)
+    scanned = tables.scan(path, what, wanted)
+    missing.require_exact_ids(scanned, names.values(), path, what)
+    scanned = missing.as_null(tables.with_rows(scanned), wanted, null_values, ids=names.values())
+    table = tables.collect(scanned.select(tables.ROW, *expressions), path, what)
     if table.is_empty():
         raise UserError(f"interactions file {path} has no rows")
-    for name, shown in names.items():
-        if name != "user":
+    ids = {names[name]: table[name] for name in ("session", "item")}
+    csv_lines.require_no_swallowed_rows(path, what, len(table), ids)
+    table = missing.require_ids(table, names, path, drop=options.missing_ids == "drop", tally=tally)
+    for name, shown in (("split", options.split_column), ("order", options.order_column)):
+        if name in table.columns:
             tables.require_no_nulls(table, name, shown, path, what)
     if options.order_column:
-        tables.require_no_nulls(table, "order", options.order_column, path, what)
-        table = table.with_columns(tables.order_values(table["order"], options.order_column, path).alias("order"))
+        order = tables.order_values(table["order"], options.order_column, path, table[tables.ROW])
+        table = table.with_columns(order.alias("order"))
     return _with_prices(table, options)
 
 
@@ -97,7 +122,6 @@ def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Ta
     """Replaces each item id by its row in the items, or stops (or drops) where there is none."""
     numbers = items.select(pl.col("item_id").alias("item")).with_row_index("number")
     joined = table.join(numbers, on="item", how="left", maintain_order="left")
-    tally.total("read", len(joined), joined["session"].n_unique())
     unknown = joined.filter(pl.col("number").is_null())
     if len(unknown) and not options.drop_unknown_items:
         raise UserError(

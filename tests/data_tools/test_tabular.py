@@ -95,6 +95,7 @@ def test_dates_order_a_session_and_ids_keep_their_zeros(tmp_path: pathlib.Path) 
         items=write_csv(tmp_path / "items.csv", ("sku", "title"), [(f"000{i}", f"thing {i}") for i in range(5)]),
         items_id_column="sku",
         order_column="day",
+        duplicates="keep",
     )
     assert as_items(dataset, "test")[0] == ("007", ["0001", "0001", "0002", "0002", "0003", "0003"], 5)
 
@@ -102,7 +103,7 @@ def test_dates_order_a_session_and_ids_keep_their_zeros(tmp_path: pathlib.Path) 
 @pytest.mark.parametrize(
     "times",
     [
-        ["2024-02-10 10:00:00", "2024-02-09", "2024-02-10 10:00:00.5"],
+        ["2024-02-10 10:00:00", "2024-02-09 00:00:00", "2024-02-10 10:00:00.5"],
         ["2024-02-10T10:00:00Z", "2024-02-10T11:00:00+02:00", "2024-02-10T10:00:00.5Z"],
         ["2024-02-10T10:00", "2024-02-10T09:59", "2024-02-10T10:01"],
     ],
@@ -114,6 +115,7 @@ def test_every_iso_form_orders_a_session(tmp_path: pathlib.Path, times: list[str
         interactions=write_csv(tmp_path / "log.csv", ("session_id", "item_id", "time"), rows * 2),
         items=write_csv(tmp_path / "items.csv", ("item_id", "title"), [(f"i{item}", "x") for item in range(3)]),
         order_column="time",
+        duplicates="keep",
     )
     assert as_items(dataset, "test") == [("s", ["i1", "i1", "i0", "i0", "i2", "i2"], 5)]
 

@@ -10,6 +10,7 @@ from absl import flags
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import command_line
+from alterrec_jax.runtime.printable import printable
 from data_tools import description, description_plot
 
 _DATA_DIR = flags.DEFINE_string(
@@ -25,9 +26,9 @@ def main() -> None:
     dataset = load_dataset(_DATA_DIR.value)
     described = description.describe(dataset)
     output = pathlib.Path(_OUTPUT.value or dataset.path / "describe.png")
-    print(description.as_text(described))
+    print(printable(description.as_text(described)))
     description_plot.draw(described, output)
-    print(f"\nplots: {output}")
+    print(printable(f"\nplots: {output}"))
 
 
 if __name__ == "__main__":

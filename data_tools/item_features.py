@@ -19,7 +19,7 @@ from data_tools.options import NULL_VALUES, Options
 
 LEAST_COUNT = 5  # training interactions that an attribute needs
 PRICE_RULE = "a price of zero or less, a NaN and an infinity count as unknown"
-_LEVEL = "\x1f"  # between the levels of a path while it is cleaned: no text of people holds it
+_LEVEL = "\ue000"  # between the levels of a path while it is cleaned: of private use, so no text of people holds it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +129,13 @@ def attributes_note(columns: Sequence[str]) -> dict[str, Any]:
     return {"column": ",".join(columns), "rule": rule}
 
 
-def positive_prices(values: pl.Series, what: str, shown: str) -> tuple[pl.Series, int]:
+def positive_prices(values: pl.Series, what: str, shown: str, rows: pl.Series | None = None) -> tuple[pl.Series, int]:
     """Prices as Float64, null where unknown.
 
     Args:
       values: numbers, or their texts; empty ones are unknown.
       what, shown: name the file and the column in errors.
+      rows: the number of each value's row, where some rows of the file are left out.
 
     Returns:
       the prices; and how many numbers were zero or less, NaN or infinite, which count as unknown.
@@ -148,9 +149,10 @@ def positive_prices(values: pl.Series, what: str, shown: str) -> tuple[pl.Series
         raise UserError(f"{what}: column '{shown}' is {given.dtype}, not a number; write plain numbers like 2.99")
     numbers = given.cast(pl.Float64, strict=False)
     if (bad := numbers.is_null() & given.is_not_null()).any():
-        row = int(bad.arg_max() or 0)
+        first = int(bad.arg_max() or 0)
+        row = first + 1 if rows is None else rows[first]
         raise UserError(
-            f"{what}: column '{shown}' holds '{given[row]}' in data row {row + 1} ({bad.sum()} such rows), which is no "
+            f"{what}: column '{shown}' holds '{given[first]}' in data row {row} ({bad.sum()} such rows), which is no "
             "number; write plain numbers like 2.99, and nothing where a price is unknown"
         )
     positive = numbers.is_finite() & (numbers > 0)

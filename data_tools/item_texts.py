@@ -10,15 +10,17 @@ from data_tools import missing, tables
 from data_tools.options import NULL_VALUES
 
 SEPARATOR = ", "
+# Escape sequences, control characters but for white space, and what turns the direction of writing around.
+_CODES = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\p{Cc}--\s]|[\u202a-\u202e\u2066-\u2069]"
 FIELD = "field "  # before the name of a text column: keeps one that is called item_id or name apart from ours
 
 
 def clean(text: pl.Expr) -> pl.Expr:
-    """Text without HTML entities and runs of white space; "" where there is none."""
+    """Text without HTML entities, runs of white space and codes for a terminal; "" where there is none."""
     text = text.cast(pl.String).fill_null("")
     # A loop over Python strings, but only over items, never interactions.
     unescaped = text.map_elements(_unescape, return_dtype=pl.String)
-    return unescaped.str.replace_all(r"\s+", " ").str.strip_chars()
+    return unescaped.str.replace_all(_CODES, "").str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def joined(columns: Sequence[str]) -> pl.Expr:

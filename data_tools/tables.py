@@ -72,7 +72,7 @@ def readable(path: str, what: str) -> Iterator[None]:
     try:
         with panics_as_errors():
             yield
-    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
         detail = str(error).strip().splitlines()[0].rstrip(".,;: ") if str(error).strip() else type(error).__name__
         detail = csv_lines.first_fault(path) or detail
         raise UserError(

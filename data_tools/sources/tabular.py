@@ -112,7 +112,8 @@ def _with_prices(table: pl.DataFrame, options: Options) -> tuple[pl.DataFrame, d
     column = options.interaction_price_column
     if not column:
         return table, {}
-    price, unknown = item_features.positive_prices(table["price"], f"interactions file {options.interactions}", column)
+    what = f"interactions file {options.interactions}"
+    price, unknown = item_features.positive_prices(table["price"], what, column, table[tables.ROW])
     rule = f"median over training interactions; {item_features.PRICE_RULE}"
     note = {"price": {"column": column, "rule": rule, "not_positive": unknown}}
     return table.with_columns(price.alias("price")), note

@@ -117,6 +117,18 @@ def test_texts_and_features_that_say_nothing(tmp_path: pathlib.Path, kind: str) 
     assert dataset.manifest["found"]["null_values"] == {"brand": 1, "path": 1, "price": prices, "title": 2}
 
 
+def test_errors_count_the_rows_of_the_file(tmp_path: pathlib.Path) -> None:
+    """Rows that were dropped for want of an id are rows all the same."""
+    rows = [(session, item, time, "1.5") for session, item, time in clicks_at()]
+    rows[:2] = [("", *row[1:]) for row in rows[:2]]
+    rows[5] = (*rows[5][:3], "cheap")
+    logs = write_logs(tmp_path, [])
+    logs["interactions"] = write_csv(tmp_path / "log.csv", (*HEADER, "paid"), rows)
+    settings = {**logs, "missing_ids": "drop"}
+    assert "holds 'cheap' in data row 6" in refusal(tmp_path, **settings, interaction_price_column="paid")
+    assert "first in data row 6 with 'cheap'" in refusal(tmp_path, **settings, order_column="paid")
+
+
 def test_ids_as_floats(tmp_path: pathlib.Path) -> None:
     """pandas makes floats of whole numbers where one is missing: 7.0 is item 7, and NaN is none."""
     logs = write_logs(tmp_path, [])

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import SPLITS
+from data_tools import item_texts
 from tests.data_tools import oracle
 from tests.data_tools.examples import as_items, options, prepared, random_clicks, write_csv, write_logs
 
@@ -190,6 +191,19 @@ def test_text_is_cleaned_and_vectors_belong_to_their_items(tmp_path: pathlib.Pat
     expected = [[len(text), ord(text[0]), 1.0] if text else [0.0] * 3 for text in dataset.items["text"]]
     np.testing.assert_array_equal(dataset.text_vectors, np.array(expected, np.float32))
     assert dataset.manifest["text_encoder"]["columns"] == ["title", "brand"]
+
+
+def test_codes_for_a_terminal_are_no_text() -> None:
+    texts = [
+        "\x1b[31mRed\x1b[0m \x07soap",
+        "\x1b]0;title\x07pan",
+        "a\tb\r\nc\x85d\x00e",
+        "a\u202egnp.b",
+        "\x9b31mx",
+        "नमस्ते\u200d",
+    ]
+    cleaned = pl.DataFrame({"text": texts}).select(item_texts.clean(pl.col("text"))).to_series()
+    assert cleaned.to_list() == ["Red soap", "pan", "a b c de", "agnp.b", "31mx", "नमस्ते\u200d"]
 
 
 def test_lists_of_strings_are_joined(tmp_path: pathlib.Path) -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset import SPLITS
-from alterrec_jax.errors import UserError
 from data_tools.tally import Tally
 
 
@@ -96,21 +95,6 @@ def _long_enough(part: pl.DataFrame, split: str, shortest: int, tally: Tally) ->
     sessions = part["session"].n_unique() - kept["session"].n_unique()
     tally.dropped(f"{split}: session with fewer than {max(shortest, 2)} items left", len(part) - len(kept), sessions)
     return kept
-
-
-def require_sessions(parts: pl.DataFrame) -> None:
-    """Stops where a split has no session left.
-
-    Raises:
-      UserError: names the split.
-    """
-    present = set(parts["split"].unique())
-    for split in SPLITS:
-        if split not in present:
-            raise UserError(
-                f"no {split} session is left after splitting and filtering; lower --min_item_count, --k_core or "
-                "--min_session_length, give a larger share, or choose another --split"
-            )
 
 
 def number_items(parts: pl.DataFrame, item_ids: pl.Series, *, catalogue: str) -> tuple[np.ndarray, int]:

@@ -11,6 +11,7 @@ from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.data.dataset_files import PICTURE
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.printable import printable
 from data_tools import description, description_plot
 
 _DATA_DIR = flags.DEFINE_string(
@@ -28,9 +29,9 @@ def main() -> None:
     if not _OUTPUT.value:
         files.require_no_links(dataset.path, [PICTURE])
     output = pathlib.Path(_OUTPUT.value or dataset.path / PICTURE)
-    print(description.as_text(described))
+    print(printable(description.as_text(described)))
     description_plot.draw(described, output)
-    print(f"\nplots: {output}")
+    print(printable(f"\nplots: {output}"))
 
 
 if __name__ == "__main__":

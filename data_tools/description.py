@@ -1,7 +1,6 @@
 """The first facts about a dataset: lengths, popularity, targets that cannot be hit, what is known of items, traps."""
 
 import dataclasses
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from alterrec_jax.data.dataset import SPLITS, Dataset, Sessions
 from alterrec_jax.data.targets import repeats
 from alterrec_jax.runtime.text_table import aligned
 from data_tools.coverage import coverage_table
+from data_tools.findings import bullet
 from data_tools.traps import find_traps
 
 _QUANTILES = (("shortest", 0.0), ("median", 0.5), ("90%", 0.9), ("99%", 0.99), ("longest", 1.0))
@@ -91,7 +91,6 @@ def describe(dataset: Dataset) -> Facts:
         coverage=coverage_table(dataset),
         traps=find_traps(
             dataset,
-            sharing_text=sharing,
             unseen={split: (part.new_targets, part.targets) for split, part in held_out.items()},
             repeated=(sum(p.repeats for p in held_out.values()), sum(p.targets for p in held_out.values())),
         ),
@@ -136,14 +135,8 @@ def as_text(facts: Facts) -> str:
     known += [(name, f"{items:.1%}", f"{clicks:.1%}") for name, items, clicks in facts.coverage]
     lines = [facts.name, f"split: {facts.split_rule}", "", aligned(rows), "", *_item_lines(facts), "", aligned(known)]
     if facts.traps:
-        lines += ["", "traps:", *(_bullet(trap) for trap in facts.traps)]
+        lines += ["", "traps:", *map(bullet, facts.traps)]
     return "\n".join(lines)
-
-
-def _bullet(text: str) -> str:
-    return textwrap.fill(
-        text, 118, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
 
 
 def top_share(popularity: np.ndarray, share: float) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.runtime import files
+from alterrec_jax.runtime.printable import printable
 from data_tools.description import Facts, top_share
 
 _COLOURS = {"train": "#4477aa", "validation": "#ee9944", "test": "#228833"}
@@ -25,7 +26,7 @@ def draw(facts: Facts, path: pathlib.Path) -> None:
     _popularity(axes[0, 1], facts)
     _targets(axes[1, 0], facts)
     _items(axes[1, 1], facts)
-    figure.suptitle(_wrapped(facts.name), fontsize=13)
+    figure.suptitle(_wrapped(printable(facts.name)), fontsize=13, parse_math=False)  # a folder may have two $
     with files.replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
 

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from alterrec_jax.errors import UserError, nearest
-from data_tools import list_rows, separated, tables
+from data_tools import csv_lines, list_rows, missing, separated, tables
 from data_tools.list_rows import POSITION, WHAT
-from data_tools.options import Options
-
-_DEFAULT_SESSION = "session_id"
+from data_tools.options import SESSION_ID, Options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +33,16 @@ class Interactions:
     session_column: str
     listed: tuple[str, ...]
 
-    def collect(self, names: dict[str, str], values: dict[str, str], list_separator: str) -> tuple[pl.DataFrame, int]:
+    def collect(
+        self, names: dict[str, str], values: dict[str, str], list_separator: str, null_values: Sequence[str]
+    ) -> tuple[pl.DataFrame, int]:
         """Reads columns of all files, a file at a time, one row an interaction.
 
         Args:
           names: columns that name something (item, user, split) by what they are called in the result: read as text.
           values: further columns likewise, read as they are.
           list_separator: between the items of a text; "" where they are lists already.
+          null_values: texts that count as missing.
 
         Returns:
           The columns by their new names, and `tables.ROW` (uint32), counted through the files. Where rows are lists:
@@ -49,12 +50,16 @@ class Interactions:
           an empty list, which are left out.
 
         Raises:
-          UserError: a file is damaged, lists of a row differ in length, or two rows with lists are of one session.
+          UserError: a file is damaged or a stray quotation mark swallows rows of it, ids are inexact, lists of a row
+            differ in length, or two rows with lists are of one session.
         """
         frames, empty, rows = [], 0, 0
+        wanted = list(dict.fromkeys([*names.values(), *values.values()]))
         columns = [tables.ids(shown).alias(name) for name, shown in names.items()]
         columns += [pl.col(shown).alias(name) for name, shown in values.items()]
-        for path, part in zip(self.paths, self.parts, strict=True):
+        for path, part, separator in zip(self.paths, self.parts, self.separators, strict=True):
+            tables.require_no_surplus(path, WHAT, separator)
+            missing.require_exact_ids(part, names.values(), path, WHAT)
             row = (pl.col(tables.ROW) + rows).cast(pl.UInt32)
             found, part = [*columns, row], tables.with_rows(part)
             if self.listed:
@@ -62,10 +67,14 @@ class Interactions:
                 found.append(pl.col(POSITION))
                 if not self.session_column:
                     found.append(pl.format("row-{}", row).alias("session"))
-            frame = tables.collect(part.select(found), path, WHAT)
-            rows = int(frame[tables.ROW].max() or rows)  # type: ignore[arg-type]
-            if self.listed and (missing := frame[POSITION].null_count()):
-                empty, frame = empty + missing, frame.drop_nulls(POSITION)
+            part = missing.as_null(part, wanted, null_values, ids=names.values())
+            frame = tables.collect(part.select(found), path, WHAT, separator or ",")
+            before, rows = rows, int(frame[tables.ROW].max() or rows)  # type: ignore[arg-type]
+            if separator and not self.listed:
+                ids = {names[name]: frame[name] for name in ("session", "user", "item") if name in names}
+                csv_lines.require_no_swallowed_rows(path, WHAT, rows - before, ids, separator)
+            if self.listed:
+                empty, frame = empty + frame[POSITION].null_count(), frame.drop_nulls(POSITION)
             frames.append(frame)
         table = pl.concat(frames)
         if table.is_empty():
@@ -96,16 +105,14 @@ def open_interactions(options: Options, columns: Sequence[str]) -> Interactions:
     parts = tuple(tables.scan(path, WHAT, wanted, one) for path, one in zip(paths, separators, strict=True))
     schemas = [part.collect_schema() for part in parts]
     session_column = options.session_column
-    if not session_column and not options.session_gap and _DEFAULT_SESSION in schemas[0]:
-        session_column = _DEFAULT_SESSION
+    if not session_column and not options.session_gap and SESSION_ID in schemas[0]:
+        session_column = SESSION_ID
         wanted.append(session_column)
     _require_agreement(paths, schemas, wanted)
     listed = list_rows.listed_columns(options, schemas[0], wanted, paths[0])
     if not session_column and not options.session_gap and not listed:
-        known = nearest(_DEFAULT_SESSION, schemas[0].names())
-        raise UserError(
-            f"{WHAT} file {paths[0]} has no column '{_DEFAULT_SESSION}'; {known} Name it by --session_column"
-        )
+        known = nearest(SESSION_ID, schemas[0].names())
+        raise UserError(f"{WHAT} file {paths[0]} has no column '{SESSION_ID}'; {known} Name it by --session_column")
     many = f"{options.interactions} ({len(paths)} files, whose rows are counted through in sorted order)"
     shown = paths[0] if len(paths) == 1 else many
     return Interactions(tuple(paths), shown, separators, parts, session_column, listed)

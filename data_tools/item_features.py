@@ -13,13 +13,13 @@ import polars as pl
 
 from alterrec_jax.data.dataset_files import ATTRIBUTE_COLUMNS
 from alterrec_jax.errors import UserError
-from data_tools import images, item_texts, tables
+from data_tools import images, item_texts, missing, tables
 from data_tools.coverage import coverage_of
-from data_tools.options import Options
+from data_tools.options import NULL_VALUES, Options
 
 LEAST_COUNT = 5  # training interactions that an attribute needs
 PRICE_RULE = "a price of zero or less, a NaN and an infinity count as unknown"
-_LEVEL = "\x1f"  # between the levels of a path while it is cleaned: no text of people holds it
+_LEVEL = "\ue000"  # between the levels of a path while it is cleaned: of private use, so no text of people holds it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,11 @@ class FeatureColumns:
     image: str = ""
     image_words: str = ""
 
+    def named(self) -> list[str]:
+        """The distinct columns, each of which is in the items file."""
+        flat = (self.price, self.category, self.brand, self.image, self.image_words)
+        return list(dict.fromkeys(filter(None, [*flat, *self.attributes])))
+
     @classmethod
     def of(cls, options: Options) -> "FeatureColumns":
         """The columns that the flags name."""
@@ -54,13 +59,14 @@ class FeatureColumns:
 
 
 def read_features(
-    path: str, columns: FeatureColumns, separator: str = ""
+    path: str, columns: FeatureColumns, null_values: Sequence[str] = NULL_VALUES, separator: str = ""
 ) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
     """Reads the features of an items file.
 
     Args:
       path: CSV, CSV.gz or Parquet.
       columns: which columns to read.
+      null_values: texts that count as missing.
       separator: of a CSV; "" finds it.
 
     Returns:
@@ -70,13 +76,12 @@ def read_features(
     Raises:
       UserError: the file or a column is missing, a column is of another type, or a price is no number.
     """
-    flat = [columns.price, columns.category, columns.brand, columns.image, columns.image_words]
-    wanted = list(dict.fromkeys(filter(None, [*flat, *columns.attributes])))
+    wanted = columns.named()
     if not wanted:
         return pl.DataFrame(), {}
-    scanned = tables.scan(path, "items", wanted, separator)
+    scanned = missing.as_null(tables.scan(path, "items", wanted, separator), wanted, null_values)
     types = scanned.collect_schema()
-    raw = tables.collect(scanned.select(wanted), path, "items")
+    raw = tables.collect(scanned.select(wanted), path, "items", separator or ",")
     tables_read, notes = [], dict[str, dict[str, Any]]()
     if columns.price:
         price, unknown = positive_prices(raw[columns.price], f"items file {path}", columns.price)
@@ -127,12 +132,13 @@ def attributes_note(columns: Sequence[str]) -> dict[str, Any]:
     return {"column": ",".join(columns), "rule": rule}
 
 
-def positive_prices(values: pl.Series, what: str, shown: str) -> tuple[pl.Series, int]:
+def positive_prices(values: pl.Series, what: str, shown: str, rows: pl.Series | None = None) -> tuple[pl.Series, int]:
     """Prices as Float64, null where unknown.
 
     Args:
       values: numbers, or their texts; empty ones are unknown.
       what, shown: name the file and the column in errors.
+      rows: the number of each value's row, where some rows of the file are left out.
 
     Returns:
       the prices; and how many numbers were zero or less, NaN or infinite, which count as unknown.
@@ -146,9 +152,10 @@ def positive_prices(values: pl.Series, what: str, shown: str) -> tuple[pl.Series
         raise UserError(f"{what}: column '{shown}' is {given.dtype}, not a number; write plain numbers like 2.99")
     numbers = given.cast(pl.Float64, strict=False)
     if (bad := numbers.is_null() & given.is_not_null()).any():
-        row = int(bad.arg_max() or 0)
+        first = int(bad.arg_max() or 0)
+        row = first + 1 if rows is None else rows[first]
         raise UserError(
-            f"{what}: column '{shown}' holds '{given[row]}' in data row {row + 1} ({bad.sum()} such rows), which is no "
+            f"{what}: column '{shown}' holds '{given[first]}' in data row {row} ({bad.sum()} such rows), which is no "
             "number; write plain numbers like 2.99, and nothing where a price is unknown"
         )
     positive = numbers.is_finite() & (numbers > 0)

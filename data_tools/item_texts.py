@@ -6,18 +6,21 @@ from collections.abc import Sequence
 import polars as pl
 
 from alterrec_jax.errors import UserError
-from data_tools import tables
+from data_tools import missing, tables
+from data_tools.options import NULL_VALUES
 
 SEPARATOR = ", "
+# Escape sequences, control characters but for white space, and what turns the direction of writing around.
+_CODES = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\p{Cc}--\s]|[\u202a-\u202e\u2066-\u2069]"
 FIELD = "field "  # before the name of a text column: keeps one that is called item_id or name apart from ours
 
 
 def clean(text: pl.Expr) -> pl.Expr:
-    """Text without HTML entities and runs of white space; "" where there is none."""
+    """Text without HTML entities, runs of white space and codes for a terminal; "" where there is none."""
     text = text.cast(pl.String).fill_null("")
     # A loop over Python strings, but only over items, never interactions.
     unescaped = text.map_elements(_unescape, return_dtype=pl.String)
-    return unescaped.str.replace_all(r"\s+", " ").str.strip_chars()
+    return unescaped.str.replace_all(_CODES, "").str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def joined(columns: Sequence[str]) -> pl.Expr:
@@ -44,6 +47,7 @@ def read_items(
     id_column: str,
     text_columns: Sequence[str],
     name_column: str,
+    null_values: Sequence[str] = NULL_VALUES,
     where: tuple[str, str] | None = None,
     separator: str = "",
 ) -> pl.DataFrame:
@@ -53,6 +57,7 @@ def read_items(
       path: CSV, CSV.gz or Parquet.
       id_column, text_columns, name_column: its columns. A list of strings (of a Parquet file) is one text, its
         strings joined by spaces.
+      null_values: texts that count as missing.
       where: a column and the value of it that rows must have.
       separator: of a CSV; "" finds it.
 
@@ -64,13 +69,14 @@ def read_items(
     """
     wanted = list(dict.fromkeys([*text_columns, name_column]))
     scanned = tables.scan(path, "items", [id_column, *wanted, *(where[:1] if where else ())], separator)
+    scanned = missing.as_null(tables.with_rows(scanned), [id_column, *wanted], null_values, ids=[id_column])
     types = scanned.collect_schema()
-    scanned = tables.with_rows(scanned)
     texts = [as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])
     table = scanned.select(tables.ROW, tables.ids(id_column).alias("item_id"), *texts)
-    raw = tables.collect(table, path, "items")
+    tables.require_no_surplus(path, "items", separator)
+    raw = tables.collect(table, path, "items", separator or ",")
     tables.require_no_nulls(raw, "item_id", id_column, path, "items")
     require_unique(raw, path)
     cleaned = raw.with_columns(clean(pl.col(FIELD + column)) for column in wanted)

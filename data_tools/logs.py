@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data_tools import tables
 from data_tools.ascending import count_ascending
 from data_tools.tally import Tally
 
@@ -43,11 +44,12 @@ def number_sessions(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Numbers the sessions in the order of their first rows.
 
     Args:
-      raw: columns session (str), item (uint32), and optionally user (str), order (ordered), split (str), price (float).
+      raw: columns session (str), item (uint32), and optionally user (str), order (ordered), split (str), price (float)
+        and `tables.ROW`.
 
     Returns:
-      Interactions (session uint32, item uint32, order and price if given), rows as in `raw`; and the sessions table of
-      `Logs`.
+      Interactions (session uint32, item uint32; order, price and `tables.ROW` if given), rows as in `raw`; and the
+      sessions table of `Logs`.
     """
     columns = raw.columns
     nothing = pl.lit(None, pl.String)
@@ -58,7 +60,7 @@ def number_sessions(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     sessions = sessions.rename({"session": "session_id"})
     numbers = sessions.select(pl.col("session_id").alias("session")).with_row_index("number")
-    kept = ["number", "item", *(name for name in ("order", "price") if name in columns)]
+    kept = ["number", "item", *(name for name in ("order", "price", tables.ROW) if name in columns)]
     numbered = raw.join(numbers, on="session", how="left", maintain_order="left").select(kept)
     return numbered.rename({"number": "session"}), sessions
 
@@ -111,7 +113,7 @@ def order_sessions(
     }
     if "order" in keys and not facts["positions"]:
         ordered = ordered.with_columns(pl.Series("alone", ~tied))
-    return ordered.drop("order", "shuffle", strict=False), facts
+    return ordered.drop("order", "shuffle", tables.ROW, strict=False), facts
 
 
 def _single(session: np.ndarray) -> int:

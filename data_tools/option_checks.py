@@ -1,6 +1,7 @@
 """The defaults of each source, and the settings that no source can mean."""
 
 import dataclasses
+import itertools
 import pathlib
 from typing import Any
 
@@ -8,7 +9,7 @@ from alterrec_jax.data.dataset_files import names_in
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 from data_tools import separated, sessions, splits
-from data_tools.options import SOURCES, Options
+from data_tools.options import SESSION_ID, SOURCES, Options
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "complete_journey": {"split": "temporal", "validation_fraction": 0.05, "test_fraction": 0.05},
@@ -51,6 +52,8 @@ def checked(options: Options) -> Options:
     if bool(options.image_column) != bool(options.image_dir):
         raise UserError("--image_column and --image_dir belong together; give both, or neither")
     _refuse_unread(given, options.split)
+    if options.source == "tabular":
+        _require_distinct_columns(options)
     splits.check_fractions(*options.shares)
     return options
 
@@ -82,6 +85,18 @@ def _check_times(options: Options) -> None:
         raise UserError("--since and --until need --order_column, a time")
     if not sessions.needs_unit(options) and options.time_unit:
         raise UserError("--time_unit is read by --session_gap, and by --since and --until with a date; leave it out")
+
+
+def _require_distinct_columns(options: Options) -> None:
+    """Refuses one column for two purposes; only sessions can be users."""
+    flags = ["session_column", "item_column", "order_column", "interaction_price_column", "user_column"]
+    flags += ["split_column"] if options.split == "column" else []
+    named = {flag: getattr(options, flag) for flag in flags}
+    if not options.session_gap:
+        named["session_column"] = named["session_column"] or SESSION_ID
+    for (first, name), (second, other) in itertools.combinations(named.items(), 2):
+        if name and name == other and (first, second) != ("session_column", "user_column"):
+            raise UserError(f"--{first} and --{second} both name '{name}'; each needs a column of its own")
 
 
 def _refuse_unread(given: Options, split: str) -> None:

@@ -9,6 +9,11 @@ LOCALES = ("ES", "FR", "IT", "DE", "JP", "UK")
 DEFAULT_CACHE_DIR = "~/.cache/alterrec_jax"
 CACHE_DIR_HELP = "Folder where the vectors of texts are kept from run to run."  # for every command that encodes
 
+# What pandas, databases and spreadsheets write where a value is unknown.
+NULL_VALUES = ("NaN", "nan", "NULL", "null", "None", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", r"\N")
+DUPLICATES = ("error", "drop", "keep")
+SESSION_ID = "session_id"  # the column that names the session, where none is named
+
 _LOGS = ("tabular",)
 _FILES = ("tabular", "amazon_m2")
 _SPLIT = ("complete_journey", "tabular")
@@ -148,6 +153,28 @@ class Options:
     )
     drop_unknown_items: bool = _flag(
         False, "Drop interactions whose item has no row in --items, and count them, instead of stopping.", sources=_LOGS
+    )
+    missing_ids: str = _flag(
+        "error",
+        "What happens to rows of --interactions without a session or an item: they stop the command, or are dropped "
+        "and counted.",
+        choices=("error", "drop"),
+        sources=_LOGS,
+    )
+    null_values: str = _flag(
+        ",".join(NULL_VALUES),
+        "Texts, with commas between, that mean that there is none, in ids, texts, prices and all other columns; "
+        "empty and blank ones, and NaN in columns of numbers, always do. --null_values= names no other.",
+        sources=_LOGS,
+    )
+    duplicates: str = _flag(
+        "error",
+        "What happens to rows of --interactions that repeat the session, item and order of an earlier row: they stop "
+        "the command, are dropped and counted, or are kept. Without --order_column items may come again in a session, "
+        "and rows are duplicates only where most sessions hold every item several times over, as in a log that was "
+        "written twice.",
+        choices=DUPLICATES,
+        sources=_LOGS,
     )
     weeks: int = _flag(0, "Take the baskets of the last so many weeks; 0 takes all 53.", sources=SOURCES[:1])
     locale: str = _flag("", "The market whose sessions are taken.", choices=LOCALES, sources=SOURCES[2:])

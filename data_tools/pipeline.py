@@ -13,10 +13,11 @@ from alterrec_jax.data.dataset_files import ALONE, vectors_file
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.files import read_json
 from alterrec_jax.runtime.text_table import aligned
-from data_tools import catalogue, encode_text, item_features, item_texts, option_checks, protocol, splits
+from data_tools import catalogue, encode_text, findings, item_features, item_texts, option_checks, protocol, splits
 from data_tools.coverage import coverage_of
 from data_tools.logs import Logs, limit_lengths
 from data_tools.options import Options
+from data_tools.shortage import require_sessions
 from data_tools.sources import amazon_m2, complete_journey, tabular
 from data_tools.tally import Tally
 
@@ -50,15 +51,16 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         shortest=options.min_session_length,
         longest=options.max_session_length,
     )
+    parts, tied = _split(logs, options)
     parts = catalogue.filter_rare(
-        _split(logs, options),
+        parts,
         tally,
         least=options.min_item_count,
         core=options.k_core,
         held_out=options.held_out_rare_items,
         shortest=2 if options.split == "leave_one_out" else options.min_session_length,
     )
-    catalogue.require_sessions(parts)
+    require_sessions(parts, tally, options)
     rows, catalogue_size = catalogue.number_items(parts, logs.items["item_id"], catalogue=options.catalogue)
     parts = catalogue.renumber(parts, rows, len(logs.items))
     items = logs.items[rows].with_columns(item_texts.joined(logs.text_columns).alias("text"))
@@ -73,33 +75,40 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         "attributes": attributes,
         "vectors": {name: _vectors_note(name, table, catalogue_size) for name, table in further.items()},
         "protocol": protocol.protocol_of(parts.filter(pl.col("split") == "train")),
+        "sessions_tied_across_splits": tied,
     }
+    sessions = _session_table(parts, logs.sessions)
     write_dataset(
         options.out,
         items=items,
-        sessions=_session_table(parts, logs.sessions),
+        sessions=sessions,
         text_vectors=vectors,
         catalogue_size=catalogue_size,
         provenance=provenance,
         vectors=further,
     )
-    return _summary(options, logs, tally)
+    lengths = sessions.select("split", "session_id", pl.col("items").list.len().alias("length"))
+    return _summary(options, logs, tally, findings.find(items, lengths, provenance))
 
 
-def _split(logs: Logs, options: Options) -> pl.DataFrame:
-    """Columns split, session, item, first_target, by the rule; fractions are of the sessions that are left."""
+def _split(logs: Logs, options: Options) -> tuple[pl.DataFrame, int]:
+    """Columns split, session, item, first_target, by the rule; fractions are of the sessions that are left.
+
+    And how many sessions a temporal split divides by their ids, for their times are equal.
+    """
     if options.split == "leave_one_out":
-        return splits.leave_one_out(logs.interactions)
+        return splits.leave_one_out(logs.interactions), 0
     numbers = logs.interactions["session"].unique(maintain_order=True)
-    left = logs.sessions[numbers]
+    left, tied = logs.sessions[numbers], 0
     validation, test = options.shares
     if options.split == "temporal":
         chosen = splits.by_time(left, validation, test)
+        tied = splits.tied_across(left["time"], chosen)
     elif options.split == "ratio":
         chosen = splits.at_random(len(left), validation, test, options.seed)
     else:
         chosen = splits.by_column(left["split"])
-    return splits.whole_sessions(logs.interactions, pl.DataFrame({"session": numbers, "split": chosen}))
+    return splits.whole_sessions(logs.interactions, pl.DataFrame({"session": numbers, "split": chosen})), tied
 
 
 def _session_table(parts: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
@@ -155,7 +164,7 @@ def _split_rule(options: Options) -> str:
     return (
         {
             "leave_one_out": "last item of a session test, the one before validation; training sees neither",
-            "temporal": f"by the time a session ends, latest last: {shares}",
+            "temporal": f"by the time a session ends, latest last, equal times by session id: {shares}",
             "ratio": f"sessions at random (seed {options.seed}): {shares}",
             "column": f"by column '{options.split_column}'",
         }[options.split]
@@ -164,7 +173,7 @@ def _split_rule(options: Options) -> str:
     )
 
 
-def _summary(options: Options, logs: Logs, tally: Tally) -> str:
+def _summary(options: Options, logs: Logs, tally: Tally, found: list[str]) -> str:
     manifest = read_json(pathlib.Path(options.out) / "manifest.json", "dataset manifest")
     counts = manifest["counts"]
     rows: list[tuple[str, ...]] = [("written", "sessions", "interactions", "targets")]
@@ -187,6 +196,8 @@ def _summary(options: Options, logs: Logs, tally: Tally) -> str:
     if options.source == "amazon_m2":
         sessions = {split: counts[split]["sessions"] for split in SPLITS}
         lines += ["", amazon_m2.beside_the_paper(options.locale, counts["items"], sessions)]
+    if found:
+        lines += ["", "to know (data_tools.describe says more):", *map(findings.bullet, found)]
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from absl import flags
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import command_line
+from alterrec_jax.runtime.printable import printable
 from data_tools.options import SOURCES, Options
 from data_tools.pipeline import prepare
 
@@ -71,7 +72,7 @@ def options_from_flags() -> Options:
 
 def main() -> None:
     """Prepares what the flags say and prints what was read, kept and dropped."""
-    print(prepare(options_from_flags()))
+    print(printable(prepare(options_from_flags())))
 
 
 if __name__ == "__main__":

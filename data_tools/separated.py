@@ -52,7 +52,7 @@ def find(path: str, what: str, columns: Sequence[str]) -> str:
     possible = {separator: names for separator, names in cells.items() if len(names) > 1}
     if len(possible) < 2:
         return next(iter(possible), ",")
-    present = {separator: len(set(columns) & set(_plain(names))) for separator, names in possible.items()}
+    present = {separator: len(set(columns) & set(plain_names(names))) for separator, names in possible.items()}
     best = [separator for separator, count in present.items() if count == max(present.values())]
     if len(best) > 1:
         choices = " or ".join(f"{name_of(separator)} ({len(possible[separator])} columns)" for separator in best)
@@ -77,7 +77,7 @@ def without_types(table: pl.LazyFrame, names: Sequence[str], path: str, what: st
     Raises:
       UserError: two columns differ by their types alone.
     """
-    plain = _plain(names)
+    plain = plain_names(names)
     if list(names) == plain:
         return table
     if twice := [name for name in plain if plain.count(name) > 1]:
@@ -112,7 +112,7 @@ def _cells(line: str, separator: str) -> list[str]:
         return []
 
 
-def _plain(names: Sequence[str]) -> list[str]:
+def plain_names(names: Sequence[str]) -> list[str]:
     """The names without the types of RecBole's atomic files, where all of them have one."""
     typed = [_TYPED.fullmatch(name) for name in names]
     return [match[1] for match in typed if match] if all(typed) else list(names)

@@ -61,6 +61,17 @@ def by_column(values: pl.Series) -> pl.Series:
     return values
 
 
+def tied_across(times: pl.Series, chosen: pl.Series) -> int:
+    """How many sessions end at the same time as a session of another split.
+
+    Args:
+      times: when each session ended.
+      chosen: the split of each session.
+    """
+    table = pl.DataFrame({"time": times, "split": chosen})
+    return table.filter(pl.col("split").n_unique().over("time") > 1).height
+
+
 def whole_sessions(interactions: pl.DataFrame, of_session: pl.DataFrame) -> pl.DataFrame:
     """Gives each interaction the split of its session.
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.runtime.polars_errors import panics_as_errors
-from data_tools import separated
+from data_tools import csv_lines, order_checks, separated
 
 ROW = "row of the file"  # the column that `with_rows` adds: no file has one of that name
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}"
@@ -28,10 +28,11 @@ def scan(path: str, what: str, columns: Sequence[str] = (), separator: str = "")
       separator: one character between the values of a CSV; "" finds it.
 
     Raises:
-      UserError: the file or a column is missing, the file cannot be read, or its separator is ambiguous.
+      UserError: the file or a column is missing, the file cannot be read, its separator is ambiguous, or two of its
+        columns have a wanted name.
     """
     separator = separator_of(path, what, columns, separator)
-    with readable(path, what):
+    with readable(path, what, separator):
         if not separator:
             table = pl.scan_parquet(path, glob=False)
         else:
@@ -45,6 +46,8 @@ def scan(path: str, what: str, columns: Sequence[str] = (), separator: str = "")
     for column in columns:
         if column not in names:
             raise UserError(f"{what} file {path} has no column '{column}'; {nearest(column, names)}")
+        if separator and f"{column}_duplicated_0" in names:  # as Polars calls a second one
+            _require_one_of_a_name(column, path, what, separator)
     return table
 
 
@@ -56,30 +59,60 @@ def separator_of(path: str, what: str, columns: Sequence[str], given: str = "") 
     """
     if not pathlib.Path(path).is_file():
         raise UserError(f"{what} file not found: {path or '(none named)'}")
-    with readable(path, what):
+    with readable(path, what, ""):
         with open(path, "rb") as file:
             parquet = file.read(4) == b"PAR1"
         return "" if parquet else given or separated.find(path, what, columns)
 
 
-def collect(table: pl.LazyFrame, path: str, what: str) -> pl.DataFrame:
+def _require_one_of_a_name(column: str, path: str, what: str, separator: str) -> None:
+    header = csv_lines.header(path, separator)
+    numbers = [str(number) for number, name in enumerate(header, 1) if name == column]
+    if len(numbers) > 1:
+        raise UserError(
+            f"{what} file {path}, line 1: columns {' and '.join(numbers)} are both called '{column}'; rename one of "
+            "them, or take it out"
+        )
+
+
+def collect(table: pl.LazyFrame, path: str, what: str, separator: str = ",") -> pl.DataFrame:
     """Reads a lazy table in a streaming way.
 
     Raises:
       UserError: the file is truncated, not UTF-8, or otherwise damaged.
     """
-    with readable(path, what):
+    with readable(path, what, separator):
         return table.collect(engine="streaming")
 
 
+def require_no_surplus(path: str, what: str, separator: str) -> None:
+    """Stops where a row of a CSV has more values than there are columns. Where not all columns are read, Polars cuts
+    such a row, whose values stand in the wrong columns.
+
+    Raises:
+      UserError: names the line.
+    """
+    if separator:
+        collect(
+            pl.scan_csv(path, infer_schema=False, glob=False, separator=separator).select(pl.all().null_count()),
+            path,
+            what,
+            separator,
+        )
+
+
 @contextlib.contextmanager
-def readable(path: str, what: str) -> Iterator[None]:
-    """Turns an error of Polars in the block into a line that names the file."""
+def readable(path: str, what: str, separator: str = ",") -> Iterator[None]:
+    """Turns an error of Polars in the block into a line that names the file, and the line of a CSV.
+
+    `separator` is that of the CSV; "" where the file is none.
+    """
     try:
         with panics_as_errors():
             yield
-    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError) as error:
         detail = str(error).strip().splitlines()[0].rstrip(".,;: ") if str(error).strip() else type(error).__name__
+        detail = (csv_lines.first_fault(path, separator) if separator else "") or detail
         raise UserError(
             f"{what} file {path} cannot be read ({detail}); it must be whole, and CSV, CSV.gz (UTF-8) or Parquet"
         ) from None
@@ -96,12 +129,15 @@ def with_rows(table: pl.LazyFrame) -> pl.LazyFrame:
     return table.with_row_index(ROW, offset=1)
 
 
-def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, what: str) -> None:
+def require_no_nulls(
+    table: pl.DataFrame, column: str, shown: str, path: str, what: str, *, remedy: str = "fill or remove them"
+) -> None:
     """Stops where `column` (called `shown` in the file) has an empty value.
 
     Args:
       table: all rows of the file, or some of them and their numbers from `with_rows`.
       column, shown, path, what: name the column and the file.
+      remedy: what to do about it.
 
     Raises:
       UserError: names the first such row and how many there are.
@@ -111,7 +147,7 @@ def require_no_nulls(table: pl.DataFrame, column: str, shown: str, path: str, wh
         row = table[ROW][first] if ROW in table.columns else first + 1
         raise UserError(
             f"{what} file {path}: column '{shown}' is empty in {missing} of {len(table)} rows, first in data row "
-            f"{row}; fill or remove them (a file cut off in its last row looks like this too)"
+            f"{row}; {remedy} (a file cut off in its last row looks like this too)"
         )
 
 
@@ -126,7 +162,7 @@ def order_values(values: pl.Series, shown: str, path: str, rows: pl.Series) -> p
       rows: the number of each value's row, for the errors.
 
     Raises:
-      UserError: a value is empty, not finite, or neither a number nor an ISO date.
+      UserError: a value is not finite, or neither a number nor an ISO date; or dates and times are mixed, or units.
     """
     if values.dtype == pl.String:
         parsed = _parse(values)
@@ -136,11 +172,16 @@ def order_values(values: pl.Series, shown: str, path: str, rows: pl.Series) -> p
                 f"interactions file {path}: column '{shown}' is neither all numbers nor all ISO dates, first in data "
                 f"row {rows[row]} with '{values[row]}'; write {_EXAMPLES}, or choose another --order_column"
             )
+        order_checks.require_one_precision(values, shown, path, rows)
         values = parsed
     elif not (values.dtype.is_numeric() or values.dtype.is_temporal()):
         raise UserError(f"interactions file {path}: column '{shown}' is {values.dtype}, not a number or a time")
     if values.dtype.is_float() and not values.is_finite().all():
-        raise UserError(f"interactions file {path}: column '{shown}' holds a NaN or an infinity; remove these rows")
+        row = rows[int((~values.is_finite()).arg_max() or 0)]
+        raise UserError(
+            f"interactions file {path}: column '{shown}' holds an infinity in data row {row}; remove such rows"
+        )
+    order_checks.require_one_unit(values, shown, path, rows)
     return values
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset import Dataset
+from data_tools import findings
 from data_tools.ascending import count_ascending
 from data_tools.protocol import protocol_of
 
@@ -18,14 +19,11 @@ _CERTAIN = 5.0  # standard deviations from one half
 _CONFIG = "--config.protocol.exclude_session_items"
 
 
-def find_traps(
-    dataset: Dataset, *, sharing_text: int, unseen: Mapping[str, tuple[int, int]], repeated: tuple[int, int]
-) -> list[str]:
+def find_traps(dataset: Dataset, *, unseen: Mapping[str, tuple[int, int]], repeated: tuple[int, int]) -> list[str]:
     """Names what is found, a sentence or two for each, which end in what to do.
 
     Args:
       dataset: a loaded dataset.
-      sharing_text: items whose text another item has too.
       unseen: of each held-out split, how many targets lie outside of the catalogue, and how many targets there are.
       repeated: how many held-out targets their session holds already, and how many targets there are.
     """
@@ -36,9 +34,9 @@ def find_traps(
         _positions(order),
         _repeats(dataset, repeated),
         _unseen(unseen),
-        _shared_texts(sharing_text, len(dataset.items)),
     ]
-    return [trap for trap in found if trap]
+    lengths = findings.lengths_of(dataset)
+    return [*filter(None, found), *findings.find(dataset.items, lengths, dataset.manifest)]
 
 
 def count_pairs(dataset: Dataset) -> tuple[int, int]:
@@ -151,16 +149,6 @@ def _unseen(unseen: Mapping[str, tuple[int, int]]) -> str:
     return (
         f"Targets outside the catalogue are certain misses of every model: {shares}. Compare models on the same folder "
         "only; --held_out_rare_items=drop takes such items out, --catalogue=all lets texts recommend them."
-    )
-
-
-def _shared_texts(sharing: int, items: int) -> str:
-    if not sharing:
-        return ""
-    return (
-        f"{sharing:,} of {items:,} items ({sharing / items:.1%}) share their text with another, so that a model of "
-        "texts ranks them equally: add columns that tell them apart to --text_columns, or let IDs decide (a larger "
-        "networks.id.weight)."
     )
 
 

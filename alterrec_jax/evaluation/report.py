@@ -231,7 +231,9 @@ def _range(row: Mapping[str, Any], metric: str) -> str:
 
 
 def _caption(protocol: Mapping[str, Any], metric: str) -> str:
-    which = "every item after the first" if protocol["targets"] == "all_prefixes" else "the last item"
+    # Under leave-one-out every session has one target, whatever the rule.
+    several = protocol["targets"] == "all_prefixes" and protocol["n_targets"] > protocol["n_sessions"]
+    which = "every item after the first" if several else "the last item"
     seen = "no candidates" if protocol["exclude_session_items"] else "candidates too"
     return (
         f"{protocol['split']}: {protocol['n_targets']:,} targets ({which} of {protocol['n_sessions']:,} sessions), "

@@ -9,6 +9,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime.printable import print_anything, printable
 
 EXIT_ERROR = 1
 EXIT_RESUME = 75  # EX_TEMPFAIL: stopped by SIGTERM with its work saved; the same command continues.
@@ -20,6 +21,7 @@ def run(main: Callable[[], int | None], *, positional: str = "") -> None:
     A `UserError` or an error of the file system becomes one line on standard error and status 1. Where `positional`
     names a flag, one argument without a flag's name is its value.
     """
+    print_anything()
     logging.set_verbosity(logging.FATAL)  # what libraries log, pages of traces among it, is said in one line here
     try:
         app.run(lambda _: _guarded(main), flags_parser=lambda argv: _parse(argv, positional))
@@ -41,6 +43,12 @@ def _guarded(main: Callable[[], int | None]) -> int | None:
 
 
 def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
+    for argument in argv:
+        if not argument.isascii() and re.search("[\ud800-\udfff]", argument):  # bytes that the locale cannot read
+            raise UserError(
+                f"argument '{argument}' is not text in the encoding of this locale ({sys.getfilesystemencoding()}); "
+                "set PYTHONUTF8=1, or LC_ALL to a UTF-8 locale such as C.UTF-8"
+            )
     try:
         remaining = list(flags.FLAGS(argv))
         if positional and len(remaining) > 1:
@@ -61,4 +69,4 @@ def _fail(message: str) -> NoReturn:
 
 def error_line(message: str) -> str:
     """What is said of an error, in one line."""
-    return "error: " + re.sub(r"\s+", " ", message).strip()
+    return "error: " + printable(re.sub(r"\s+", " ", message).strip())

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import tqdm
 
+from alterrec_jax.runtime.printable import printable
+
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -63,4 +65,4 @@ def progress(
 def log(message: str) -> None:
     """Prints one line for the person watching, above any bar, on standard error."""
     if not _silent:
-        tqdm.tqdm.write(message, file=sys.stderr)
+        tqdm.tqdm.write(printable(message), file=sys.stderr)

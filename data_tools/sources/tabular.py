@@ -10,13 +10,26 @@ The pipeline does the rest for every source: session lengths, the split, and, by
 docs/own_data.md tells users of this order.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import further_vectors, inputs, item_features, item_texts, separated, sessions, tables
+from data_tools import (
+    csv_lines,
+    duplicates,
+    further_vectors,
+    inputs,
+    item_features,
+    item_texts,
+    missing,
+    order_checks,
+    separated,
+    sessions,
+    tables,
+)
 from data_tools.inputs import Interactions
 from data_tools.list_rows import POSITION, WHAT
 from data_tools.logs import Logs, number_sessions, order_sessions
@@ -28,32 +41,19 @@ def read(options: Options, tally: Tally) -> Logs:
     """Reads the interactions and items that the flags name.
 
     Raises:
-      UserError: a file or column is missing or cannot be read, files or times do not fit, an id or
-        order is empty, an item id stands twice, an interaction's item has no row, a session has two users or splits, a
-        price is no number, or vectors do not fit.
+      UserError: a file or column is missing or cannot be read, files or times do not fit, an id or order is empty or
+        of mixed units, an item id or a whole row stands twice, an interaction's item has no row, a session has two
+        users or splits, a price is no number, or vectors do not fit.
     """
     for name in ("interactions", "items"):
         if not getattr(options, name):
             raise UserError(f"--{name} is missing; name the file (CSV, CSV.gz or Parquet)")
-    text_columns = item_texts.text_columns_of(options.text_columns or "title")
-    id_column, name_column = options.items_id_column or options.item_column, options.name_column or text_columns[0]
-    given = separated.character(options.separator, "separator")
-    separator = tables.separator_of(options.items, "items", [id_column, *text_columns, name_column], given)
-    items = item_texts.read_items(
-        options.items,
-        id_column=id_column,
-        text_columns=text_columns,
-        name_column=name_column,
-        separator=separator,
-    )
-    text_columns = tuple(items.columns[2:])
-    columns = item_features.FeatureColumns.of(options)
-    features, attributes = item_features.read_features(options.items, columns, separator)
-    items = pl.concat([items, features], how="horizontal")
+    null_values = missing.null_values_of(options.null_values)
+    items, attributes, replaced, separator = _read_items(options, null_values)
     vector_files = further_vectors.named_files(options.vectors)
     vectors = further_vectors.read_named(vector_files, len(items))
-    source, raw = _read_interactions(options, tally)
-    raw, price = _with_prices(raw, options)
+    source, raw = _read_interactions(options, null_values, tally)
+    raw, price = _with_prices(raw, options, source.shown)
     unit = sessions.unit_of(raw["order"], options) if sessions.needs_unit(options) else ""
     raw = sessions.within(raw, options, tally)
     raw = _known(raw, items, options, tally)
@@ -63,7 +63,16 @@ def read(options: Options, tally: Tally) -> Logs:
     for name, flag in (("user", "user_column"), ("split", "split_column")):
         if name in raw.columns:
             _require_one(raw, name, getattr(options, flag))
-    del raw
+    order = raw["order"] if "order" in raw.columns else None
+    found: dict[str, Any] = {
+        "null_values": replaced,
+        "midnights": {} if order is None else order_checks.midnights(order),
+    }
+    del raw, order
+    named = (source.session_column or options.user_column or "session", options.item_column)
+    named = (*named, *filter(None, [options.order_column]))
+    names = duplicates.Names(source.shown, named, session_table["session_id"], items["item_id"])
+    numbered, found["duplicates"] = duplicates.handle(numbered, options.duplicates, names, tally)
     interactions, ties = order_sessions(
         numbered,
         item_ids=items["item_id"],
@@ -75,26 +84,54 @@ def read(options: Options, tally: Tally) -> Logs:
         tally.dropped("the same item again, right after itself", len(numbered) - len(interactions), 0)
     separators = {**dict(zip(source.paths, source.separators, strict=True)), options.items: separator}
     paths = list(dict.fromkeys((*separators, *vector_files.values())))
-    names = dict(zip(paths, inputs.names_of(paths), strict=True))
+    short = dict(zip(paths, inputs.names_of(paths), strict=True))
     return Logs(
         interactions=interactions,
         sessions=session_table,
         items=items,
-        text_columns=text_columns,
+        text_columns=tuple(name for name in items.columns if name.startswith(item_texts.FIELD)),
         order={"rule": _order_rule(options, positions), **ties},
         provenance={
-            "source_files": {name: files.sha256_file(path) for path, name in names.items()},
-            "separators": {names[path]: separated.name_of(one) for path, one in separators.items() if one},
+            "source_files": {name: files.sha256_file(path) for path, name in short.items()},
+            "separators": {short[path]: separated.name_of(one) for path, one in separators.items() if one},
             "sessions_are": _session_rule(options, source),
             **({"time_unit": unit} if unit else {}),
+            "found": found,
         },
         attributes={**attributes, **price},
         vectors=vectors,
     )
 
 
-def _read_interactions(options: Options, tally: Tally) -> tuple[Interactions, pl.DataFrame]:
-    """The files, and their columns session, item, and where there are such user, order, split, price, position."""
+def _read_items(
+    options: Options, null_values: Sequence[str]
+) -> tuple[pl.DataFrame, dict[str, dict[str, Any]], dict[str, int], str]:
+    """Ids, names, texts and features; notes on the features; missing values by column; and the file's separator."""
+    text_columns = item_texts.text_columns_of(options.text_columns or "title")
+    id_column, name_column = options.items_id_column or options.item_column, options.name_column or text_columns[0]
+    given = separated.character(options.separator, "separator")
+    separator = tables.separator_of(options.items, "items", [id_column, *text_columns, name_column], given)
+    items = item_texts.read_items(
+        options.items,
+        id_column=id_column,
+        text_columns=text_columns,
+        name_column=name_column,
+        null_values=null_values,
+        separator=separator,
+    )
+    of_items = {id_column: items["item_id"]}
+    csv_lines.require_no_swallowed_rows(options.items, "items", len(items), of_items, separator or ",")
+    columns = item_features.FeatureColumns.of(options)
+    features, attributes = item_features.read_features(options.items, columns, null_values, separator)
+    described = tables.scan(options.items, "items", separator=separator).select(
+        list(dict.fromkeys([*text_columns, *columns.named()]))
+    )
+    replaced = missing.count_null_values(described, null_values)
+    return pl.concat([items, features], how="horizontal"), attributes, replaced, separator
+
+
+def _read_interactions(options: Options, null_values: Sequence[str], tally: Tally) -> tuple[Interactions, pl.DataFrame]:
+    """The files; and session, item, `tables.ROW`, and where there are such user, order, split, price, position."""
     names = {"item": options.item_column}
     if options.user_column:
         names["user"] = options.user_column
@@ -105,30 +142,33 @@ def _read_interactions(options: Options, tally: Tally) -> tuple[Interactions, pl
     values = {"order": options.order_column, "price": options.interaction_price_column}
     values = {name: shown for name, shown in values.items() if shown}
     source = inputs.open_interactions(options, [*names.values(), *values.values()])
-    path, what = source.shown, WHAT
     if source.session_column:
         names = {"session": source.session_column, **names}
-    table, empty = source.collect(names, values, options.list_separator)
-    for name, shown in names.items():
-        if name != "user" or options.session_gap:
-            tables.require_no_nulls(table, name, shown, path, what)
+    table, empty = source.collect(names, values, options.list_separator, null_values)
+    whose = "user" if options.session_gap else "session"
+    ids = {whose: names.get(whose, "row"), "item": names["item"]}
+    drop = options.missing_ids == "drop"
+    table = missing.require_ids(table, ids, source.shown, drop=drop, tally=tally, empty=empty)
+    if source.listed:
+        tally.dropped("row with an empty list", 0, empty)
+    for name, shown in (("split", options.split_column), ("order", options.order_column)):
+        if name in table.columns:
+            tables.require_no_nulls(table, name, shown, source.shown, WHAT)
     if options.order_column:
-        tables.require_no_nulls(table, "order", options.order_column, path, what)
-        order = tables.order_values(table["order"], options.order_column, path, table[tables.ROW])
+        order = tables.order_values(table["order"], options.order_column, source.shown, table[tables.ROW])
         table = table.with_columns(order.alias("order"))
     if options.session_gap:
         table = table.with_columns(sessions.by_gap(table["user"], table["order"], options).alias("session"))
-    tally.total("read", len(table), table["session"].n_unique() + empty)
-    if source.listed:
-        tally.dropped("row with an empty list", 0, empty)
-    return source, table.drop(tables.ROW)
+        tally.total("sessions by time", len(table), table["session"].n_unique())
+    return source, table
 
 
-def _with_prices(table: pl.DataFrame, options: Options) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
+def _with_prices(table: pl.DataFrame, options: Options, path: str) -> tuple[pl.DataFrame, dict[str, dict[str, Any]]]:
     column = options.interaction_price_column
     if not column:
         return table, {}
-    price, unknown = item_features.positive_prices(table["price"], f"interactions file {options.interactions}", column)
+    what = f"interactions file {path}"
+    price, unknown = item_features.positive_prices(table["price"], what, column, table[tables.ROW])
     rule = f"median over training interactions; {item_features.PRICE_RULE}"
     note = {"price": {"column": column, "rule": rule, "not_positive": unknown}}
     return table.with_columns(price.alias("price")), note

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -63,9 +64,22 @@ def _page(outcome: Outcome, record: Mapping[str, Any]) -> str:
     lines += [f"- {finding}" for finding in outcome.findings]
     lines += ["", _row(head), _row(["---", *("---:" for _ in head[1:])]), *map(_row, rows)]
     lines += ["", "![figure](figure.png)", "", "```", record["command"], "```", ""]
-    lines += [f"{name.replace('_', ' ')}: {value}  " for name, value in record.items() if name != "command"]
+    plain = {name.replace("_", " "): value for name, value in record.items() if name != "command"}
+    lines += [f"{name}: {_escaped(str(value))}  " for name, value in plain.items()]
     return "\n".join(lines) + "\n"
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(cell: str) -> str:
+    """A cell, whose asterisks for bold stay."""
+    bold = len(cell) > 4 and cell.startswith("**") and cell.endswith("**")
+    return f"**{_escaped(cell[2:-2])}**" if bold else _escaped(cell)
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it stands: no tag, link, code, formula or cell of its own comes of it."""
+    text = re.sub(r"[\\`|$]", r"\\\g<0>", " ".join(text.split()))
+    return re.sub(r"<(?=[A-Za-z/!?])|(?<=\])\(", r"\\\g<0>", text)

@@ -44,7 +44,7 @@ def write_csv(path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence
 
 
 def random_clicks(seed: int, *, sessions: int = 60, items: int = 20, times: int = 30) -> list[Click]:
-    """Clicks in no order, sessions of 1 to 8 items, many equal times within a session."""
+    """Clicks in no order, sessions of 1 to 8 items, many equal times within a session; no click stands there twice."""
     chance = random.Random(seed)
     clicks = [
         (f"s{session:02d}", f"i{int(items * chance.random() ** 2):02d}", chance.randrange(times))
@@ -52,7 +52,7 @@ def random_clicks(seed: int, *, sessions: int = 60, items: int = 20, times: int 
         for _ in range(chance.randint(1, 8))
     ]
     chance.shuffle(clicks)
-    return clicks
+    return list(dict.fromkeys(clicks))
 
 
 def write_logs(folder: pathlib.Path, clicks: list[Click], items: int = 20) -> dict[str, str]:

@@ -29,14 +29,17 @@ def logs(tmp_path: pathlib.Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("tail", "line"),
     [
-        (b"s1,", "column 'item_id' is empty in 1 of 239 rows, first in data row 239;"),
-        (b",i01,3\n", "column 'session_id' is empty in 1 of 239 rows, first in data row 239;"),
+        (b"s1,", "column 'item_id' is empty in 1 of 238 rows, first in data row 238;"),
+        (b",i01,3\n", "column 'session_id' is empty in 1 of 238 rows, first in data row 238;"),
         (b"s1,i01,\n", "column 'time' is empty in 1 of"),
         (b"s1,i01,soon\n", "with 'soon'; write numbers, or dates like 2024-03-31"),
-        (b"s1,i01,nan\n", "NaN or an infinity"),
-        (b"s1,i01,3,4,5\n", "cannot be read"),
-        (b'"s1,i01', "cannot be read"),
-        ("s1,ä,3\n".encode("latin-1"), "cannot be read (invalid utf-8"),
+        (b"s1,i01,nan\n", "column 'time' is empty in 1 of"),
+        (b"s1,i01,inf\n", "holds an infinity in data row 238;"),
+        (b"s1,i01,3,4,5\n", "cannot be read (line 239: 5 fields, where line 1 names 3)"),
+        (b'"s1,i01', "cannot be read (line 239: a quotation mark is opened and not closed)"),
+        (b's1,i0"1,3\n', "cannot be read (line 239: a quotation mark is opened and not closed)"),
+        (b's1,i0"1,3\ns1,i0"1,3\n', "cannot be read (line 239: a quotation mark inside a field;"),
+        ("s1,ä,3\n".encode("latin-1"), "cannot be read (line 239: not UTF-8)"),
         (b"s1,i77,3\n", "item 'i77' of"),
     ],
 )
@@ -122,11 +125,16 @@ def test_a_text_column_that_holds_no_text(tmp_path: pathlib.Path, logs: dict[str
         ({"split": "ratio", "test_fraction": 0.5, "validation_fraction": 0.5}, "add up to 1"),
         ({"split": "ratio", "test_fraction": 0.001}, "no test session is left"),
         ({"split": "column"}, "--split=column needs --split_column"),
-        ({"split": "column", "split_column": "session_id"}, "--split_column holds 's"),
+        ({"split": "column", "split_column": "session_id"}, "--session_column and --split_column both name"),
         ({"split": "temporal", "split_column": "time"}, "read by --split=column only, and the split is temporal"),
         ({"test_fraction": 0.1}, "--test_fraction is read by --split=temporal or ratio only"),
         ({"split": "column", "split_column": "time", "validation_fraction": 0.2}, "--validation_fraction is read by"),
-        ({"user_column": "item_id"}, "a session has one user"),
+        ({"user_column": "item_id"}, "--item_column and --user_column both name 'item_id'; each needs a column of"),
+        ({"session_column": "item_id"}, "--session_column and --item_column both name 'item_id'"),
+        ({"order_column": "item_id"}, "--item_column and --order_column both name 'item_id'"),
+        ({"order_column": "session_id"}, "--session_column and --order_column both name 'session_id'"),
+        ({"order_column": "", "user_column": "time"}, "a session has one user"),
+        ({"order_column": "", "split": "column", "split_column": "time"}, "a session has one split"),
         ({"source": "elsewhere"}, "--source is 'elsewhere'"),
         ({"source": "complete_journey", "split": "leave_one_out"}, "does not fit complete_journey"),
     ],
@@ -204,3 +212,19 @@ def test_a_full_disk_is_one_line(tmp_path: pathlib.Path, logs: dict[str, Any], m
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
     line = refusal(tmp_path, **logs)
     assert "cannot be written" in line and "No space left on device" in line
+
+
+@pytest.mark.parametrize("name", ["interactions", "items"])
+@pytest.mark.parametrize("separator", [",", "|"])
+def test_a_row_with_more_values_than_columns_is_refused(
+    tmp_path: pathlib.Path, logs: dict[str, Any], name: str, separator: str
+) -> None:
+    """Also where the last column, in which such a row shows, is not read."""
+    path = pathlib.Path(logs[name])
+    lines = [line + ",more" for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[0] = lines[0].removesuffix("more") + "unread"
+    lines[4] += ",and more"
+    path.write_text("\n".join(lines).replace(",", separator) + "\n", encoding="utf-8")
+    fields = lines[0].count(",") + 1
+    line = refusal(tmp_path, **logs)
+    assert f"line 5: {fields + 1} fields, where line 1 names {fields}" in line and path.name in line

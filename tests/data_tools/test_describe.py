@@ -11,8 +11,10 @@ import pytest
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from data_tools import description, description_plot
 from data_tools.ascending import count_ascending
+from data_tools.pipeline import prepare
+from data_tools.text_model import PACKAGED_SHA256
 from tests.conftest import write_small_dataset
-from tests.data_tools.examples import as_items, prepared, random_clicks, write_logs
+from tests.data_tools.examples import FakeEncoder, as_items, options, prepared, random_clicks, write_csv, write_logs
 
 
 @pytest.fixture
@@ -159,6 +161,70 @@ def test_some_equal_times_repeats_unseen_targets_and_shared_texts(tmp_path: path
     assert "0 of validation (0.0%), 2 of test (20.0%)" in sentence
     sentence = found(told, "4 of 5 items (80.0%) share their text")
     assert "--text_columns" in sentence
+
+
+def test_findings_are_said_by_prepare_and_by_describe(tmp_path: pathlib.Path) -> None:
+    """Copies that were kept, null words, equal times at a cut, a session of strangers, ids that differ in capitals."""
+    clicks = sessions_of(as_clicked, lambda position: 2 * position)
+    clicks += [("guest", f"i{item % 20:02d}", item) for item in range(120)] + clicks[:10]
+    logs = write_logs(tmp_path, clicks)
+    rows = [(f"i{i:02d}", "NaN" if i < 12 else f"thing {i}") for i in range(20)] + [("I19", "thing 20")]
+    logs["items"] = write_csv(tmp_path / "items.csv", ("item_id", "title"), rows)
+    settings = {**logs, "order_column": "time", "split": "temporal", "duplicates": "keep", "catalogue": "all"}
+    said = prepare(options(tmp_path, **settings), FakeEncoder())
+    folder = load_dataset(tmp_path / "out")
+    sentences = description.describe(folder).traps
+    for start, end in (
+        ("10 of 370 rows of the log (2.7%) stood in it before", "prepare with --duplicates=drop."),
+        ("NaN, NULL or another of --null_values", "name only the others by --null_values."),
+        ("40 sessions end at the same time as a session of another split", "falls between two times."),
+        ("Session 'guest' has 120 of 370 interactions (32.4%), and the median session 6", "take it out of the log."),
+        ("2 item ids differ from another only in capitals", "write them one way."),
+        ("12 of 21 items (57.1%) have no text", "a system of IDs alone (sasrec, core, sr_gnn)."),
+    ):
+        sentence = found(sentences, start)
+        assert sentence.endswith(end)
+        assert " ".join(sentence.split()) in " ".join(said.split())
+    assert "equal times by session id" in folder.manifest["split_rule"]
+
+
+@pytest.mark.parametrize(
+    ("titles", "start"),
+    [
+        (
+            ["\u65e5\u672c\u8336 250g", "tea", "\u7dd1\u8336"],
+            "66.7% of the texts are mostly in another script than the Latin one",
+        ),
+        (["Tee für Kinder", "Brot mit Salz", "tea"], "66.7% of the texts hold words of other languages than English"),
+        (["tea for two", "bread with salt", "crème brûlée mix"], ""),
+    ],
+)
+def test_texts_that_the_packaged_encoder_does_not_read(tmp_path: pathlib.Path, titles: list[str], start: str) -> None:
+    logs = write_logs(tmp_path, sessions_of(as_clicked, lambda position: 2 * position))
+    rows = [(f"i{i:02d}", titles[i % 3]) for i in range(21)]
+    logs["items"] = write_csv(tmp_path / "items.csv", ("item_id", "title"), rows)
+    encoder = FakeEncoder()
+    encoder.sha256 = PACKAGED_SHA256
+    prepare(options(tmp_path, **logs, order_column="time", catalogue="all"), encoder)
+    sentences = [trap for trap in description.describe(load_dataset(tmp_path / "out")).traps if "multilingual" in trap]
+    assert len(sentences) == bool(start)
+    if start:
+        assert found(sentences, start).endswith("--text_model=paraphrase-multilingual-MiniLM-L12-v2.")
+    prepare(options(tmp_path, **logs, order_column="time", catalogue="all"), FakeEncoder())  # of another model
+    assert not any("multilingual" in trap for trap in description.describe(load_dataset(tmp_path / "out")).traps)
+
+
+def test_a_dataset_without_any_text_is_named(tmp_path: pathlib.Path) -> None:
+    logs = write_logs(tmp_path, sessions_of(as_clicked, lambda position: 2 * position))
+    logs["items"] = write_csv(tmp_path / "items.csv", ("item_id", "title"), [(f"i{i:02d}", "") for i in range(20)])
+    said = prepare(options(tmp_path, **logs, order_column="time"), FakeEncoder())
+    assert "No item has a text" in said and "--text_columns" in said
+
+
+def test_a_folder_of_any_name_is_drawn(tmp_path: pathlib.Path) -> None:
+    folder = write_small_dataset(tmp_path / r"$\frac{$")
+    description_plot.draw(description.describe(load_dataset(folder)), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_without_a_protocol_is_told_what_to_set(tmp_path: pathlib.Path) -> None:

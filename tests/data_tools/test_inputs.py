@@ -137,7 +137,7 @@ def test_a_list_without_a_session_column_is_a_session(tmp_path: pathlib.Path) ->
 
 def test_times_and_prices_may_be_lists_too(tmp_path: pathlib.Path) -> None:
     path = str(tmp_path / "log.parquet")
-    times, prices = [[3, 1, 2], [1], [2, 2, 1], [4, 3, 2, 1]], [[3.0, 1, 2], [1.0], [2.0, 2, 1], [4.0, 3, 2, 1]]
+    times, prices = [[3, 1, 2], [1], [2, 3, 1], [4, 3, 2, 1]], [[3.0, 1, 2], [1.0], [2.0, 2, 1], [4.0, 3, 2, 1]]
     table = pl.DataFrame({"item_id": list(LISTS.values()), "time": times, "paid": prices})
     table.write_parquet(path)
     settings = {"order_column": "time", "interaction_price_column": "paid"}

@@ -42,7 +42,8 @@ def item_rows() -> list[tuple[Any, ...]]:
 @pytest.fixture
 def logs(tmp_path: pathlib.Path) -> dict[str, Any]:
     """Options for logs whose items all occur, with a price in each interaction that depends on the session."""
-    clicks = random_clicks(4, sessions=80) + [(f"s{i:02d}", f"i{i:02d}", 50) for i in range(ITEMS)] * 2
+    clicks = random_clicks(4, sessions=80)
+    clicks += [(f"s{i:02d}", f"i{i:02d}", time) for time in (50, 51) for i in range(ITEMS)]
     rows = [(*click, 1 + row % 5) for row, click in enumerate(clicks)]
     return {
         "interactions": write_csv(tmp_path / "log.csv", ("session_id", "item_id", "time", "paid"), rows),
@@ -261,7 +262,7 @@ def refusal(folder: pathlib.Path, **settings: Any) -> str:
     [
         ({"price_column": "title"}, "column 'title' holds 'Thing 0' in data row 1 (20 such rows), which is no number"),
         ({"price_column": "csot"}, "no column 'csot'; did you mean 'cost'?"),
-        ({"interaction_price_column": "session_id"}, "column 'session_id' holds 's"),
+        ({"interaction_price_column": "session_id"}, "--session_column and --interaction_price_column both name"),
         ({"interaction_price_column": "payed"}, "did you mean 'paid'?"),
         ({"interaction_price_column": "paid", "price_column": "cost"}, "both give the price; leave one out"),
         ({"image_column": "file"}, "--image_column and --image_dir belong together"),

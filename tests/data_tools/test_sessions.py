@@ -59,7 +59,7 @@ def test_a_unit_that_cannot_be_known_is_asked_for(tmp_path: pathlib.Path) -> Non
     given = prepared(tmp_path, **logs, **{**BY_GAP, "session_gap": "20s"}, time_unit="s")
     assert sessions_of(given) == by_hand(clicks, 20)
     mixed = [("u", "i00", START), ("u", "i01", START * 1000)]
-    with pytest.raises(UserError, match="cannot be known"):
+    with pytest.raises(UserError, match="mixes units"):
         prepared(tmp_path, **write_logs(tmp_path, mixed), **BY_GAP)
     dates = [("u", "i00", "2024-01-01"), ("u", "i01", "2024-01-02")]
     with pytest.raises(UserError, match="'time' holds dates; leave it out"):
@@ -120,7 +120,8 @@ def test_a_date_is_read_in_the_zone_of_the_column(tmp_path: pathlib.Path) -> Non
 def test_repeats_collapse_to_the_first(tmp_path: pathlib.Path) -> None:
     clicks = [(name, f"i0{item}", time) for name in "abc" for time, item in enumerate([1, 1, 1, 2, 1, 3, 3])]
     clicks += [("d", "i03", 9), ("d", "i03", 9), ("d", "i04", 10)]
-    dataset = prepared(tmp_path, **write_logs(tmp_path, clicks), **BY_TIME, collapse_repeats=True)
+    both = {"collapse_repeats": True, "duplicates": "keep"}  # d says the same twice
+    dataset = prepared(tmp_path, **write_logs(tmp_path, clicks), **BY_TIME, **both)
     found = sessions_of(dataset)
     assert found == {**dict.fromkeys("abc", ["i01", "i02", "i01", "i03"]), "d": ["i03", "i04"]}
     assert steps_of(dataset)["the same item again, right after itself"] == (-10, 0)
@@ -194,14 +195,16 @@ def test_the_steps_of_all_of_it_add_up(tmp_path: pathlib.Path) -> None:
     border = names.index("before the split")
     assert names[:border] == [
         "read",
+        "sessions by time",
         "before --since",
         "at or after --until",
         "item without a row in the items",
         "the same item again, right after itself",
         "session with fewer than 2 items",
     ]
+    assert steps[0]["sessions"] == 0 and steps[0]["interactions"] == steps[1]["interactions"]
     for name in ("interactions", "sessions"):
-        assert sum(step[name] for step in steps[:border]) == steps[border][name]
+        assert sum(step[name] for step in steps[1:border]) == steps[border][name]
         mine = [step[name] for step in steps[border + 1 :] if step["step"].startswith("train: ")]
         assert sum(mine) == dataset.manifest["counts"]["train"][name]
 

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import SPLITS
+from data_tools import item_texts
 from tests.data_tools import oracle
 from tests.data_tools.examples import as_items, options, prepared, random_clicks, write_csv, write_logs
 
@@ -95,6 +96,7 @@ def test_dates_order_a_session_and_ids_keep_their_zeros(tmp_path: pathlib.Path) 
         items=write_csv(tmp_path / "items.csv", ("sku", "title"), [(f"000{i}", f"thing {i}") for i in range(5)]),
         items_id_column="sku",
         order_column="day",
+        duplicates="keep",
     )
     assert as_items(dataset, "test")[0] == ("007", ["0001", "0001", "0002", "0002", "0003", "0003"], 5)
 
@@ -102,7 +104,7 @@ def test_dates_order_a_session_and_ids_keep_their_zeros(tmp_path: pathlib.Path) 
 @pytest.mark.parametrize(
     "times",
     [
-        ["2024-02-10 10:00:00", "2024-02-09", "2024-02-10 10:00:00.5"],
+        ["2024-02-10 10:00:00", "2024-02-09 00:00:00", "2024-02-10 10:00:00.5"],
         ["2024-02-10T10:00:00Z", "2024-02-10T11:00:00+02:00", "2024-02-10T10:00:00.5Z"],
         ["2024-02-10T10:00", "2024-02-10T09:59", "2024-02-10T10:01"],
     ],
@@ -114,6 +116,7 @@ def test_every_iso_form_orders_a_session(tmp_path: pathlib.Path, times: list[str
         interactions=write_csv(tmp_path / "log.csv", ("session_id", "item_id", "time"), rows * 2),
         items=write_csv(tmp_path / "items.csv", ("item_id", "title"), [(f"i{item}", "x") for item in range(3)]),
         order_column="time",
+        duplicates="keep",
     )
     assert as_items(dataset, "test") == [("s", ["i1", "i1", "i0", "i0", "i2", "i2"], 5)]
 
@@ -188,6 +191,19 @@ def test_text_is_cleaned_and_vectors_belong_to_their_items(tmp_path: pathlib.Pat
     expected = [[len(text), ord(text[0]), 1.0] if text else [0.0] * 3 for text in dataset.items["text"]]
     np.testing.assert_array_equal(dataset.text_vectors, np.array(expected, np.float32))
     assert dataset.manifest["text_encoder"]["columns"] == ["title", "brand"]
+
+
+def test_codes_for_a_terminal_are_no_text() -> None:
+    texts = [
+        "\x1b[31mRed\x1b[0m \x07soap",
+        "\x1b]0;title\x07pan",
+        "a\tb\r\nc\x85d\x00e",
+        "a\u202egnp.b",
+        "\x9b31mx",
+        "नमस्ते\u200d",
+    ]
+    cleaned = pl.DataFrame({"text": texts}).select(item_texts.clean(pl.col("text"))).to_series()
+    assert cleaned.to_list() == ["Red soap", "pan", "a b c de", "agnp.b", "31mx", "नमस्ते\u200d"]
 
 
 def test_lists_of_strings_are_joined(tmp_path: pathlib.Path) -> None:

@@ -125,6 +125,10 @@ def test_table(model):
     p = compared["p"]["hits@20"]
     assert lines[3].split()[-2:] == [f"{compared['hits@20']:+.4f}", "<0.001" if p < 0.001 else f"{p:.3f}"]
     assert "outside the catalogue (misses)" in lines[-1] and "the last item of" in lines[-1]
+    sessions = result["protocol"]["n_sessions"]
+    for targets, which in ((3 * sessions, "every item after the first"), (sessions, "the last item")):  # leave-one-out
+        counted = {**result["protocol"], "targets": "all_prefixes", "n_targets": targets}
+        assert f"({which} of {sessions} sessions)" in format_table({**result, "protocol": counted})
 
 
 def test_alphas_are_told_by_all_their_digits():

@@ -134,3 +134,14 @@ def test_what_is_written_can_be_read(tmp_path: pathlib.Path) -> None:
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "README.md").read_text()
     assert "| a | **50.00** |" in page and "python -m things" in page and "seeds: 0" in page
+
+
+def test_a_dataset_may_be_called_anything(tmp_path: pathlib.Path) -> None:
+    name = "my|<img src=x>`$x$[a](b)_1"
+    shown = [["dataset", "p"], [name, "<0.001"], [f"**{name}**", "[1, 2]"]]
+    made = Outcome("Things", "Table 0", pl.DataFrame({"a": [1]}), shown, ["It holds."], lambda figure: None)
+    write(made, tmp_path, {"command": "python -m things", "dataset": f"{name}, fingerprint 0"})
+    escaped = r"my\|\<img src=x>\`\$x\$[a]\(b)_1"
+    page = (tmp_path / "README.md").read_text()
+    assert f"| {escaped} | <0.001 |\n| **{escaped}** | [1, 2] |" in page
+    assert f"dataset: {escaped}, fingerprint 0" in page

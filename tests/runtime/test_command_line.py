@@ -71,6 +71,7 @@ def test_a_status_is_passed_on(tool: pathlib.Path) -> None:
         (["--cuont=3"], ("cuont", "count")),
         (["--action=wrok"], ("action", "wrok", "work")),
         (["here", "there"], ("unexpected argument 'there'",)),
+        (["--place=\udcc3"], (r"argument '--place=\udcc3' is not text in the encoding of this locale", "PYTHONUTF8=1")),
     ],
 )
 def test_errors_are_one_line_and_status_1(tool: pathlib.Path, arguments: list[str], parts: tuple[str, ...]) -> None:

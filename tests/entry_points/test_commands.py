@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import load_dataset
-from tests.entry_points.conftest import WORDS, Command, prepare
+from tests.entry_points.conftest import ROOT, WORDS, Command, prepare
 
 METRICS = {f"{name}@{k}" for name in ("hits", "ndcg", "mrr") for k in (10, 20)}
 
@@ -96,6 +98,33 @@ def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Pat
         fused = [item["score"] for item in found if item["by"] == "fused"]
         assert fused == sorted(fused, reverse=True)
         assert [item["id"] for item in found if item["by"] == "text"] == [strange]
+
+
+def test_recommend_answers_each_request_as_it_comes_until_nobody_reads(
+    environment: dict[str, str], trained: pathlib.Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.recommend", f"--workdir={trained}", "--k=3", "--unknown=error"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    answers = []
+    for item in ("i3", "nothing"):
+        process.stdin.write(f'{{"session": ["{item}"]}}\n')
+        process.stdin.flush()
+        answers.append(json.loads(process.stdout.readline()))
+    assert len(answers[0]["recommendations"]) == 3
+    assert answers[1] == {"line": 2, "error": "unknown item ids", "unknown": ["nothing"]}
+    process.stdout.close()
+    process.stdin.write('{"session": []}\n')
+    process.stdin.close()
+    assert process.wait(timeout=60) == 141
+    assert "Traceback" not in (said := process.stderr.read()) and "error" not in said
 
 
 def test_show(command: Command, trained: pathlib.Path) -> None:

@@ -21,9 +21,10 @@ FORM = 'write {"session": ["item id", ...]}, and "exclude" or "only" likewise wh
 def read(line: bytes) -> dict[str, list[str]]:
     """The lists of a request; a `ValueError` says what is wrong with it."""
     try:
-        request = json.loads(line.decode("utf-8-sig"))
+        request = json.loads(line.strip().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({error}); {FORM}") from None
+        reason = str(error).replace(": line 1 column", ": column")  # a request is one line, of a number of its own
+        raise ValueError(f"not JSON ({reason}); {FORM}") from None
     if not isinstance(request, dict) or "session" not in request:
         raise ValueError(f'no object with a "session"; {FORM}')
     if strange := [name for name in request if name not in ("session", "exclude", "only")]:

@@ -45,9 +45,10 @@ def parse(line: bytes) -> dict[str, list[str]]:
       UserError: the line is none.
     """
     try:
-        request: Any = json.loads(line.decode("utf-8-sig"))
+        request: Any = json.loads(line.strip().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and lists too deep
-        raise UserError(f"not JSON ({error}); {FORM}") from None
+        reason = str(error).replace(": line 1 column", ": column")  # a request is one line, of a number of its own
+        raise UserError(f"not JSON ({reason}); {FORM}") from None
     if not isinstance(request, dict) or "session" not in request:
         raise UserError(f'no object with a "session"; {FORM}')
     if strange := [name for name in request if name not in FIELDS]:

@@ -23,7 +23,7 @@ REQUESTS = [
     b'{"only": [], "exclude": ["a"], "session": ["\\ud800", "a"]}',
 ]
 NO_REQUESTS = {
-    b"[": "not JSON (Expecting value",
+    b"[\n": "not JSON (Expecting value: column 2 (char 1)); write",
     b'{"session": ["a"]} {}': "not JSON (Extra data",
     b"\xff": "not JSON ('utf-8' codec can't decode",
     b'{"session": ' + b"1" * 5000 + b"}": "not JSON (Exceeds the limit",

@@ -11,7 +11,7 @@ from absl import flags
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.runtime import command_line
-from alterrec_jax.runtime.console import printable
+from alterrec_jax.runtime.printable import printable
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import load_trained
 
@@ -37,17 +37,13 @@ def main() -> int:
     for session, found in zip(shown, recommender(known, _K.value), strict=True):
         print("\nin the basket")
         print(*(_line(names[item]) for item in session[:-1]), sep="\n")
-        print(f"recommended (the basket's last item: {_short(names[session[-1]])})")
+        print(printable(f"recommended (the basket's last item: {names[session[-1]]})"))
         print(*(_line(names[r.item], "*" if r.item == session[-1] else " ") for r in found), sep="\n")
     return 0
 
 
 def _line(name: str, mark: str = " ") -> str:
-    return f"  {mark} {_short(name)}"
-
-
-def _short(name: str) -> str:
-    return printable(textwrap.shorten(name, 90, placeholder="..."))
+    return f"  {mark} {printable(textwrap.shorten(name, 90, placeholder='...'))}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime.console import printable
+from alterrec_jax.runtime.printable import print_anything, printable
 
 EXIT_ERROR = 1
 EXIT_RESUME = 75  # EX_TEMPFAIL: stopped by a signal with its work saved; the same command continues.
@@ -24,6 +24,7 @@ def run(main: Callable[[], int | None], *, positional: str = "") -> None:
     names a flag, one argument without a flag's name is its value.
     """
     _open_closed_streams()
+    print_anything()
     logging.set_verbosity(logging.FATAL)  # what libraries log, pages of traces among it, is said in one line here
     try:
         try:

@@ -1,18 +1,15 @@
 """Progress on everything that takes over two seconds: a bar on a terminal, plain lines elsewhere."""
 
 import errno
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import tqdm
 
-T = TypeVar("T")
+from alterrec_jax.runtime.printable import printable
 
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What makes a terminal do something else than show it: control characters, ends of lines, turns of the direction of
-writing. And halves of characters, which no file can hold."""
+T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -70,12 +67,7 @@ def log(message: str) -> None:
     if _silent:
         return
     try:
-        tqdm.tqdm.write(message, file=sys.stderr)
+        tqdm.tqdm.write(printable(message), file=sys.stderr)
     except OSError as error:
         if error.errno != errno.EIO:  # the terminal is gone, and nobody watches any more; work goes on, or is saved
             raise
-
-
-def printable(text: str) -> str:
-    """A text of unknown origin, a name or an id say, in one line that a terminal shows and does not obey."""
-    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -6,11 +6,11 @@ the next one is read. `examples/serve.py` has the same rules once more, for it n
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime.console import CONTROLS
 from alterrec_jax.serving.recommend import Recommender
 
 FIELDS = ("session", "exclude", "only")
@@ -20,6 +20,8 @@ UNKNOWN = (SKIP, ERROR)
 """What happens to ids that are unknown: they are left out and named, or the request that has some gets an error."""
 
 _BYTES_AT_ONCE = 1 << 20
+# What JSON leaves as it is and a terminal obeys, or takes for ends of lines; and halves of characters, not for UTF-8.
+_TO_ESCAPE = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Request(NamedTuple):
@@ -134,9 +136,7 @@ class Answerer:
                 self.answered += 1
                 if isinstance(one, Request):
                     ids, names = self._ids, self._names
-                    best = [
-                        {"id": ids[r.item], "score": r.score, "name": names[r.item], "by": r.by} for r in next(found)
-                    ]
+                    best = [dict(id=ids[r.item], score=r.score, name=names[r.item], by=r.by) for r in next(found)]
                     yield {"session": one.ids, "unknown": one.unknown, "recommendations": best}
                 else:
                     self.failed += 1
@@ -155,5 +155,5 @@ class Answerer:
 
 def encoded(answer: Mapping[str, Any]) -> bytes:
     """An answer as a line of UTF-8; what a terminal would obey, and what UTF-8 cannot hold, is escaped as JSON does."""
-    text = CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(answer, ensure_ascii=False))
+    text = _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(answer, ensure_ascii=False))
     return text.encode() + b"\n"

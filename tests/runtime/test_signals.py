@@ -55,7 +55,3 @@ def test_what_is_said_to_a_terminal_that_is_gone_ends_nothing(monkeypatch: pytes
             signal.raise_signal(signal.SIGHUP)
         assert list(console.progress(range(3), "work")) == [0, 1, 2]
     assert stop.is_set()
-
-
-def test_a_name_is_shown_and_not_obeyed() -> None:
-    assert console.printable("a\x1b[2Jb\nc\x9b\u202ed café 本 👩‍🚀") == "a�[2Jb�c��d café 本 👩‍🚀"

@@ -242,11 +242,13 @@ class CatalogueInfo(NamedTuple):
       items: how many can be recommended.
       classes: by name of an id feature (category, brand), how many ids it has; 0 is "unknown".
       users: how many users training knows.
+      constant: the features that are the same for every item, unknown for all of them say.
     """
 
     items: int
     classes: Mapping[str, int] = {}
     users: int = 0
+    constant: frozenset[str] = frozenset()
 
 
 class System(NamedTuple):
@@ -301,6 +303,12 @@ class System(NamedTuple):
             joined(lambda reads: reads.graphs),
             any(reads.users for reads in every),
         )
+
+
+def tells_items_apart(network: Network, catalogue: CatalogueInfo) -> bool:
+    """Whether a network can rank: one made from features alone ties all items where these are the same for each."""
+    reads = (*network.reads.features, *network.reads.optional)
+    return not network.places_new_items or not catalogue.constant.issuperset(reads)
 
 
 def at_prefixes(hidden: jax.Array, batch: SessionBatch) -> jax.Array:

@@ -45,14 +45,17 @@ def alternation(
       epochs: in all.
       warmup_epochs, turn_epochs: of one network at a time.
       warmup, objective: names of objectives.
-      peers: the frozen view that each network mines; empty where it mines none.
+      peers: the frozen view that each network mines, if it mines one. Where the view is empty there is nobody to mine,
+        and the network's turns are on `warmup` too.
     """
 
     def turns() -> Iterator[Stage]:
         for name in networks:
             yield Stage((name,), warmup, warmup_epochs, name)
         for name in itertools.cycle(networks):
-            yield Stage((name,), objective, turn_epochs, name, tuple(peers.get(name, {}).items()))
+            peer = peers.get(name)
+            kind = objective if peer or peer is None else warmup
+            yield Stage((name,), kind, turn_epochs, name, tuple((peer or {}).items()))
 
     return limited(turns(), epochs)
 

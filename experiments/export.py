@@ -23,7 +23,16 @@ from alterrec_jax.numerics import scores_of
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import log, progress
 from alterrec_jax.runtime.text_table import aligned
-from alterrec_jax.serving.export import PLATFORMS, Served, arrays_of, exported, rows_of, served, top_items
+from alterrec_jax.serving.export import (
+    PLATFORMS,
+    Served,
+    arrays_of,
+    everything,
+    exported_encoder,
+    exported_top_items,
+    rows_of,
+    served,
+)
 from alterrec_jax.serving.trained_model import load_trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
@@ -68,16 +77,10 @@ def main() -> int:
     if not trained.finished:
         log(f"note: the run in {_WORKDIR.value} has not come to its end; this is its best epoch so far")
     model, held = served(trained), _sessions(dataset)
-    top = exported(
-        top_items(model, dataset.train_counts[: dataset.catalogue_size], _K.value, exclude),
-        arrays_of(model),
-        model.max_length,
-    )
+    top = exported_top_items(model, dataset.train_counts[: dataset.catalogue_size], _K.value, exclude)
     with files.replacing_directory(out, _NAMES) as folder:
         (folder / "top_items.jax").write_bytes(top)
-        (folder / "session_encoder.jax").write_bytes(
-            exported(model.encode, arrays_of(model, encoder_only=True), model.max_length)
-        )
+        (folder / "session_encoder.jax").write_bytes(exported_encoder(model))
         np.save(folder / "item_vectors.npy", model.item_vectors, allow_pickle=False)
         if model.item_inputs is not None:
             np.save(folder / "item_inputs.npy", model.item_inputs, allow_pickle=False)
@@ -163,7 +166,7 @@ def _measure(model: Served, sessions: list[list[int]], index: Index, program: by
         "recall": float(np.mean(found)),
         "index_ms": _median_ms(lambda query: index.search(query, _K.value), queries),
         "scan_ms": _median_ms(lambda query: scan(query, table), queries),
-        "program_ms": _median_ms(lambda row: whole(*arrays, row[None]), rows),
+        "program_ms": _median_ms(lambda row: whole(*arrays, row[None], *everything(1)), rows),
     }
 
 

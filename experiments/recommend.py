@@ -1,13 +1,19 @@
-"""Recommends items for sessions: JSON lines in, JSON lines out.
+"""Recommends items for sessions: JSON lines in, JSON lines out, each answer as soon as it is made.
 
-echo '{"session": ["item id", "item id"]}' | python -m experiments.recommend --workdir=DIR --k=20
+    echo '{"session": ["item id", "item id"]}' | python -m experiments.recommend --workdir=DIR --k=20
+
+A request may say what it must not get, "exclude": ["item id"], and what alone it may get, "only": ["item id"]. Ids that
+the run does not know are left out, and listed as "unknown" in the answer. A line that is no request gets {"line": its
+number, "error": what is wrong with it}. The status is 0 when the input has been answered to its end, errors among the
+answers or not; standard error then says how many there were.
 """
 
-import json
+import contextlib
+import io
 import pathlib
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import jax
 import numpy as np
@@ -17,6 +23,8 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.runtime import command_line, files, processes
+from alterrec_jax.runtime.console import log
+from alterrec_jax.serving import requests
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import load_trained
 from data_tools.encode_text import encode_items, load_encoder_of
@@ -27,7 +35,16 @@ from experiments import devices
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _K = flags.DEFINE_integer("k", 20, "How many items to recommend for each session.")
 _INPUT = flags.DEFINE_string("input", "-", 'File of JSON lines {"session": ["item id", ...]}; - is standard input.')
-_OUTPUT = flags.DEFINE_string("output", "-", "File for the JSON lines that come out; - is standard output.")
+_OUTPUT = flags.DEFINE_string(
+    "output", "-", "File for the JSON lines that come out, which is there once it is whole; - is standard output."
+)
+_UNKNOWN = flags.DEFINE_enum(
+    "unknown",
+    requests.SKIP,
+    requests.UNKNOWN,
+    "What happens to item ids that the run does not know: skip leaves them out and names them in the answer, error "
+    "gives the request that has some an error for an answer.",
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
 _NEW_ITEMS = flags.DEFINE_string(
     "new_items", None, "CSV or Parquet of items that were not in training: recommended by their text alone."
@@ -53,7 +70,7 @@ TEXT = "text"
 
 
 def main() -> int:
-    """Reads sessions, writes recommendations in the same order."""
+    """Reads requests, writes answers in the same order."""
     with devices.used():
         _recommend()
     return 0
@@ -65,54 +82,53 @@ def _recommend() -> None:
     new_ids, new_names, vectors = _new_items(dataset)
     catalogue = dataset.items.head(dataset.catalogue_size)
     ids, names = [*catalogue["item_id"], *new_ids], [*catalogue["name"], *new_names]
-    number = {item: row for row, item in enumerate(ids)}
     protocol = protocol_of(trained.config.protocol, dataset)
     exclude = protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
-    sessions = list(_read_sessions(number.keys() | set(dataset.items["item_id"])))
     recommender = Recommender(trained, exclude, {TEXT: vectors} if len(vectors) else {})
-    known = [[number[item] for item in session if item in number] for session in sessions]
-    lines = []
-    for session, found in zip(sessions, recommender(known, _K.value), strict=True):
-        best = [{"id": ids[r.item], "score": r.score, "name": names[r.item], "by": r.by} for r in found]
-        lines.append(json.dumps({"session": session, "recommendations": best}, ensure_ascii=False))
-    text = "".join(line + "\n" for line in lines)
-    if not processes.is_main_process():
-        return
-    if _OUTPUT.value == "-":
-        sys.stdout.write(text)
-    else:
-        files.write_text(_OUTPUT.value, text)
+    answerer = requests.Answerer(recommender, ids, names, _K.value, _UNKNOWN.value)
+    with _opened(_INPUT.value) as stream, _written(_OUTPUT.value) as write:
+        for answer in answerer(stream):
+            write(requests.encoded(answer))
+    if answerer.failed:
+        log(f"{answerer.failed:,} of {answerer.answered:,} requests failed; their answers say why")
 
 
-def _read_sessions(known: set[str]) -> Iterator[list[str]]:
-    if _INPUT.value == "-" and jax.process_count() > 1:
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """What requests are read from."""
+    if path != "-":
+        if not pathlib.Path(path).exists():
+            raise UserError(f"--input file {path} does not exist")
+        with open(path, "rb") as file:
+            # Several processes take the same lines at a time, however the file comes to them.
+            yield io.BytesIO(file.read()) if jax.process_count() > 1 else file
+    elif jax.process_count() > 1:
         raise UserError("several processes cannot share standard input; name a file by --input")
-    name = "standard input" if _INPUT.value == "-" else _INPUT.value
-    try:
-        text = sys.stdin.read() if _INPUT.value == "-" else pathlib.Path(_INPUT.value).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"--input file {name} does not exist") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{name} is not UTF-8 text; convert it first") from None
-    # splitlines() would also cut at U+2028 and its like, which JSON allows inside of strings.
-    for count, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _session(line, f"{name}, line {count}", known)
+    elif sys.stdin is None:
+        raise UserError("standard input is closed; send requests there, or name a file by --input")
+    else:
+        yield sys.stdin.buffer
 
 
-def _session(line: str, where: str, known: set[str]) -> list[str]:
-    try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and lists too deep
-        raise UserError(f'{where}: not JSON ({error}); write {{"session": ["item id", ...]}}') from None
-    session = value.get("session") if isinstance(value, dict) else None
-    if not isinstance(session, list) or not all(isinstance(item, str) for item in session):
-        raise UserError(f'{where}: no list of item ids under "session"; write {{"session": ["item id", ...]}}')
-    if unknown := [item for item in session if item not in known]:
-        raise UserError(
-            f"{where}: item '{unknown[0]}' is not in the dataset; correct it, or give its text by --new_items"
-        )
-    return session
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[Callable[[bytes], None]]:
+    """What writes an answer, at once; of several processes the first one does."""
+    with contextlib.ExitStack() as stack:
+        if not processes.is_main_process():
+            yield lambda line: None
+            return
+        if path != "-":
+            file: BinaryIO = stack.enter_context(open(stack.enter_context(files.replacing(path)), "wb"))
+        elif sys.stdout is None:
+            raise UserError("standard output is closed; name a file by --output")
+        else:
+            file = sys.stdout.buffer
+
+        def write(line: bytes) -> None:
+            file.write(line)
+            file.flush()
+
+        yield write
 
 
 def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from alterrec_jax.contract import CatalogueInfo, Context, Reads
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.dataset_files import TEXT
 from alterrec_jax.data.graphs import GRAPHS
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
@@ -15,11 +16,33 @@ from alterrec_jax.sharding import mesh
 ID_FEATURES = ("category", "brand")
 """ItemShards of the items that become numbers: 0 is "unknown", the others are the values that the catalogue has."""
 
+_ROWS_AT_ONCE = 4096
+
 
 def catalogue_info(dataset: Dataset) -> CatalogueInfo:
     """What a system must know of a dataset before it is built."""
     classes = {name: len(_values(dataset, name)) + 1 for name in ID_FEATURES if name in dataset.items.columns}
-    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users)
+    constant = frozenset(name for name in (*dataset.vectors, *classes) if _is_constant(dataset, name))
+    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant)
+
+
+def missing_items(dataset: Dataset, name: str) -> int:
+    """Of how many items of the catalogue a feature that the dataset has is unknown."""
+    rows = feature_rows(dataset, name)
+    assert rows is not None
+    return int(np.count_nonzero(~np.any(rows.reshape(len(rows), -1), axis=1)))
+
+
+def _is_constant(dataset: Dataset, name: str) -> bool:
+    """Whether a feature is the same for every item of the catalogue."""
+    if name in ID_FEATURES:
+        return dataset.items[name].head(dataset.catalogue_size).n_unique() <= 1  # null is a value here
+    vectors = dataset.vectors[name][: dataset.catalogue_size]
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):  # the first rows tell, nearly always
+        some = vectors[start : start + _ROWS_AT_ONCE]
+        if not np.array_equal(some, np.broadcast_to(vectors[:1], some.shape)):
+            return False
+    return True
 
 
 def make_context(
@@ -83,6 +106,13 @@ def _class_ids(dataset: Dataset, name: str) -> np.ndarray:
     return np.array([0 if value is None else number[value] for value in column], np.int32)
 
 
+def preparation_flag(name: str) -> str:
+    """The flag of preparation that brings a feature."""
+    if name == TEXT:
+        return "--text_columns"
+    return f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy"
+
+
 def _missing(dataset: Dataset, name: str) -> str:
-    flag = f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy"
+    flag = preparation_flag(name)
     return f"this system needs {name} of the items, which {dataset.path} lacks; prepare it with {flag}"

@@ -10,9 +10,19 @@ its reading, and `experiments/configs/official.py` sets them all.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from alterrec_jax.config import RunConfig, require, setting
-from alterrec_jax.contract import PACKED, CatalogueInfo, Component, Objective, Stage, System, View
+from alterrec_jax.contract import (
+    PACKED,
+    CatalogueInfo,
+    Component,
+    Objective,
+    Stage,
+    System,
+    View,
+    tells_items_apart,
+)
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.hard_negatives.search import SELECTIONS
 from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_window, random_negatives
@@ -148,13 +158,17 @@ class AlterRecConfig(RunConfig):
             return {first: shares[first], others[0]: 1 - shares[first]}
         return shares
 
-    def peer_of(self, name: str) -> View:
-        """The frozen view whose ranking a network mines: another network, or all others as weighed in the fusion."""
-        names, chosen = list(self.networks), self.networks[name].peer
+    def peer_of(self, name: str, trained: Sequence[str]) -> View:
+        """The frozen view whose ranking a network mines: another one, or all others as weighed in the fusion.
+
+        Only networks that are trained are mined; the view is empty where none is left.
+        """
+        names, chosen = list(trained), self.networks[name].peer
         if chosen == REST:
-            rest = {other: weight for other, weight in self.fusion.items() if other != name and weight}
+            rest = {other: self.fusion[other] for other in names if other != name and self.fusion[other]}
             return {other: weight / sum(rest.values()) for other, weight in rest.items()}
-        return {names[(names.index(name) + 1) % len(names)] if chosen == NEXT else chosen: 1.0}
+        other = names[(names.index(name) + 1) % len(names)] if chosen == NEXT else chosen
+        return {other: 1.0} if other in names and other != name else {}
 
     def build(
         self,
@@ -166,6 +180,8 @@ class AlterRecConfig(RunConfig):
         for name, part in self.networks.items():
             of_items = item_encoder(part, catalogue, self.precision, limits)
             networks[name] = build_network(part, catalogue.items, of_items, self.max_length, self.precision)
+        # One that ties all items has nothing to learn or to teach. If all do, whoever is to train them refuses.
+        trained = [name for name in networks if tells_items_apart(networks[name], catalogue)] or list(networks)
         components = {name: Component(network, name) for name, network in networks.items()}
         alone: dict[str, View] = {name: {name: 1.0} for name in networks}
         views = {FUSED: self.fusion, **alone} if len(networks) > 1 else alone
@@ -188,8 +204,15 @@ class AlterRecConfig(RunConfig):
             (name,) = stage.trains
             return peer_window(name, networks[name], components, dict(stage.peer), window, limits)
 
-        clipped = mining.k2 > catalogue.items and mining.negatives != "full"
-        note = f"mining.k2 ({mining.k2}) exceeds the catalogue ({catalogue.items} items): clipped to {catalogue.items}"
+        peers = {name: self.peer_of(name, trained) for name in trained} if mining.negatives == "peer" else {}
+        notes = [
+            f"note: the network {name} has no peer that ranks anything: its turns are on uniform negatives"
+            for name, peer in peers.items()
+            if not peer
+        ]
+        if mining.k2 > catalogue.items and mining.negatives != "full":
+            items = catalogue.items
+            notes.append(f"mining.k2 ({mining.k2}) exceeds the catalogue ({items} items): clipped to {items}")
         objective = {"peer": WINDOW, "self": OWN_WINDOW, "uniform": RANDOM, "full": FULL}[mining.negatives]
         return System(
             networks=networks,
@@ -202,15 +225,15 @@ class AlterRecConfig(RunConfig):
             optimizers=dict(self.networks),
             optimized={name: (name,) for name in networks},
             stages=alternation(
-                tuple(networks),
+                trained,
                 self.epochs,
                 warmup_epochs=self.warmup_epochs,
                 turn_epochs=self.turn_epochs,
                 warmup=FULL if mining.negatives == "full" else RANDOM,
                 objective=objective,
-                peers={name: self.peer_of(name) for name in networks} if mining.negatives == "peer" else {},
+                peers=peers,
             ),
-            notes=(note,) if clipped else (),
+            notes=tuple(notes),
         )
 
 

@@ -1,6 +1,7 @@
 """What every command of the project shares: absl flags in, one clear line per error out."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.runtime.printable import print_anything, printable
 
 EXIT_ERROR = 1
-EXIT_RESUME = 75  # EX_TEMPFAIL: stopped by SIGTERM with its work saved; the same command continues.
+EXIT_RESUME = 75  # EX_TEMPFAIL: stopped by a signal with its work saved; the same command continues.
+EXIT_PIPE = 141  # As a shell tells of SIGPIPE: whoever read what the command writes has stopped, as `| head` does.
 
 
 def run(main: Callable[[], int | None], *, positional: str = "") -> None:
@@ -21,12 +23,19 @@ def run(main: Callable[[], int | None], *, positional: str = "") -> None:
     A `UserError` or an error of the file system becomes one line on standard error and status 1. Where `positional`
     names a flag, one argument without a flag's name is its value.
     """
+    _open_closed_streams()
     print_anything()
     logging.set_verbosity(logging.FATAL)  # what libraries log, pages of traces among it, is said in one line here
     try:
-        app.run(lambda _: _guarded(main), flags_parser=lambda argv: _parse(argv, positional))
+        try:
+            app.run(lambda _: _guarded(main), flags_parser=lambda argv: _parse(argv, positional))
+        finally:
+            _flush()  # here, where a reader that is gone is no traceback
     except UserError as error:  # raised while the flags were parsed
         _fail(str(error))
+    except BrokenPipeError:
+        _write_no_more()
+        sys.exit(EXIT_PIPE)
 
 
 def _guarded(main: Callable[[], int | None]) -> int | None:
@@ -34,12 +43,44 @@ def _guarded(main: Callable[[], int | None]) -> int | None:
         return main()
     except UserError as error:
         _fail(str(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _fail(f"the disk is full while writing {error.filename or 'a file'}; free some space and run again")
         _fail(f"{error.filename or 'file system'}: {error.strerror or error}")
     except KeyboardInterrupt:
         _fail("interrupted")
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that are closed (`<&-`) lead nowhere: else the next files to be opened would take their places.
+
+    What is said on standard error is lost then; standard input and output stay None, for who needs them to refuse.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _write_no_more() -> None:
+    """Lets what is still to be written to a reader that is gone lead nowhere."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
@@ -55,6 +96,8 @@ def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
             flags.FLAGS[positional].parse(remaining.pop(1))
     except flags.Error as error:
         _fail(str(error))
+    except SystemExit:  # help was asked for and given; absl takes that for an error
+        sys.exit(0)
     except (AttributeError, KeyError) as error:  # ml_collections, for an unknown field of the configuration
         raise UserError(f"configuration override: {' '.join(str(error.args[0]).split())}") from None
     if len(remaining) > 1:

@@ -1,5 +1,6 @@
 """Progress on everything that takes over two seconds: a bar on a terminal, plain lines elsewhere."""
 
+import errno
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -11,7 +12,6 @@ from alterrec_jax.runtime.printable import printable
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
-
 
 _silent = False
 
@@ -64,5 +64,10 @@ def progress(
 
 def log(message: str) -> None:
     """Prints one line for the person watching, above any bar, on standard error."""
-    if not _silent:
+    if _silent:
+        return
+    try:
         tqdm.tqdm.write(printable(message), file=sys.stderr)
+    except OSError as error:
+        if error.errno != errno.EIO:  # the terminal is gone, and nobody watches any more; work goes on, or is saved
+            raise

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish to stop, to be granted at the next step."""
+"""SIGTERM, SIGHUP and SIGINT as a wish to stop, to be granted at the next step."""
 
 import contextlib
 import signal
@@ -11,7 +11,10 @@ from alterrec_jax.runtime.console import log
 
 @contextlib.contextmanager
 def stop_signals(stop: threading.Event) -> Iterator[None]:
-    """Within it, SIGTERM and SIGINT set the event instead of ending the process; a second SIGINT ends it."""
+    """Within it, SIGTERM, SIGHUP and SIGINT set the event instead of ending the process; a second SIGINT ends it.
+
+    SIGHUP says that the terminal is gone; where it is ignored, as `nohup` has it, it stays so.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
@@ -19,7 +22,10 @@ def stop_signals(stop: threading.Event) -> Iterator[None]:
         log(f"{signal.Signals(number).name}: saving a checkpoint, then stopping")
         stop.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 """What one exported program runs on."""
 
 NO_ITEM = -1
-"""Fills up a session that is shorter than the model's max_length."""
+"""Fills up a session that is shorter than the model's max_length, and a list of items that is shorter than others."""
 
 
 class Served(NamedTuple):
@@ -112,7 +112,10 @@ def _unflattened(rows: jax.Array, like: Any) -> Any:
 def top_items(
     model: Served, train_counts: np.ndarray, k: int, exclude_session_items: bool
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """The function from item vectors, item inputs if there are such, and sessions to the best items.
+    """The function from item vectors, item inputs if there are such, sessions and lists of items to the best items.
+
+    Lists are int32 [session, place], numbers of items in any order and `NO_ITEM`, and bool [session], whether only the
+    listed items may be found, or all but them (`everything` lists none).
 
     It returns scores and numbers, float32 and int32 [session, k], from high to low; equal scores by ascending item
     number. A session without items is ranked by how often items occur in training. Where too few items are left, scores
@@ -132,17 +135,28 @@ def top_items(
         raise UserError(f"--k={k} is not between 1 and the number of items, {items}")
     bought = np.asarray(train_counts, np.float32)
 
-    def top(item_vectors: jax.Array, *inputs_and_sessions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        *inputs, sessions = inputs_and_sessions
+    def top(item_vectors: jax.Array, *inputs_and_requests: jax.Array) -> tuple[jax.Array, jax.Array]:
+        *inputs, sessions, listed, only_listed = inputs_and_requests
         scores = scores_of(model.encode(inputs[0] if inputs else item_vectors, sessions), item_vectors)
-        held = sessions >= 0
-        scores = jnp.where(jnp.any(held, axis=1, keepdims=True), scores, bought[None, :])
+        scores = jnp.where(jnp.any(sessions >= 0, axis=1, keepdims=True), scores, bought[None, :])
+        scores = jnp.where(_marked(listed, items) == only_listed[:, None], scores, -jnp.inf)
         if exclude_session_items:
-            row = jax.lax.broadcasted_iota(jnp.int32, sessions.shape, 0)
-            scores = scores.at[row, jnp.where(held, sessions, items)].set(-jnp.inf, mode="drop")
+            scores = jnp.where(_marked(sessions, items), -jnp.inf, scores)
         return top_k(scores, k)
 
     return top
+
+
+def _marked(listed: jax.Array, items: int) -> jax.Array:
+    """bool [session, item]: which items a list holds, or a session."""
+    row = jax.lax.broadcasted_iota(jnp.int32, listed.shape, 0)
+    marked = jnp.zeros((listed.shape[0], items), bool)
+    return marked.at[row, jnp.where(listed >= 0, listed, items)].set(True, mode="drop")
+
+
+def everything(sessions: int) -> tuple[np.ndarray, np.ndarray]:
+    """The lists that `top_items` takes for some sessions which may get any item."""
+    return np.full((sessions, 1), NO_ITEM, np.int32), np.zeros(sessions, bool)
 
 
 def arrays_of(model: Served, encoder_only: bool = False) -> tuple[np.ndarray, ...]:
@@ -152,15 +166,35 @@ def arrays_of(model: Served, encoder_only: bool = False) -> tuple[np.ndarray, ..
     return (model.item_vectors,) if model.item_inputs is None else (model.item_vectors, model.item_inputs)
 
 
-def exported(function: Callable[..., object], arrays: tuple[np.ndarray, ...], max_length: int) -> bytes:
-    """A function of some arrays and sessions as StableHLO, for every platform and any number of sessions.
+def exported_encoder(model: Served) -> bytes:
+    """The function from what is looked up and sessions to their vectors, as `exported_top_items` makes the other."""
+    return _exported(model.encode, arrays_of(model, encoder_only=True), *_requests(model)[:1])
+
+
+def exported_top_items(model: Served, train_counts: np.ndarray, k: int, exclude_session_items: bool) -> bytes:
+    """`top_items` as StableHLO, for every platform, any number of sessions and lists of any length from 1 on.
 
     `jax.export.deserialize` reads it.
     """
-    (sessions,) = jax.export.symbolic_shape("sessions")
-    arguments = [jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in arrays]
-    rows = jax.ShapeDtypeStruct((sessions, max_length), jnp.int32)
-    return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments, rows).serialize())
+    function = top_items(model, train_counts, k, exclude_session_items)
+    return _exported(function, arrays_of(model), *_requests(model))
+
+
+def _requests(model: Served) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """The shapes of sessions and of lists."""
+    sessions, listed = jax.export.symbolic_shape("sessions, listed")
+    return (
+        jax.ShapeDtypeStruct((sessions, model.max_length), jnp.int32),
+        jax.ShapeDtypeStruct((sessions, listed), jnp.int32),
+        jax.ShapeDtypeStruct((sessions,), bool),
+    )
+
+
+def _exported(
+    function: Callable[..., object], arrays: tuple[np.ndarray, ...], *requests: jax.ShapeDtypeStruct
+) -> bytes:
+    known = [jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in arrays]
+    return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(*known, *requests).serialize())
 
 
 def rows_of(sessions: list[list[int]], max_length: int) -> np.ndarray:

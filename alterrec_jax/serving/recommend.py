@@ -5,7 +5,7 @@ session of which the main view knows nothing, an empty one say, gets what is bou
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from alterrec_jax.evaluation.rank_counts import RankingLimits
 from alterrec_jax.evaluation.ranking import component_scores, used_weights, view_scores
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.scoring.prefix_encoder import Prefixes
-from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, mask_items, replicated, update_top_k
+from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, is_wanted, replicated, update_top_k
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import LANE, ItemShards, padded_table
@@ -105,27 +105,75 @@ class Recommender:
         counts[self._shards.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
         self._counts = mesh.put(counts, mesh.ITEMS)
 
-    def __call__(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
+    def __call__(
+        self,
+        sessions: Sequence[Iterable[int]],
+        k: int,
+        *,
+        exclude: Sequence[Iterable[int]] | None = None,
+        only: Sequence[Iterable[int] | None] | None = None,
+    ) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
 
         A new item has no score of the main view, so it cannot be weighed against fused scores: it takes the rank that
         the component which places it gives it among the catalogue and the new items, and moves what stood there down.
+        Ranks are those among the items that a session may get.
 
         Args:
           sessions: item numbers, the latest last; new items may be among them. Components other than the one that
             places new items do not know them.
-          k: how many; at most as many as there are items.
+          k: how many; at most as many as there are items. Where a session may get fewer, it gets all of them.
+          exclude: for each session, items that it must not get; None for no such lists.
+          only: for each session, the only items that it may get, or None for all.
+
+        Raises:
+          UserError: there are no k items, or no item of a number.
         """
+        self.check_count(k)
+        checked = [self._checked(session, "a session") for session in sessions]
+        exclude = [()] * len(checked) if exclude is None else exclude
+        only = [None] * len(checked) if only is None else only
+        listed = [self._listed(*lists) for lists in zip(checked, exclude, only, strict=True)]
+        return self._in_batches(checked, listed, k)
+
+    def check_count(self, k: int) -> None:
+        """Raises a `UserError` where there are no k items."""
         total = self._catalogue + self._new
         if not 1 <= k <= total:
             raise UserError(f"--k={k} is not between 1 and the number of items, {total}")
-        for start in range(0, len(sessions), self.sessions_at_once):
-            yield from self._some(sessions[start : start + self.sessions_at_once], k)
 
-    def _some(self, sessions: Sequence[Sequence[int]], k: int) -> Iterator[list[Recommendation]]:
+    def _checked(self, items: Iterable[int], what: str) -> np.ndarray:
+        """int32 [item], if there are items of these numbers."""
+        numbers, total = np.array([*items]), self._catalogue + self._new
+        if not numbers.size:
+            return np.zeros(0, np.int32)
+        if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+            raise UserError(f"{what} holds something else than numbers of items, from 0 to {total - 1}")
+        if len(wrong := numbers[(numbers < 0) | (numbers >= total)]):
+            raise UserError(f"{what} holds the item number {wrong[0]}; they go from 0 to {total - 1}")
+        return numbers.astype(np.int32)
+
+    def _listed(
+        self, session: np.ndarray, exclude: Iterable[int], only: Iterable[int] | None
+    ) -> tuple[np.ndarray, bool]:
+        """int32 [item], what `Query` lists of a session; and whether only that is wanted."""
+        out = self._checked(exclude, "an exclude list")
+        out = np.union1d(out, session) if self.exclude_session_items else out
+        return (out, False) if only is None else (np.setdiff1d(self._checked(only, "an only list"), out), True)
+
+    def _in_batches(
+        self, sessions: list[np.ndarray], listed: list[tuple[np.ndarray, bool]], k: int
+    ) -> Iterator[list[Recommendation]]:
+        for start in range(0, len(sessions), self.sessions_at_once):
+            batch = slice(start, start + self.sessions_at_once)
+            yield from self._some(sessions[batch], listed[batch], k)
+
+    def _some(
+        self, sessions: list[np.ndarray], listed: list[tuple[np.ndarray, bool]], k: int
+    ) -> Iterator[list[Recommendation]]:
         lengths = np.fromiter((len(session) for session in sessions), np.int64, len(sessions))
         prefixes = Prefixes(
-            items=np.fromiter((item for session in sessions for item in session), np.int32, int(lengths.sum())),
+            items=np.concatenate(sessions),
             offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
             session=np.arange(len(sessions)),
             length=lengths,
@@ -139,17 +187,18 @@ class Recommender:
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
         shape = mesh.padded(shape, mesh.DATA)
         padding = ((0, shape - len(sessions)), (0, 0))
-        queries, seen, known_to_placing, known_to_main = mesh.put(
+        queries, listed_items, only_listed, known_to_placing, known_to_main = mesh.put(
             (
                 {name: np.pad(query, padding) for name, query in encoded.items()},
-                np.pad(self._seen(sessions), padding, constant_values=NO_ITEM),
+                np.pad(_in_rows([items for items, _ in listed]), padding, constant_values=NO_ITEM),
+                np.pad(np.array([[only] for _, only in listed]), padding),
                 np.pad(lengths[:, None] > 0, padding),
                 np.pad(known[:, None] > 0, padding),
             ),
             mesh.BATCH,
         )
-        new_scores = self._new_scores(queries, seen, known_to_placing)
-        query = Query(seen, known_to_main, self._counts, new_scores)
+        new_scores = self._new_scores(queries, listed_items, only_listed, known_to_placing)
+        query = Query(listed_items, only_listed, known_to_main, self._counts, new_scores)
         best = TopK.empty(shape, min(k, self._catalogue), self._new)
         for start in range(0, self._shards.columns_per_device, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
@@ -166,25 +215,28 @@ class Recommender:
             parts = (part[row] for part in found)
             yield _merge(*parts, by=by, placing=self._placing or "", catalogue=self._catalogue, k=k)
 
-    def _new_scores(self, queries: dict[str, jax.Array], seen: jax.Array, known: jax.Array) -> jax.Array:
+    def _new_scores(
+        self, queries: dict[str, jax.Array], listed: jax.Array, only_listed: jax.Array, known: jax.Array
+    ) -> jax.Array:
         """float32 [session, new item], as `Query` has them; `known` to what places them, bool [session, 1]."""
         if not self._placing:
-            return mesh.put(np.zeros((len(seen), 0), np.float32), mesh.BATCH)
+            return mesh.put(np.zeros((len(listed), 0), np.float32), mesh.BATCH)
         scores = _new_item_scores(queries[self._placing], self._new_table)[:, : self._new]
-        beyond = jnp.where((seen >= self._catalogue) & (seen < NO_ITEM), seen - self._catalogue, NO_ITEM)
-        return jnp.where(known, mask_items(scores, beyond), -jnp.inf)
+        beyond = jnp.where((listed >= self._catalogue) & (listed < NO_ITEM), listed - self._catalogue, NO_ITEM)
+        return jnp.where(known & is_wanted(beyond, only_listed, self._new), scores, -jnp.inf)
 
-    def _of_catalogue(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
+    def _of_catalogue(self, sessions: list[np.ndarray]) -> np.ndarray:
         """int64 [session], how many items of the catalogue each holds."""
-        return np.array([sum(item < self._catalogue for item in session) for session in sessions], np.int64)
+        return np.array([np.count_nonzero(session < self._catalogue) for session in sessions], np.int64)
 
-    def _seen(self, sessions: Sequence[Sequence[int]]) -> np.ndarray:
-        """int32 [session, place], what each session holds if that is to be left out; few widths occur."""
-        longest = max(map(len, sessions)) if self.exclude_session_items else 0
-        seen = np.full((len(sessions), 1 << (longest - 1).bit_length() if longest else 1), NO_ITEM, np.int32)
-        for row, session in zip(seen, sessions, strict=True):
-            row[: min(longest, len(session))] = session[:longest]
-        return seen
+
+def _in_rows(listed: list[np.ndarray]) -> np.ndarray:
+    """int32 [session, place], some lists of items with `NO_ITEM` behind them; few widths occur."""
+    longest = max(map(len, listed))
+    rows = np.full((len(listed), 1 << (longest - 1).bit_length() if longest else 1), NO_ITEM, np.int32)
+    for row, items in zip(rows, listed, strict=True):
+        row[: len(items)] = items
+    return rows
 
 
 def _merge(

@@ -19,14 +19,16 @@ class Query(NamedTuple):
     """What is known of the sessions.
 
     Attributes:
-      seen: int32 [session, place], items to leave out; `NO_ITEM` where there is none.
+      listed: int32 [session, place], items by number, in any order; `NO_ITEM` where there is none.
+      only_listed: bool [session, 1], whether only the listed items are wanted, or all but them.
       known: bool [session, 1], whether the main view knows something of the session; else it is scored by `counts`.
       counts: float32 [column], by the `ItemShards` of the scores: how often each item was bought in training.
       new_scores: float32 [session, new item], scores of items beyond the catalogue by the component that places them;
-        minus infinity where a session has seen one, or where that component knows nothing of the session.
+        minus infinity where one is not wanted, or where that component knows nothing of the session.
     """
 
-    seen: jax.Array
+    listed: jax.Array
+    only_listed: jax.Array
     known: jax.Array
     counts: jax.Array
     new_scores: jax.Array
@@ -77,11 +79,10 @@ def update_top_k(
     """
 
     def of_device(best: TopK, main: jax.Array, placing: jax.Array, start: jax.Array | int, query: Query) -> TopK:
-        (sessions, block), k = main.shape, best.scores.shape[1]
-        wanted = jnp.broadcast_to(shards.is_item(start, block, catalogue)[None], main.shape)
-        here, column = shards.local_columns(query.seen)
-        place = jnp.where(here & (column >= start), column - start, block)  # beyond the block, so dropped
-        wanted = wanted.at[jnp.arange(sessions)[:, None], place].set(False, mode="drop")
+        block, k = main.shape[1], best.scores.shape[1]
+        here, column = shards.local_columns(query.listed)
+        column = jnp.where(here & (column >= start), column - start, NO_ITEM)
+        wanted = is_wanted(column, query.only_listed, block) & shards.is_item(start, block, catalogue)[None]
         scores = jnp.where(query.known, main, slice_rows(query.counts, start, block)[None, :])
         scores = jnp.where(wanted, scores, -jnp.inf)
         found, numbers = best_items(scores, min(k, block * mesh.size(mesh.MODEL)), shards.items_per_device, start)
@@ -95,7 +96,7 @@ def update_top_k(
         return TopK(*_merged(best, found, numbers), ranks)
 
     by_row, by_item = mesh.BATCH, mesh.ITEMS
-    specs_of_query = Query(by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
+    specs_of_query = Query(by_row, by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
     specs = (by_row, mesh.BATCH_AND_ITEMS, mesh.BATCH_AND_ITEMS, mesh.REPLICATED, specs_of_query)
     merged: TopK = mesh.shard_map(of_device, specs, by_row)(best, main, placing, start, query)
     return merged
@@ -109,10 +110,18 @@ def _merged(best: TopK, scores: jax.Array, items: jax.Array) -> tuple[jax.Array,
     return -lowest[:, :count], numbers[:, :count]
 
 
-@jax.jit
-def mask_items(scores: jax.Array, seen: jax.Array) -> jax.Array:
-    """The scores [session, item], minus infinity where an item was seen."""
-    return scores.at[jnp.arange(len(seen))[:, None], seen].set(-jnp.inf, mode="drop")
+@functools.partial(jax.jit, static_argnames="columns")
+def is_wanted(listed: jax.Array, only_listed: jax.Array, columns: int) -> jax.Array:
+    """bool [session, column]: the listed columns where only those are wanted, elsewhere all but them.
+
+    Args:
+      listed: int32 [session, place], from 0 on; what is no column is passed over.
+      only_listed: bool [session, 1].
+      columns: how many there are.
+    """
+    sessions = len(listed)
+    marked = jnp.zeros((sessions, columns), bool).at[jnp.arange(sessions)[:, None], listed].set(True, mode="drop")
+    return marked == only_listed
 
 
 def block_of(table: jax.Array, start: int, block: int) -> jax.Array:

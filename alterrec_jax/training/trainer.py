@@ -34,6 +34,7 @@ from alterrec_jax.scoring.prefix_encoder import PrefixEncoder
 from alterrec_jax.sharding import mesh
 from alterrec_jax.stages import Epoch
 from alterrec_jax.training.checkpoint import EPOCHS, Checkpoint, CheckpointStore
+from alterrec_jax.training.coverage import coverage_notes
 from alterrec_jax.training.loop import RunArrays, StepDone, TrainLoop, copied
 from alterrec_jax.training.run_log import RunLog
 from alterrec_jax.training.run_state import RunState, check_same_run, record_of
@@ -67,6 +68,7 @@ class Trainer:
     ):
         self._config, self._dataset, self._workdir = config.check(), dataset, workdir
         self._system = config.build(catalogue_info(dataset))
+        self._notes = [*self._system.notes, *coverage_notes(self._system, dataset)]
         self._context = make_context(dataset, self._system.reads, config.precision)
         train, reads = dataset.splits["train"], self._system.reads
         self._batches = TrainBatches(train, config.batch_prefixes, config.max_length, self._system.layout, reads.users)
@@ -161,7 +163,7 @@ class Trainer:
 
     def _say_what_an_epoch_is(self) -> None:
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
-        for note in self._system.notes:
+        for note in self._notes:
             log(note)
         log(
             f"an epoch is {batches.prefixes:,} prefixes in {batches.steps_per_epoch} steps of {shape} positions, "

@@ -1,6 +1,9 @@
 """What a system is given of the items: ids by the values of the catalogue, vectors, new items behind them."""
 
+import dataclasses
+
 import numpy as np
+import polars as pl
 import pytest
 
 from alterrec_jax.contract import Reads
@@ -17,6 +20,18 @@ def test_ids_number_the_values_of_the_catalogue_and_null_is_unknown(dataset: Dat
     assert ids.tolist() == [0 if brand is None else 1 + known.index(brand) for brand in brands]
     assert 0 in ids.tolist()
     assert info.items == CATALOGUE and info.classes == {"category": 5, "brand": len(known) + 1}
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_what_is_the_same_for_every_item_is_known(dataset: Dataset, value: float) -> None:
+    assert catalogue_info(dataset).constant == frozenset()
+    vectors = dataset.text_vectors.copy()
+    vectors[:CATALOGUE] = value  # items that cannot be recommended do not count
+    items = dataset.items.with_columns(category=pl.lit("all"), brand=pl.lit(None, pl.String))
+    same = dataclasses.replace(dataset, vectors={"text": vectors, "image": dataset.text_vectors}, items=items)
+    assert catalogue_info(same).constant == {"text", "category", "brand"}
+    vectors[CATALOGUE - 1, 0] += 1
+    assert catalogue_info(same).constant == {"category", "brand"}
 
 
 def test_new_items_stand_behind_the_catalogue(dataset: Dataset) -> None:

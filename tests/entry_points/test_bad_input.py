@@ -164,13 +164,6 @@ def test_a_full_disk(command: Command, dataset: pathlib.Path, tmp_path: pathlib.
 
 def test_recommend_evaluate_and_show(command: Command, trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
     workdir = f"--workdir={trained}"
-    cases = {
-        '{"session": ["i3", "nothing"]}': ("line 1", "nothing"),
-        '{"session": "i3"}': ("line 1", "session"),
-        '{"session": ["i3"]': ("line 1", "JSON"),
-    }
-    for line, words in cases.items():
-        assert_one_line(command("experiments.recommend", workdir, input=line), *words)
     assert_one_line(command("experiments.recommend", workdir, "--k=0", input='{"session": ["i3"]}'), "--k=0")
     assert_one_line(command("experiments.evaluate", workdir, "--alpha=0.5,2"), "alpha", "2")
     assert_one_line(command("experiments.show", workdir, "--seed=-1"), "seed", "-1")

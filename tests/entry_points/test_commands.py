@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import polars as pl
 import pytest
 
-from alterrec_jax.data.dataset import load_dataset
-from tests.entry_points.conftest import WORDS, Command, prepare
+from alterrec_jax.data.dataset import load_dataset, write_dataset
+from tests.entry_points.conftest import ROOT, WORDS, Command, prepare
 
 METRICS = {f"{name}@{k}" for name in ("hits", "ndcg", "mrr") for k in (10, 20)}
 
@@ -98,9 +100,48 @@ def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Pat
         assert [item["id"] for item in found if item["by"] == "text"] == [strange]
 
 
-def test_show(command: Command, trained: pathlib.Path) -> None:
-    done = command("experiments.show", f"--workdir={trained}", "--sessions=2", "--k=4")
+def test_recommend_answers_each_request_as_it_comes_until_nobody_reads(
+    environment: dict[str, str], trained: pathlib.Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.recommend", f"--workdir={trained}", "--k=3", "--unknown=error"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    answers = []
+    for item in ("i3", "nothing"):
+        process.stdin.write(f'{{"session": ["{item}"]}}\n')
+        process.stdin.flush()
+        answers.append(json.loads(process.stdout.readline()))
+    assert len(answers[0]["recommendations"]) == 3
+    assert answers[1] == {"line": 2, "error": "unknown item ids", "unknown": ["nothing"]}
+    process.stdout.close()
+    process.stdin.write('{"session": []}\n')
+    process.stdin.close()
+    assert process.wait(timeout=60) == 141
+    with process.stderr as stderr:
+        assert stderr.read() == ""
+
+
+def test_show(command: Command, trained: pathlib.Path, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    there = load_dataset(dataset)
+    write_dataset(
+        tmp_path / "coloured",
+        items=there.items.with_columns(name="\x1b[31m" + pl.col("name")),  # a terminal would obey
+        sessions=pl.read_parquet(dataset / "sessions.parquet"),
+        text_vectors=there.text_vectors,
+        catalogue_size=there.catalogue_size,
+        provenance={"text_encoder": there.manifest["text_encoder"]},
+    )
+    flags = (f"--workdir={trained}", f"--data_dir={tmp_path / 'coloured'}", "--sessions=2", "--k=4")
+    done = command("experiments.show", *flags)
     assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout and r"\x1b[31m" in done.stdout
     assert done.stdout.count("in the basket") == 2
     assert done.stdout.count("recommended") == 2
     assert any(word in done.stdout for word in WORDS)

@@ -11,7 +11,14 @@ from usearch.index import Index
 
 from tests.entry_points.conftest import Command
 
-LINES = [{"session": ["i3", "i10", "i3"]}, {"session": []}, {"session": [f"i{number}" for number in range(20)]}]
+LONG = [f"i{number}" for number in range(20)]
+LINES = [
+    *({"session": ["i3", "i10", "i3"]}, {"session": []}, {"session": LONG}),
+    {"session": ["i3", "lost", "i10"], "exclude": [*LONG, "sold"]},
+    {"session": LONG, "only": ["i30", "gone", "i2", "i31"], "exclude": ["i31"]},
+    {"session": "i001"},
+]
+"""Requests, and behind them one that is no JSON."""
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +35,30 @@ def folder(command: Command, trained: pathlib.Path, tmp_path_factory: pytest.Tem
 def test_the_example_serves_what_the_checkpoint_recommends(
     command: Command, trained: pathlib.Path, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    sessions = "".join(json.dumps(line) + "\n" for line in LINES)
+    requests = "".join(json.dumps(line) + "\n\n" for line in LINES) + "{\n"
     served = subprocess.run(
         [sys.executable, "-I", folder / "serve.py", folder],  # without this package on the path
-        input=sessions,
+        input=requests,
         capture_output=True,
         text=True,
         cwd=tmp_path,
         timeout=300,
     )
     assert served.returncode == 0, served.stderr
-    (tmp_path / "in.jsonl").write_text(sessions)
+    (tmp_path / "in.jsonl").write_text(requests)
     done = command("experiments.recommend", f"--workdir={trained}", "--k=5", f"--input={tmp_path / 'in.jsonl'}")
-    for mine, theirs in zip(served.stdout.splitlines(), done.stdout.splitlines(), strict=True):
-        found, wanted = json.loads(mine), json.loads(theirs)["recommendations"]
+    assert done.returncode == 0 and "2 of 7 requests failed" in done.stderr and "2 of 7" in served.stderr
+    answers = [[json.loads(line) for line in text.splitlines()] for text in (served.stdout, done.stdout)]
+    assert [len(answer.get("recommendations", [])) for answer in answers[0]] == [5, 5, 5, 5, 2, 0, 0]
+    for mine, theirs in zip(*answers, strict=True):
+        found, wanted = mine.pop("recommendations", []), theirs.pop("recommendations", [])
         assert [one["id"] for one in found] == [one["id"] for one in wanted]
         scores = [[one["score"] for one in ones] for ones in (found, wanted)]
         np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-5)
+        theirs.pop("session", None)
+        assert mine == theirs  # unknown ids, and what is said of errors
+    assert [answer.get("unknown") for answer in answers[0][3:]] == [["lost", "sold"], ["gone"], None, None]
+    assert [answer["line"] for answer in answers[0][5:]] == [11, 13]
 
 
 def test_the_folder_holds_what_it_says(folder: pathlib.Path) -> None:

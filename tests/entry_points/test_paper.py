@@ -24,6 +24,12 @@ def studied(command: Command, dataset: pathlib.Path, tmp_path_factory: pytest.Te
     return workdir
 
 
+def test_a_module_that_is_no_command_names_those_that_are(command: Command) -> None:
+    done = command("experiments.paper.variants")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "variants is no command but serves these: " + ", ".join(NAMES) in done.stderr
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_name_leaves_a_table_a_picture_and_findings(studied: pathlib.Path, name: str) -> None:
     assert_whole(studied, name)

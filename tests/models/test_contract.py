@@ -21,7 +21,7 @@ from alterrec_jax.data.targets import select_targets
 from alterrec_jax.evaluation.protocol import protocol_of, rank_split
 from alterrec_jax.models.counting import CountedConfig
 from alterrec_jax.models.registry import COUNTED, TRAINED, families, family, read_config
-from alterrec_jax.serving.export import arrays_of, exported, rows_of, served, top_items
+from alterrec_jax.serving.export import arrays_of, everything, exported_top_items, rows_of, served
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import TrainedModel, load_trained
 from alterrec_jax.sharding import mesh
@@ -254,10 +254,10 @@ def test_evaluation_recommendation_and_export_agree(case: Case, trained: Trained
     recommender = Recommender(trained, exclude_session_items=False)
     found = list(recommender(sessions, k=CATALOGUE))
     model = served(trained)
-    program = top_items(model, dataset.train_counts[:CATALOGUE], CATALOGUE, exclude_session_items=False)
-    arrays = arrays_of(model)
-    packed = jax.export.deserialize(bytearray(exported(program, arrays, model.max_length)))
-    scores, items = packed.call(*arrays, rows_of(sessions, model.max_length))
+    program = exported_top_items(model, dataset.train_counts[:CATALOGUE], CATALOGUE, exclude_session_items=False)
+    packed = jax.export.deserialize(bytearray(program))
+    requests = (rows_of(sessions, model.max_length), *everything(len(sessions)))
+    scores, items = packed.call(*arrays_of(model), *requests)
     encoder = trained.encoder()
     view = system.views[system.main]
     for session, some, exported_scores, exported_items in zip(sessions, found, scores, items, strict=True):

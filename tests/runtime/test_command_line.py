@@ -1,13 +1,14 @@
 """Every command: flags in, one clear line and a status out, no traceback."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from alterrec_jax.errors import nearest
-from alterrec_jax.runtime.command_line import EXIT_ERROR, EXIT_RESUME
+from alterrec_jax.runtime.command_line import EXIT_ERROR, EXIT_PIPE, EXIT_RESUME
 
 TOOL = """
 import errno
@@ -15,7 +16,7 @@ from absl import flags
 from alterrec_jax.runtime import command_line
 from alterrec_jax.errors import UserError
 
-ACTIONS = ["work", "fail", "full", "forbidden", "interrupt", "resume"]
+ACTIONS = ["work", "fail", "full", "forbidden", "interrupt", "resume", "write"]
 ACTION = flags.DEFINE_enum("action", "work", ACTIONS, "What to do.")
 COUNT = flags.DEFINE_integer("count", 1, "How often.")
 PLACE = flags.DEFINE_string("place", "", "Where.")
@@ -29,6 +30,9 @@ def main():
         raise PermissionError(errno.EACCES, "Permission denied", "secret.txt")
     if ACTION.value == "interrupt":
         raise KeyboardInterrupt
+    if ACTION.value == "write":
+        with open(PLACE.value, "w") as file:
+            file.write(str(file.fileno()))
     print("done", COUNT.value, PLACE.value)
     return command_line.EXIT_RESUME if ACTION.value == "resume" else None
 
@@ -44,11 +48,12 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return path
 
 
-def run(tool: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command as a user does."""
+def run(tool: pathlib.Path, *arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs the command as a user does, perhaps by some words of a shell."""
     root = pathlib.Path(__file__).parents[2]
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r}); exec(open({str(tool)!r}).read())"]
-    return subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
+    by_shell = ["bash", "-c", shell, "bash"] if shell else []
+    return subprocess.run([*by_shell, *command, *arguments], check=False, capture_output=True, text=True)
 
 
 def test_work_that_is_done_ends_with_status_0(tool: pathlib.Path) -> None:
@@ -81,6 +86,23 @@ def test_errors_are_one_line_and_status_1(tool: pathlib.Path, arguments: list[st
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     for part in parts:
         assert part in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--help", "-?", "--helpshort", "--helpfull"])
+def test_help_is_no_error(tool: pathlib.Path, flag: str) -> None:
+    done = run(tool, flag)
+    assert (done.returncode, done.stderr) == (0, "") and "How often." in done.stdout
+
+
+def test_a_reader_that_stops_is_no_traceback(tool: pathlib.Path) -> None:
+    done = run(tool, shell='"$@" | true; exit ${PIPESTATUS[0]}')
+    assert (done.returncode, done.stderr) == (EXIT_PIPE, "") and EXIT_PIPE == 128 + signal.SIGPIPE
+
+
+def test_files_do_not_take_the_place_of_closed_streams(tool: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    done = run(tool, "--action=write", str(tmp_path / "file"), shell='"$@" <&- >&- 2>&-')
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert int((tmp_path / "file").read_text()) > 2
 
 
 TRAIN = """

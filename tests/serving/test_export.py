@@ -9,7 +9,17 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
-from alterrec_jax.serving.export import PLATFORMS, arrays_of, exported, rows_of, served, top_items
+from alterrec_jax.serving.export import (
+    NO_ITEM,
+    PLATFORMS,
+    arrays_of,
+    everything,
+    exported_encoder,
+    exported_top_items,
+    rows_of,
+    served,
+    top_items,
+)
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from tests.conftest import CATALOGUE
@@ -57,16 +67,38 @@ def trained_model(
 def test_what_it_recommends_is_what_the_checkpoint_does(dataset: Dataset, kind: dict, exclude: bool) -> None:
     trained = trained_model(dataset, **kind)
     model = served(trained)
-    function = top_items(model, dataset.train_counts[:CATALOGUE], K, exclude)
-    program = jax.export.deserialize(bytearray(exported(function, arrays_of(model), LENGTH)))
+    program = jax.export.deserialize(bytearray(exported_top_items(model, dataset.train_counts[:CATALOGUE], K, exclude)))
     assert program.platforms == PLATFORMS
     for some in (SESSIONS, SESSIONS[:1], SESSIONS[3:6]):  # one program for any number
         # What the model sees is what is left out: the recommender is given no more than that.
         seen = [session[-LENGTH:] for session in some]
-        scores, items = program.call(*map(jnp.asarray, arrays_of(model)), rows_of(some, LENGTH))
+        arrays = map(jnp.asarray, arrays_of(model))
+        scores, items = program.call(*arrays, rows_of(some, LENGTH), *everything(len(some)))
         assert scores.shape == items.shape == (len(some), K)
         for row, wanted in enumerate(Recommender(trained, exclude)(seen, K)):
             assert_same_list(scores[row], items[row], [(one.score, one.item) for one in wanted])
+
+
+def test_lists_of_items_hold_for_the_program_as_for_the_recommender(dataset: Dataset) -> None:
+    trained, seen = trained_model(dataset), [session[-LENGTH:] for session in SESSIONS]
+    model, recommender = served(trained), Recommender(trained, True)
+    best = [[one.item for one in found] for found in recommender(seen, 12)]
+    listed = [order[: (3, 0, 12)[row % 3]] for row, order in enumerate(best)]
+    only = [row % 2 == 1 for row in range(len(seen))]
+    top = jax.jit(top_items(model, dataset.train_counts[:CATALOGUE], K, True))
+    width = max(map(len, listed))
+    rows = np.array([[*items, *[NO_ITEM] * (width - len(items))] for items in listed], np.int32)
+    scores, items = top(*arrays_of(model), rows_of(seen, LENGTH), rows, np.array(only))
+    wanted = recommender(
+        seen,
+        K,
+        exclude=[[] if alone else items for alone, items in zip(only, listed, strict=True)],
+        only=[items if alone else None for alone, items in zip(only, listed, strict=True)],
+    )
+    for row, some in enumerate(wanted):
+        there = np.asarray(scores[row]) > -np.inf
+        assert there.sum() == len(some) == (min(K, len(listed[row])) if only[row] else K)
+        assert_same_list(scores[row][there], items[row][there], [(one.score, one.item) for one in some])
 
 
 def assert_same_list(scores: jax.Array, items: jax.Array, wanted: list[tuple[float, int]]) -> None:
@@ -82,7 +114,7 @@ def assert_same_list(scores: jax.Array, items: jax.Array, wanted: list[tuple[flo
 def test_session_vectors_are_the_weighted_embeddings(dataset: Dataset) -> None:
     trained = trained_model(dataset)
     model = served(trained)
-    program = jax.export.deserialize(bytearray(exported(model.encode, arrays_of(model, encoder_only=True), LENGTH)))
+    program = jax.export.deserialize(bytearray(exported_encoder(model)))
     vectors = np.asarray(program.call(jnp.asarray(model.item_vectors), rows_of(SESSIONS, LENGTH)))
     tables = trained.encoder().tables
     np.testing.assert_array_equal(model.item_vectors, np.concatenate([tables["id"], tables["text"]], axis=1))

@@ -64,15 +64,14 @@ def scores(trained: TrainedModel, session: list[int], vectors: np.ndarray) -> tu
     return ALPHA * (id_table @ id_query) + (1 - ALPHA) * text_scores[:CATALOGUE], text_scores
 
 
-def expected(trained: TrainedModel, session: list[int], vectors: np.ndarray, exclude: bool) -> list[int]:
-    """All items in order: new ones where the text network's ranking of everything has them, the others around them."""
-    out = set(session) if exclude else set()
+def expected(trained: TrainedModel, session: list[int], vectors: np.ndarray, wanted: set[int]) -> list[int]:
+    """The wanted items in order: new ones where the text network's ranking has them, the others around them."""
     if not session:
-        return mining.ranking(trained.dataset.train_counts[:CATALOGUE].tolist())
+        return [i for i in mining.ranking(trained.dataset.train_counts[:CATALOGUE].tolist()) if i in wanted]
     fused, text = scores(trained, session, vectors)
-    by_text = [item for item in mining.ranking(text.round(9).tolist()) if item not in out]
+    by_text = [item for item in mining.ranking(text.round(9).tolist()) if item in wanted]
     # Of equal scores the new item comes first, which no score here tests but those of two new ones.
-    others = iter([item for item in mining.ranking(fused.tolist()) if item not in out])
+    others = iter([item for item in mining.ranking(fused.tolist()) if item in wanted])
     return [item if item >= CATALOGUE else next(others) for item in by_text]
 
 
@@ -90,12 +89,47 @@ def test_ranking_is_that_of_the_oracle(trained: TrainedModel, new: int, exclude:
     assert len(found) == len(sessions)
     for session, recommendations in zip(sessions, found, strict=True):
         order = [one.item for one in recommendations]
-        assert order == expected(trained, session, vectors, exclude)
+        assert order == expected(trained, session, vectors, {*range(everything)} - {*(session if exclude else ())})
         assert not exclude or set(order).isdisjoint(session)
         assert_scores_are_right(trained, session, vectors, recommendations)
     for k in (1, 5):
         for replicated, best in zip(found, recommender(sessions, k), strict=True):
             assert [one.item for one in best] == [one.item for one in replicated[:k]]
+
+
+@pytest.mark.parametrize(("new", "in_blocks", "of_session"), [(0, True, False), (NEW, False, True), (NEW, True, False)])
+def test_what_a_session_must_not_get_and_what_alone_it_may_get(
+    trained: TrainedModel, new: int, in_blocks: bool, of_session: bool
+) -> None:
+    """As many as are wanted, so long as there are as many: what is left out does not take the places of others."""
+    limits = RankingLimits(whole_rows=5, block=8) if in_blocks else RankingLimits()
+    vectors, everything = new_vectors()[:new], set(range(CATALOGUE + new))
+    sessions = [session for session in SESSIONS if max(session, default=0) < CATALOGUE + new]
+    best = [expected(trained, session, vectors, everything) for session in sessions]
+    exclude = [order[: (0, 1, 9, 20)[row % 4]] for row, order in enumerate(best)]  # of the best, which hurts most
+    only = [None if row % 3 == 0 else order[row % 2 :: 2][:12] for row, order in enumerate(best)]
+    only[1] = []
+    recommender = Recommender(trained, of_session, given(vectors), limits, sessions_at_once=3)
+    for k in (4, len(everything)):
+        found = list(recommender(sessions, k, exclude=exclude, only=only))
+        assert len(found) == len(sessions) and found[1] == []
+        for row, session in enumerate(sessions):
+            allowed = only[row]
+            wanted = everything if allowed is None else set(allowed)
+            wanted = wanted - {*exclude[row]} - {*(session if of_session else ())}
+            assert [one.item for one in found[row]] == expected(trained, session, vectors, wanted)[:k], row
+
+
+@pytest.mark.parametrize("wrong", [-1, CATALOGUE + NEW, 1 << 40, 1.5, True])
+def test_numbers_of_no_item_are_refused(trained: TrainedModel, wrong: Any) -> None:
+    recommender = Recommender(trained, False, given(new_vectors()))
+    there = f"from 0 to {CATALOGUE + NEW - 1}$"
+    with pytest.raises(UserError, match=f"a session holds .*{there}"):
+        recommender([[1], [wrong]], 5)
+    with pytest.raises(UserError, match=f"an exclude list holds .*{there}"):
+        recommender([[1]], 5, exclude=[[wrong]])
+    with pytest.raises(UserError, match=f"an only list holds .*{there}"):
+        recommender([[1]], 5, only=[[wrong]])
 
 
 def assert_scores_are_right(

@@ -136,12 +136,15 @@ def test_recommendations_are_those_of_one_device(
     vectors[[4, 11, 28]] = vectors[17]  # texts that tie, on several devices
     dataset = dataclasses.replace(dataset, vectors={"text": vectors})
     sessions = [session for session in SESSIONS if max(session, default=0) < CATALOGUE + new]
+    only = [None, *(range(row, CATALOGUE + new, 2) for row in range(1, len(sessions)))]
     found: list[list[list[Recommendation]]] = []
     for one in (ONE, words):
         with on_mesh(one):
             recommender = Recommender(trained(dataset), exclude, {"text": new_vectors()} if new else {}, limits)
             found += [list(recommender(sessions, k)) for k in (3, CATALOGUE + new)]
-    for mine, wanted in zip(found[2:], found[:2], strict=True):
+            found += [list(recommender(sessions, 3, exclude=sessions[::-1], only=only))]
+    half = len(found) // 2
+    for mine, wanted in zip(found[half:], found[:half], strict=True):
         for some, expected in zip(mine, wanted, strict=True):
             assert [(one.item, one.by) for one in some] == [(one.item, one.by) for one in expected]
             np.testing.assert_allclose(

@@ -29,14 +29,14 @@ def config_of(epochs: int, names: tuple[str, ...] = BOTH, negatives: str = "peer
     return AlterRecConfig(epochs=epochs, networks=networks, mining=mining, **fields).check()
 
 
-def stages_of(config: Any) -> tuple[Stage, ...]:
-    """The stages of its system."""
-    return config.build(CatalogueInfo(30_000)).stages
+def stages_of(config: Any, *constant: str) -> tuple[Stage, ...]:
+    """The stages of its system, on data of which some features are the same for every item."""
+    return config.build(CatalogueInfo(30_000, constant=frozenset(constant))).stages
 
 
-def words(config: Any) -> str:
+def words(config: Any, *constant: str) -> str:
     """The tape of a configuration."""
-    return " ".join(map(str, tape(stages_of(config))))
+    return " ".join(map(str, tape(stages_of(config, *constant))))
 
 
 def test_tape_of_the_paper() -> None:
@@ -107,6 +107,40 @@ def test_three_networks_take_turns_and_mine_the_next_one_or_the_rest() -> None:
         {"id": 1.0},
         pytest.approx({"id": 0.5, "text": 0.5}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "negatives", "constant", "expected"),
+    [
+        (BOTH, "peer", ["text"], "id:random id:random id:random id:random id:random"),
+        (BOTH, "self", ["text"], "id:random id:own_window id:own_window id:own_window id:own_window"),
+        (BOTH, "full", ["text"], "id:full id:full id:full id:full id:full"),
+        (BOTH, "peer", ["image"], "id:random text:random id:window(text) text:window(id) id:window(text)"),
+        (
+            ("id", "text", "image"),
+            "peer",
+            ["text"],
+            "id:random image:random id:window(image) image:window(id) id:window(image)",
+        ),
+        (("id", "text", "image"), "peer", ["text", "image"], "id:random id:random id:random id:random id:random"),
+    ],
+)
+def test_a_network_that_ties_all_items_is_neither_trained_nor_mined(
+    names: tuple[str, ...], negatives: str, constant: list[str], expected: str
+) -> None:
+    assert words(config_of(5, names, negatives, warmup_epochs=1, turn_epochs=1), *constant) == expected
+
+
+def test_whoever_names_such_a_network_its_peer_stays_with_uniform_negatives() -> None:
+    networks: dict[str, Any] = {
+        "id": IdNetworkConfig(peer="text"),
+        "text": VectorNetworkConfig(),
+        "image": VectorNetworkConfig(feature="image", peer="rest"),
+    }
+    config = AlterRecConfig(epochs=4, warmup_epochs=1, turn_epochs=1, networks=networks).check()
+    assert words(config, "text") == "id:random image:random id:random image:window(id)"
+    (note,) = config.build(CatalogueInfo(30_000, constant=frozenset(["text"]))).notes
+    assert note == "note: the network id has no peer that ranks anything: its turns are on uniform negatives"
 
 
 def test_a_tape_does_not_depend_on_how_long_the_run_is() -> None:

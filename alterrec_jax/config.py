@@ -25,6 +25,9 @@ SELECTION_METRICS = ("hits@20", "ndcg@20")
 SAVING = ("checkpoint_seconds", "checkpoint_steps", "keep_checkpoints")
 """Fields of a run that change none of its numbers: one that is continued may have others."""
 
+LENGTHS = ("epochs", "patience")
+"""Fields of a run that say how long it is: one that is continued may be longer."""
+
 
 def setting(
     default: Any,
@@ -145,6 +148,13 @@ def check_fields(record: Any, where: str = "") -> None:
                     check_fields(part, f"{name}.{key}.")
         else:
             _check_value(name, value, field.metadata)
+
+
+def is_longer(name: str, before: int, after: int) -> bool:
+    """Whether a field of LENGTHS lets a run go on at least as long as before; a patience of 0 is without end."""
+    if name == "patience":
+        return after == 0 or 0 < before <= after
+    return after >= before
 
 
 def require(holds: bool, name: str, value: Any, may_be: str) -> None:

@@ -225,6 +225,8 @@ class Stage(NamedTuple):
       optimizer: the name of one of the system's optimizers; its state outlives the stage.
       peer: the frozen view whose ranking is mined; empty if none is.
       frozen: paths of parameters, like "id/encoder", that do not change though their network trains.
+      uncut: how many epochs it would have, had the run not ended within it; 0 where it is whole. A run that is
+        lengthened goes on as if it had not been cut.
     """
 
     trains: tuple[str, ...]
@@ -233,6 +235,7 @@ class Stage(NamedTuple):
     optimizer: str
     peer: tuple[tuple[str, float], ...] = ()
     frozen: tuple[str, ...] = ()
+    uncut: int = 0
 
 
 class CatalogueInfo(NamedTuple):

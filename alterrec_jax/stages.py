@@ -66,8 +66,10 @@ def limited(stages: Iterator[Stage] | Sequence[Stage], epochs: int) -> tuple[Sta
     for stage in stages:
         if epochs <= 0:
             break
+        if stage.epochs > epochs:
+            stage = stage._replace(epochs=epochs, uncut=stage.epochs)
         if stage.epochs > 0:
-            found.append(stage._replace(epochs=min(stage.epochs, epochs)))
+            found.append(stage)
             epochs -= stage.epochs
     return tuple(found)
 

@@ -7,16 +7,21 @@ A system that only counts needs no run:
     python -m experiments.evaluate --config=experiments/configs/session_knn.py --data_dir=DIR
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from alterrec_jax.config import TARGET_RULES, ProtocolConfig
 from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.intervals import Bootstrap
+from alterrec_jax.evaluation.per_target import write_per_target
 from alterrec_jax.evaluation.protocol import Protocol, protocol_of, weight_sweep
-from alterrec_jax.evaluation.report import evaluate_counted, evaluate_split, format_table
+from alterrec_jax.evaluation.ranking import Ranks
+from alterrec_jax.evaluation.report import Details, evaluate_counted, evaluate_split, format_table
 from alterrec_jax.models.counting import CountedConfig
 from alterrec_jax.models.registry import read_config
 from alterrec_jax.runtime import command_line, files, processes
@@ -43,6 +48,24 @@ _TARGETS = flags.DEFINE_enum(
 _EXCLUDE = flags.DEFINE_bool(
     "exclude_session_items", None, "Whether items of the session are no candidates; the run's own choice by default."
 )
+_RECOMMENDED = flags.DEFINE_bool(
+    "recommended",
+    False,
+    "Also measures what is recommended, right or wrong: coverage of the catalogue, novelty and the share of the long "
+    "tail, of views and baselines. Ranking takes up to twice as long.",
+)
+_RANKS_OUTPUT = flags.DEFINE_string(
+    "ranks_output",
+    None,
+    "Parquet file for the ranks, one row a target: session_id, position, item_id, in_catalogue, and of each view and "
+    "baseline its expected rank, and how many candidates tie there.",
+)
+_RECOMMENDATIONS = flags.DEFINE_integer(
+    "recommendations",
+    0,
+    "With --ranks_output: how many of the best items of each target to write beside its ranks, for each view; 0: none.",
+    lower_bound=0,
+)
 _RESAMPLES = flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples of the sessions for the 95% intervals.")
 devices.define()
 
@@ -58,6 +81,10 @@ def main() -> int:
 def _evaluate() -> None:
     if (_WORKDIR.value is None) == (_CONFIG.value is None):
         raise UserError("name a run by --workdir, or a system that only counts by --config and --data_dir")
+    if _RECOMMENDATIONS.value and not _RANKS_OUTPUT.value:
+        raise UserError(
+            f"--recommendations={_RECOMMENDATIONS.value} needs a file to write to; name it by --ranks_output"
+        )
     result = _evaluate_run(_WORKDIR.value) if _WORKDIR.value else _evaluate_counted()
     if processes.is_main_process():
         print(format_table(result))
@@ -87,6 +114,7 @@ def _evaluate_run(workdir: str) -> dict[str, Any]:
             "selected_on": f"validation {trained.config.protocol.select_on}",
             "best_epoch": trained.best["epoch"] + 1,
         },
+        details=_details(trained.dataset),
     )
 
 
@@ -104,7 +132,18 @@ def _evaluate_counted() -> dict[str, Any]:
         _protocol(config.protocol, dataset),
         bootstrap=Bootstrap(resamples=_RESAMPLES.value),
         notes={"model": config.family},
+        details=_details(dataset),
     )
+
+
+def _details(dataset: Dataset) -> Details:
+    """What the flags ask for besides the table."""
+
+    def write(targets: Targets, ranks: Mapping[str, Ranks], items: Mapping[str, np.ndarray]) -> None:
+        if processes.is_main_process():
+            write_per_target(_RANKS_OUTPUT.value, dataset, _SPLIT.value, targets, ranks, items)
+
+    return Details(_RECOMMENDED.value, _RECOMMENDATIONS.value, write if _RANKS_OUTPUT.value else None)
 
 
 def _protocol(config: ProtocolConfig, dataset: Dataset) -> Protocol:

@@ -20,14 +20,29 @@ from alterrec_jax.runtime.polars_errors import panics_as_errors
 
 FILE = "catalogue.parquet"
 _COMPARED = {"text": "another text", "image_words": "other image words"}  # what vectors are made from
+_DATASET = "dataset_fingerprint"
 _KEPT = ("price", "category", "brand", "attributes")
 
 
 def write_catalogue(workdir: str | os.PathLike[str], dataset: Dataset) -> None:
-    """Writes ids, texts and attributes of the items that a run scores, in the order of its tables."""
+    """Writes ids, texts and attributes of the items that a run scores, in the order of its tables.
+
+    The file's own metadata name the dataset, so that a run's files can be compared with each other.
+    """
     columns = [name for name in ("item_id", *_COMPARED, *_KEPT) if name in dataset.items.columns]
     with files.replacing(pathlib.Path(workdir) / FILE) as partial:
-        dataset.items.head(dataset.catalogue_size).select(columns).write_parquet(partial)
+        dataset.items.head(dataset.catalogue_size).select(columns).write_parquet(
+            partial, metadata={_DATASET: dataset.fingerprint}
+        )
+
+
+def catalogue_dataset(workdir: str | os.PathLike[str]) -> str | None:
+    """The fingerprint of the dataset that a workdir's catalogue is of; None where no file there tells it."""
+    try:
+        with panics_as_errors():
+            return pl.read_parquet_metadata(pathlib.Path(workdir) / FILE).get(_DATASET)
+    except (pl.exceptions.PolarsError, OSError):
+        return None
 
 
 def encoder_of(dataset: Dataset) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import numpy as np
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.targets import Targets, target_in_history
 from alterrec_jax.evaluation.metrics import KS, METRICS, summarise
+from alterrec_jax.evaluation.popularity import popularity_groups
 from alterrec_jax.evaluation.ranking import Ranks
 
-POPULARITY_EDGES = (0, 5, 10, 30, 100)
 SHORT = 5
 
 Masks = dict[str, dict[str, np.ndarray]]
@@ -33,15 +33,10 @@ def target_groups(targets: Targets, sessions: Sessions, train_counts: np.ndarray
       "time_stamp": "alone" if nothing else of its session has the target's time, else "shared": there, the order
         within the time is that of a file or a shuffle, and not the user's. Missing where times are unknown.
     """
-    popularity = train_counts[targets.item]
-    edges = [*POPULARITY_EDGES, np.inf]
     repeat = target_in_history(sessions, targets)
     short = sessions.lengths[targets.session] <= SHORT
     groups = {
-        "popularity": {
-            f"[{low}, {high})": (low <= popularity) & (popularity < high)
-            for low, high in zip(edges, edges[1:], strict=False)
-        },
+        "popularity": popularity_groups(train_counts[targets.item]),
         "session_length": {f"<={SHORT}": short, f">{SHORT}": ~short},
         "repeat": {"in_session": repeat, "new": ~repeat},
     }

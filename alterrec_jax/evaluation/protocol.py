@@ -11,6 +11,7 @@ from alterrec_jax.data.targets import Targets, select_targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import KS, summarise
 from alterrec_jax.evaluation.ranking import Ranks, rank_targets
+from alterrec_jax.evaluation.recommended import Recommended
 from alterrec_jax.sharding import mesh
 
 QueryProvider = Callable[[Sessions, Targets], Iterable[Mapping[str, Any]]]
@@ -72,6 +73,7 @@ def rank_split(
     views: Mapping[str, View],
     protocol: Protocol,
     batch_size: int | None = None,
+    recommended: Recommended | None = None,
 ) -> dict[str, Ranks]:
     """Ranks targets of a split under every view; see `ranking.rank_targets`."""
     rows = mesh.padded(dataset.catalogue_size, mesh.MODEL)
@@ -81,7 +83,14 @@ def rank_split(
     exclude = sessions if protocol.exclude_session_items else None
     queries = provider(sessions, targets)
     return rank_targets(
-        queries, tables, views, targets, catalogue=dataset.catalogue_size, exclude=exclude, batch_size=batch_size
+        queries,
+        tables,
+        views,
+        targets,
+        catalogue=dataset.catalogue_size,
+        exclude=exclude,
+        batch_size=batch_size,
+        recommended=recommended,
     )
 
 

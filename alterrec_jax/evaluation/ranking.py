@@ -9,9 +9,8 @@ text network): how many candidates score above it, and how many score the same. 
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
+from alterrec_jax.evaluation.best_items import Best, best_in_blocks, best_of_rows
 from alterrec_jax.evaluation.rank_counts import (
     Counts,
     RankingLimits,
@@ -30,6 +30,7 @@ from alterrec_jax.evaluation.rank_counts import (
     first_duplicate,
     weighed,
 )
+from alterrec_jax.evaluation.recommended import Recommended
 from alterrec_jax.numerics import scores_of_table
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.sharding import mesh
@@ -38,8 +39,17 @@ from alterrec_jax.sharding.item_shards import ItemShards, padded_table
 
 _TARGETS_AT_ONCE = 256  # there
 
-Counter = Callable[[jax.Array, jax.Array, jax.Array], Iterable[tuple[str, Counts]]]
-"""Given item, excluded and where, as of `counting.count_ranks`: the counts of a batch under each view."""
+
+class ScoredBatch(NamedTuple):
+    """A batch of queries that can be ranked.
+
+    Attributes:
+      count: given item, excluded and where, as of `rank_counts.count_ranks`: the counts under each view.
+      best: given the name of a view, excluded, where, and k: the best items under it.
+    """
+
+    count: Callable[[jax.Array, jax.Array, jax.Array], Iterable[tuple[str, Counts]]]
+    best: Callable[[str, jax.Array, jax.Array, int], Best]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +95,7 @@ def rank_targets(
     exclude: Sessions | None = None,
     batch_size: int | None = None,
     limits: RankingLimits = RankingLimits(),  # noqa: B008
+    recommended: Recommended | None = None,
 ) -> dict[str, Ranks]:
     """Ranks the targets under every view, from queries and item tables.
 
@@ -99,6 +110,7 @@ def rank_targets(
       batch_size: targets scored at a time; None chooses by the catalogue's size. Whole batches have this one
         shape, so nothing is compiled anew on the way.
       limits: how many items a device scores at a time.
+      recommended: is shown the best items of each target under the views that it names.
 
     Raises:
       UserError: a score is not finite.
@@ -116,18 +128,18 @@ def rank_targets(
     on_devices = {name: on_mesh(tables[name]) for name in needed}
     size = batch_size or (_TARGETS_AT_ONCE if in_blocks else default_batch_size(catalogue))
     size = mesh.padded(size, mesh.DATA)
-    counter_of = _in_blocks(on_devices, used, catalogue, limits) if in_blocks else _in_rows(on_devices, used, catalogue)
-    batches = ((count, counter_of(queries)) for count, queries in rebatch(query_batches, needed, size))
-    return _count_all(batches, tuple(views), targets, exclude, size)
+    scored = _in_blocks(on_devices, used, catalogue, limits) if in_blocks else _in_rows(on_devices, used, catalogue)
+    batches = ((count, scored(queries)) for count, queries in rebatch(query_batches, needed, size))
+    return _count_all(batches, tuple(views), targets, exclude, size, recommended)
 
 
 def _in_rows(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
-) -> Callable[[Mapping[str, np.ndarray]], Counter]:
-    """What makes a batch of queries count, in whole rows of scores."""
+) -> Callable[[Mapping[str, np.ndarray]], ScoredBatch]:
+    """What scores a batch of queries, in whole rows."""
     padded = {name: padded_table(table, ItemShards.of(catalogue)) for name, table in tables.items()}
 
-    def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
+    def scored(queries: Mapping[str, np.ndarray]) -> ScoredBatch:
         queries = mesh.put(dict(queries), mesh.BATCH)
         components = {name: component_scores(queries[name], table) for name, table in padded.items()}
 
@@ -135,14 +147,17 @@ def _in_rows(
             for view, weights in used.items():
                 yield view, count_ranks(view_scores(components, weights), item, excluded, where, catalogue=catalogue)
 
-        return count
+        def best(view: str, excluded: jax.Array, where: jax.Array, k: int) -> Best:
+            return best_of_rows(view_scores(components, used[view]), excluded, where, k=k, catalogue=catalogue)
 
-    return counter_of
+        return ScoredBatch(count, best)
+
+    return scored
 
 
 def _in_blocks(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int, limits: RankingLimits
-) -> Callable[[Mapping[str, np.ndarray]], Counter]:
+) -> Callable[[Mapping[str, np.ndarray]], ScoredBatch]:
     """The same in blocks of items."""
     shards = ItemShards.of(catalogue, limits.block)
     padded = {name: padded_table(table, shards) for name, table in tables.items()}
@@ -155,13 +170,19 @@ def _in_blocks(
         ]
         same[view] = mesh.put(in_columns, mesh.ITEMS)
 
-    def counter_of(queries: Mapping[str, np.ndarray]) -> Counter:
+    def scored(queries: Mapping[str, np.ndarray]) -> ScoredBatch:
         queries = mesh.put(dict(queries), mesh.BATCH)
-        return lambda *batch: count_in_blocks(
-            queries, padded, used, same, *batch, catalogue=catalogue, limits=limits
-        ).items()
 
-    return counter_of
+        def count(*batch: jax.Array) -> Iterable[tuple[str, Counts]]:
+            return count_in_blocks(queries, padded, used, same, *batch, catalogue=catalogue, limits=limits).items()
+
+        def best(view: str, excluded: jax.Array, where: jax.Array, k: int) -> Best:
+            options: dict[str, Any] = {"k": k, "catalogue": catalogue, "limits": limits}
+            return best_in_blocks(queries, padded, used[view], excluded, where, **options)
+
+        return ScoredBatch(count, best)
+
+    return scored
 
 
 def rank_rows(
@@ -171,6 +192,7 @@ def rank_rows(
     *,
     catalogue: int,
     exclude: Sessions | None = None,
+    recommended: Recommended | None = None,
 ) -> Ranks:
     """Ranks the targets from rows of scores, by the same counting as `rank_targets`.
 
@@ -179,6 +201,7 @@ def rank_rows(
       name: names the scores in an error.
       targets, exclude: as in `rank_targets`.
       catalogue: how many items can be recommended.
+      recommended: is shown the best items of each target, if it knows the name.
 
     Raises:
       UserError: a score is not finite.
@@ -186,15 +209,27 @@ def rank_rows(
     size, shards = mesh.padded(default_batch_size(catalogue), mesh.DATA), ItemShards.of(catalogue)
     column = shards.column(np.arange(catalogue))
 
-    def batches() -> Iterator[tuple[int, Counter]]:
+    def batches() -> Iterator[tuple[int, ScoredBatch]]:
         for start in range(0, len(targets), size):
             stop = min(start + size, len(targets))
             scores = np.zeros((size, shards.columns), np.float32)
             scores[: stop - start, column] = rows(start, stop)
-            count = functools.partial(count_ranks, mesh.put(scores, mesh.BATCH_AND_ITEMS), catalogue=catalogue)
-            yield stop - start, lambda *batch, count=count: [(name, count(*batch))]
+            yield stop - start, _of_rows(mesh.put(scores, mesh.BATCH_AND_ITEMS), name, catalogue)
 
-    return _count_all(batches(), (name,), targets, exclude, size)[name]
+    return _count_all(batches(), (name,), targets, exclude, size, recommended)[name]
+
+
+def _of_rows(scores: jax.Array, name: str, catalogue: int) -> ScoredBatch:
+    """A batch whose scores are there, under one view."""
+
+    def count(*batch: jax.Array) -> Iterable[tuple[str, Counts]]:
+        return [(name, count_ranks(scores, *batch, catalogue=catalogue))]
+
+    def best(view: str, excluded: jax.Array, where: jax.Array, k: int) -> Best:
+        del view
+        return best_of_rows(scores, excluded, where, k=k, catalogue=catalogue)
+
+    return ScoredBatch(count, best)
 
 
 def on_mesh(table: Any) -> jax.Array:
@@ -226,25 +261,26 @@ def view_scores(components: Mapping[str, jax.Array], weights: View) -> jax.Array
 
 
 def _count_all(
-    batches: Iterable[tuple[int, Counter]],
+    batches: Iterable[tuple[int, ScoredBatch]],
     views: tuple[str, ...],
     targets: Targets,
     exclude: Sessions | None,
     size: int,
+    recommended: Recommended | None,
 ) -> dict[str, Ranks]:
     """Counts batch by batch; `batches` yields how many of a batch's rows are real, and what counts."""
     above = {view: np.zeros(len(targets), np.int32) for view in views}
     equal = {view: np.zeros(len(targets), np.int32) for view in views}
     start = 0
     steps = -(-len(targets) // size)
-    for count, counter in progress(batches, "ranking", total=steps, unit="batch"):
+    for count, scored in progress(batches, "ranking", total=steps, unit="batch"):
         stop = start + count
         if stop > len(targets):
             raise ValueError(f"more queries than the {len(targets)} targets")
         part = targets[start:stop]
         item = np.pad(part.item, (0, size - count))
         batch = mesh.put((item, *_excluded(exclude, part, size)), mesh.BATCH)
-        for view, counts in counter(*batch):
+        for view, counts in scored.count(*batch):
             above_part, equal_part, finite = jax.device_get(counts)
             if not finite:
                 raise UserError(
@@ -252,6 +288,9 @@ def _count_all(
                     "the model has diverged: train with a lower learning rate"
                 )
             above[view][start:stop], equal[view][start:stop] = above_part[:count], equal_part[:count]
+        for view in views if recommended is not None else ():
+            if view in recommended.names:
+                recommended.see(view, start, scored.best(view, *batch[1:], recommended.k).on_host()[:count])
         start = stop
     if start != len(targets):
         raise ValueError(f"{start} queries for {len(targets)} targets")

@@ -1,6 +1,7 @@
 """The evaluation of a model on a split as one JSON-ready mapping, and as a table for the terminal."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.groups import group_metrics, target_groups
 from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap, percentile_interval, resampled_means
 from alterrec_jax.evaluation.metrics import metric_values, summarise
+from alterrec_jax.evaluation.popularity import LONG_TAIL
 from alterrec_jax.evaluation.protocol import Protocol, QueryProvider, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows
+from alterrec_jax.evaluation.recommended import Recommended
 from alterrec_jax.evaluation.significance import holm, paired_p_value
 from alterrec_jax.models.counting import (
     CooccurrenceConfig,
@@ -29,7 +32,33 @@ BASELINES: Mapping[str, CountedConfig] = {
 }
 """What stands beside every model."""
 
-RESERVED = ("baselines", "differences", "sweep", "groups", "protocol", "n")
+RESERVED = ("baselines", "differences", "sweep", "groups", "recommended", "protocol", "n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """What an evaluation tells besides its metrics.
+
+    Attributes:
+      recommended: whether to measure what is recommended, be it right or wrong; see `recommended.Recommended`. Finding
+        the best items takes about as long as ranking does.
+      kept: how many of the best items of each target `per_target` is given.
+      per_target: is given the targets, their ranks by the name of a view or baseline, and of each view the best items.
+    """
+
+    recommended: bool = False
+    kept: int = 0
+    per_target: Callable[[Targets, Mapping[str, Ranks], Mapping[str, np.ndarray]], None] | None = None
+
+    def watcher(
+        self, views: Iterable[str], baselines: Iterable[str], dataset: Dataset, targets: Targets, protocol: Protocol
+    ) -> Recommended | None:
+        """What is to be shown the best items; None where nobody asks for them."""
+        if not self.recommended and not self.kept:
+            return None
+        names = (*views, *baselines) if self.recommended else (*views,)
+        ks = protocol.ks if self.recommended else ()
+        return Recommended(names, dataset.catalogue_size, len(targets), ks, self.kept, (*views,))
 
 
 def evaluate_split(
@@ -43,6 +72,7 @@ def evaluate_split(
     sweep: Mapping[str, View] | None = None,
     bootstrap: Bootstrap | None = None,
     notes: Mapping[str, Any] | None = None,
+    details: Details = Details(),  # noqa: B008
 ) -> dict[str, Any]:
     """Evaluates the views of a model, and the baselines, on one split.
 
@@ -56,6 +86,7 @@ def evaluate_split(
       sweep: further views that are only averaged; see `protocol.weight_sweep`.
       bootstrap: how intervals are made.
       notes: added to the result's protocol: alpha, the checkpoint, and what else tells where the numbers come from.
+      details: what is wanted besides.
 
     Returns:
       a mapping that JSON can hold:
@@ -66,6 +97,7 @@ def evaluate_split(
           paired test over sessions, adjusted for all of these comparisons (`significance.paired_p_value`, `holm`);
         "sweep": {label: metrics}, if wanted;
         "groups": {grouping: {label: {"n": targets, view or baseline: metrics}}}; see `groups.target_groups`;
+        "recommended": of each view and baseline, the measures of `recommended.Recommended`, if wanted;
         "protocol": how this was measured, and on how much.
 
     Raises:
@@ -74,9 +106,10 @@ def evaluate_split(
     settings = bootstrap or Bootstrap()
     targets = protocol.select(dataset, split)
     swept = {f"sweep {label}": view for label, view in (sweep or {}).items()}
-    ranks = rank_split(dataset, split, targets, provider, tables, {**views, **swept}, protocol)
+    seen = details.watcher(views, BASELINES, dataset, targets, protocol)
+    ranks = rank_split(dataset, split, targets, provider, tables, {**views, **swept}, protocol, recommended=seen)
     of_views = {view: ranks[view] for view in views}
-    result = _report(dataset, split, targets, of_views, BASELINES, protocol, settings, notes)
+    result = _report(dataset, split, targets, of_views, BASELINES, protocol, settings, notes, details, seen)
     result["protocol"]["views"] = {view: dict(weights) for view, weights in views.items()}
     if swept:
         result["sweep"] = {
@@ -93,13 +126,16 @@ def evaluate_counted(
     *,
     bootstrap: Bootstrap | None = None,
     notes: Mapping[str, Any] | None = None,
+    details: Details = Details(),  # noqa: B008
 ) -> dict[str, Any]:
     """`evaluate_split` of a system that only counts; it is its own view."""
     targets = protocol.select(dataset, split)
     name = config.family
-    ranks = _rank_counted(dataset, split, targets, protocol, {name: config})
     others = {other: one for other, one in BASELINES.items() if other != name}
-    result = _report(dataset, split, targets, ranks, others, protocol, bootstrap or Bootstrap(), notes)
+    seen = details.watcher((name,), others, dataset, targets, protocol)
+    ranks = _rank_counted(dataset, split, targets, protocol, {name: config}, seen)
+    settings = bootstrap or Bootstrap()
+    result = _report(dataset, split, targets, ranks, others, protocol, settings, notes, details, seen)
     result["protocol"]["views"] = {name: {name: 1.0}}
     return result
 
@@ -113,11 +149,13 @@ def _report(
     protocol: Protocol,
     settings: Bootstrap,
     notes: Mapping[str, Any] | None,
+    details: Details,
+    seen: Recommended | None,
 ) -> dict[str, Any]:
     """What `evaluate_split` returns, from the ranks of the views, without what depends on how they were made."""
     if clash := sorted(set(of_views) & {*RESERVED, *baselines}):
         raise ValueError(f"a view cannot be called '{clash[0]}'")
-    of_baselines = _rank_counted(dataset, split, targets, protocol, baselines)
+    of_baselines = _rank_counted(dataset, split, targets, protocol, baselines, seen)
     measured, differences = _measure({**of_views, **of_baselines}, targets, protocol, settings)
     result: dict[str, Any] = {view: measured[view] for view in of_views}
     result["baselines"] = {name: measured[name] for name in of_baselines}
@@ -127,6 +165,11 @@ def _report(
     bootstrap = {"resamples": settings.resamples, "seed": settings.seed, "level": LEVEL, "unit": "session"}
     described = describe_protocol(dataset, split, targets, protocol)
     result["protocol"] = {**described, "bootstrap": bootstrap, **(notes or {})}
+    if details.recommended and seen is not None:
+        result["recommended"] = seen.measures(dataset.train_counts)
+        result["protocol"]["long_tail"] = list(LONG_TAIL)
+    if details.per_target is not None:
+        details.per_target(targets, {**of_views, **of_baselines}, {} if seen is None else seen.items)
     return result
 
 
@@ -164,11 +207,30 @@ def format_table(result: Mapping[str, Any]) -> str:
             rows.append([name, *(f"{row[c]:.4f}" for c in columns), _range(row, interval), *tested])
     if all(not row[-3] for row in rows[1:]):
         rows = [row[:-3] for row in rows]
-    return f"{aligned(rows)}\n{_caption(protocol, interval)}"
+    table = f"{aligned(rows)}\n{_caption(protocol, interval)}"
+    return f"{table}\n\n{_recommended_table(result)}" if "recommended" in result else table
+
+
+def _recommended_table(result: Mapping[str, Any]) -> str:
+    """What is recommended, as aligned text."""
+    of = result["recommended"]
+    columns = list(next(iter(of.values())))
+    rows = [["", *columns], *([name, *(f"{row[c]:.4f}" for c in columns)] for name, row in of.items())]
+    tail = " and ".join(result["protocol"]["long_tail"])
+    return (
+        f"{aligned(rows)}\nof what is recommended, right or wrong, to k items: coverage, the share of the catalogue in "
+        "it; novelty, the mean of -log2 of an item's share in training, in bits; long_tail, the share of items with "
+        f"{tail} occurrences in training"
+    )
 
 
 def _rank_counted(
-    dataset: Dataset, split: str, targets: Targets, protocol: Protocol, configs: Mapping[str, CountedConfig]
+    dataset: Dataset,
+    split: str,
+    targets: Targets,
+    protocol: Protocol,
+    configs: Mapping[str, CountedConfig],
+    seen: Recommended | None,
 ) -> dict[str, Ranks]:
     sessions = dataset.splits[split]
     return {
@@ -178,6 +240,7 @@ def _rank_counted(
             targets,
             catalogue=dataset.catalogue_size,
             exclude=sessions if protocol.exclude_session_items else None,
+            recommended=seen,
         )
         for name, config in configs.items()
     }

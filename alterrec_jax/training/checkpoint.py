@@ -25,6 +25,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files, processes
 from alterrec_jax.runtime.console import log
 from alterrec_jax.sharding.digests import tree_digest
+from alterrec_jax.training.run_state import check_own
 
 FORMAT_VERSION = 4
 _RECORD_BYTES = 1_000_000  # more than the record and the folders of a checkpoint take
@@ -132,7 +133,8 @@ class CheckpointStore:
 
         Args:
           state, best: trees of arrays of the shapes to restore, sharded as they are to be; None for a tree that is not
-            needed. A table may have other rows of zeros at its end than the stored one.
+            needed. A table may have other rows of zeros at its end than the stored one. Instead of the tree of the
+            state, a function that makes it of a checkpoint's record, or refuses that by a UserError.
 
         Raises:
           UserError: there are checkpoints, and none of them is intact.
@@ -187,6 +189,7 @@ class CheckpointStore:
                 f"checkpoint {self._folder / str(number)} has format version {meta['format_version']}, this program "
                 f"reads {FORMAT_VERSION}; train again in another workdir"
             )
+        state = state(meta) if callable(state) else state
         wanted = {name: tree for name, tree in (("state", state), ("best", best)) if tree is not None}
         # Not strict: rows that are not stored are zeros, and further ones stay behind. The digests tell what they held.
         args = {
@@ -244,7 +247,7 @@ def read_newest(workdir: str | os.PathLike[str], best: Any = None) -> Checkpoint
       best: a tree of arrays of the shapes of its best parameters; None if its record is all that is wanted.
 
     Raises:
-      UserError: the workdir holds no checkpoint, or none that is intact.
+      UserError: the workdir holds no checkpoint, none that is intact, or one of another run.
     """
     found = None
     if (pathlib.Path(workdir) / FOLDER).is_dir():
@@ -255,6 +258,7 @@ def read_newest(workdir: str | os.PathLike[str], best: Any = None) -> Checkpoint
             store.close()
     if found is None:
         raise UserError(f"{workdir} holds no checkpoint; train one with experiments.train --workdir={workdir}")
+    check_own(pathlib.Path(workdir), found.meta)
     return found
 
 
@@ -262,7 +266,7 @@ def read_epoch(workdir: str | os.PathLike[str], epoch: int, params: Any) -> Any:
     """The parameters of a run with `keep_epochs` after an epoch, counted from 0; `params` gives their shapes.
 
     Raises:
-      UserError: they were not kept, or are damaged.
+      UserError: they were not kept, are damaged, or are those of another run.
     """
     if not (pathlib.Path(workdir) / EPOCHS).is_dir():
         raise UserError(f"{workdir} holds no parameters by epoch; train with --config.keep_epochs=True")
@@ -271,11 +275,13 @@ def read_epoch(workdir: str | os.PathLike[str], epoch: int, params: Any) -> Any:
             raise UserError(f"{workdir} holds no parameters of epoch {epoch + 1}")
         try:
             with _without_late_callbacks():
-                return store.restore(epoch, None, params).best
+                found = store.restore(epoch, None, params)
         except UserError:
             raise
         except Exception as error:  # orbax, tensorstore and zarr each raise their own kinds
             raise UserError(f"the parameters of epoch {epoch + 1} in {workdir} are damaged: {_reason(error)}") from None
+    check_own(pathlib.Path(workdir), found.meta)
+    return found.best
 
 
 def _reason(error: Exception) -> str:

@@ -83,7 +83,7 @@ class TrainLoop:
         cached = [
             objective.cached_positives
             for stage, objective in zip(system.stages, self._objectives, strict=True)
-            if objective.cached_positives is not None and stage.epochs > 1
+            if objective.cached_positives is not None and max(stage.epochs, stage.uncut) > 1
         ]
         self._windows = cache.shapes(interactions, max(cached)) if cached else None
         self._steps: dict[tuple[Stage, bool], steps.ChunkStep] = {}
@@ -103,6 +103,27 @@ class TrainLoop:
         } | dict(start or {})
         totals, windows = Totals.zeros(system.terms), cache.zeros(self._windows)
         return RunArrays(params, self._opt_states(params), totals, windows)
+
+    def lengthens(self, shorter: "TrainLoop", epochs: int) -> str:
+        """Why a run of another length, of which so many epochs have begun, cannot go on here; empty if it can.
+
+        It can where this loop would have made the same epochs: nothing in them may depend on how many come after.
+        """
+        if self._system.optimizers != shorter._system.optimizers:
+            return "its optimizers depend on the length"
+        for number, (there, here) in enumerate(zip(shorter.epochs[:epochs], self.epochs, strict=False), 1):
+            if (_what(there), there.number, there.within) != (_what(here), here.number, here.within):
+                return f"its epoch {number} was {there} and would have been {here}"
+        mined = any(shorter._objectives[epoch.number].cached_positives is not None for epoch in shorter.epochs[:epochs])
+        if mined and self._windows != shorter._windows:
+            return "the windows that it mined were not kept"
+        return ""
+
+    def continued(self, arrays: RunArrays) -> RunArrays:
+        """The arrays of a run that goes on here, with room for windows where a shorter one needed none."""
+        if arrays.windows is not None:
+            return arrays
+        return dataclasses.replace(arrays, windows=cache.zeros(self._windows))
 
     def run(self, arrays: RunArrays, state: RunState) -> Iterator[StepDone | EpochDone]:
         """Trains from where the state says, and keeps arrays and state up to date at every event.
@@ -151,7 +172,7 @@ class TrainLoop:
     def _step(self, epoch: Epoch) -> steps.ChunkStep:
         objective = self._objectives[epoch.number]
         reuse = self._windows is not None and objective.cached_positives is not None and epoch.within > 0
-        same = (epoch.stage._replace(epochs=0), reuse)
+        same = (_what(epoch), reuse)
         if same not in self._steps:
             step = steps.make_step(objective, self._optimizers[epoch.stage.optimizer], reuse)
             self._steps[same] = steps.compiled(steps.in_chunks(step))
@@ -176,6 +197,11 @@ class TrainLoop:
 
     def _key(self, purpose: int, count: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(self._base, purpose), count)
+
+
+def _what(epoch: Epoch) -> Stage:
+    """What an epoch does, however many of its stage there are."""
+    return epoch.stage._replace(epochs=0, uncut=0)
 
 
 def _frozen(system: System, optimizer: str) -> tuple[str, ...]:

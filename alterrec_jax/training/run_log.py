@@ -18,8 +18,9 @@ from tensorboard.summary import Writer
 from alterrec_jax.config import RunConfig, to_json
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
 from alterrec_jax.runtime import files
+from alterrec_jax.training.run_state import CONFIG
 
-CONFIG, _HISTORY, _EVENTS, _CURVES = "config.json", "history.csv", "tensorboard", "curves.png"
+_HISTORY, _EVENTS, _CURVES = "history.csv", "tensorboard", "curves.png"
 WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
 _WORDS = ("network", "objective", "optimizer")
 _SHOWN = "_hits@20"

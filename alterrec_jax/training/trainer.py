@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from alterrec_jax.config import RunConfig
-from alterrec_jax.contract import Params
+from alterrec_jax.contract import Params, System
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.catalogue import write_catalogue
 from alterrec_jax.data.dataset import Dataset, Sessions
@@ -35,9 +35,10 @@ from alterrec_jax.sharding import mesh
 from alterrec_jax.stages import Epoch
 from alterrec_jax.training.checkpoint import EPOCHS, Checkpoint, CheckpointStore
 from alterrec_jax.training.coverage import coverage_notes
+from alterrec_jax.training.lengthening import stored_shapes
 from alterrec_jax.training.loop import RunArrays, StepDone, TrainLoop, copied
 from alterrec_jax.training.run_log import RunLog
-from alterrec_jax.training.run_state import RunState, check_same_run, record_of
+from alterrec_jax.training.run_state import RunState, record_of, run_of
 from alterrec_jax.training.start import params_of_run
 from alterrec_jax.training.workdir import claimed
 
@@ -74,7 +75,7 @@ class Trainer:
         self._batches = TrainBatches(train, config.batch_prefixes, config.max_length, self._system.layout, reads.users)
         if not self._batches.prefixes:
             raise UserError(f"{dataset.path} has no training session of two items or more; prepare more data")
-        self._loop = TrainLoop(self._system, self._context, self._batches, len(train.items), config.seed)
+        self._loop = self._loop_of(self._system)
         self._protocol: Protocol = protocol_of(config.protocol, dataset)
         self._stop, self._validation_batch = stop or threading.Event(), validation_batch
 
@@ -134,20 +135,24 @@ class Trainer:
     def _begin_or_continue(self) -> None:
         self._state = RunState()
         self._log: RunLog | None = None  # only the main process has one
-        record = self._store.restore_newest(None, None)
-        if record is not None:  # arrays of another configuration have other shapes: compare before reading them
-            check_same_run(self._workdir, record.meta, self._config, self._dataset)
         # By their shapes: fresh arrays beside those that are read would take the memory of a second run.
-        shapes = self._loop.shapes()
-        found = self._store.restore_newest(shapes.as_tree(), shapes.params)
+        shapes = functools.partial(
+            stored_shapes,
+            workdir=self._workdir,
+            config=self._config,
+            dataset=self._dataset,
+            loop=self._loop,
+            loop_of=self._loop_of,
+        )
+        found = self._store.restore_newest(shapes, self._loop.shapes().params)
         if found is None:
             self._arrays = self._loop.fresh(self._start())
             self._best = copied(self._arrays.params)
         else:
-            self._arrays, self._best = RunArrays(**copied(found.state)), found.best
+            self._arrays, self._best = self._loop.continued(RunArrays(**copied(found.state))), found.best
             self._state = RunState(**found.meta["run_state"])
             self._store.forget_after(self._number())
-            log(f"continuing at epoch {self._state.epoch + 1}, step {self._state.step}")
+            log(f"continuing at epoch {self._state.epoch + 1}, step {self._state.step}{self._ended_early()}")
         if self._epoch_store is not None:  # those of a run that died before its checkpoint, or of one that was here
             self._epoch_store.forget_after(self._state.epoch - 1)
         else:
@@ -155,6 +160,16 @@ class Trainer:
         self._say_what_an_epoch_is()
         processes.on_main_process(self._begin_logs)
         self._saved_at = time.monotonic()
+
+    def _loop_of(self, system: System) -> TrainLoop:
+        interactions = len(self._dataset.splits["train"].items)
+        return TrainLoop(system, self._context, self._batches, interactions, self._config.seed)
+
+    def _ended_early(self) -> str:
+        """A remark for a run that patience has ended, which could go on."""
+        if not self._finished() or self._state.epoch >= len(self._loop.epochs):
+            return ""
+        return f": patience={self._config.patience} has ended the run; give it a larger one to go on"
 
     def _start(self) -> dict[str, Params]:
         if not self._config.start_from:
@@ -204,7 +219,9 @@ class Trainer:
         self._check_finite()
         self._record(epoch, self._validate())
         if self._epoch_store is not None:
-            self._epoch_store.save(state.epoch, Checkpoint({}, self._arrays.params, {}))
+            self._epoch_store.save(
+                state.epoch, Checkpoint({}, self._arrays.params, run_of(self._config, self._dataset))
+            )
             self._epoch_store.wait()  # no checkpoint may say that the epoch is done before
         state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
         self._save()

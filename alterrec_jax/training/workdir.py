@@ -10,7 +10,8 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files, locks
 from alterrec_jax.runtime.console import log
 from alterrec_jax.training.checkpoint import EPOCHS, FOLDER
-from alterrec_jax.training.run_log import CONFIG, WRITTEN
+from alterrec_jax.training.run_log import WRITTEN
+from alterrec_jax.training.run_state import CONFIG
 
 _LOCK = "alterrec_jax.lock"
 

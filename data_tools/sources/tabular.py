@@ -69,8 +69,8 @@ def read(options: Options, tally: Tally) -> Logs:
         "midnights": {} if order is None else order_checks.midnights(order),
     }
     del raw, order
-    named = (source.session_column or options.user_column or "session", options.item_column)
-    named = (*named, *filter(None, [options.order_column]))
+    whose = source.session_column or options.user_column or "session"
+    named = (whose, options.item_column, *filter(None, [options.order_column]))
     names = duplicates.Names(source.shown, named, session_table["session_id"], items["item_id"])
     numbered, found["duplicates"] = duplicates.handle(numbered, options.duplicates, names, tally)
     interactions, ties = order_sessions(

@@ -18,6 +18,12 @@ def counts(scores: np.ndarray, target: int, excluded: set[int]) -> tuple[int, in
     return above, equal
 
 
+def best(scores: np.ndarray, k: int, excluded: set[int]) -> list[int]:
+    """The k best candidates, the best first, of equal ones the lower number first; fewer where there are no more."""
+    candidates = [item for item in range(len(scores)) if item not in excluded]
+    return sorted(candidates, key=lambda item: (-scores[item], item))[:k]
+
+
 def gain(metric: str, place: int, k: int) -> float:
     """What a metric gives for a target on a place, counted from 1."""
     if place > k:

@@ -162,7 +162,7 @@ def test_turns_by_hand() -> None:
     assert found == (
         Stage(("a",), "window", 2, "a", (("b", 1.0),)),
         Stage(("b",), "window", 2, "b"),
-        Stage(("a",), "window", 1, "a", (("b", 1.0),)),
+        Stage(("a",), "window", 1, "a", (("b", 1.0),), uncut=2),
     )
 
 

@@ -1,22 +1,29 @@
 """A workdir belongs to one run at a time, and a folder of somebody else's is left as it is."""
 
+import dataclasses
 import errno
 import fcntl
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import NoReturn
 
 import pytest
 
+from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.runtime import locks
+from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.training.checkpoint import read_epoch
 from alterrec_jax.training.run_log import RunLog
+from alterrec_jax.training.trainer import Trainer
 from alterrec_jax.training.workdir import claimed
 from tests.conftest import write_small_dataset
+from tests.training.test_lengthening import ONE
 
 HOLD = """
 import pathlib, sys
@@ -132,3 +139,51 @@ def test_a_run_with_checkpoints_is_continued_without_its_config_json(tmp_path: p
     (tmp_path / "history.csv").write_text("epoch")
     with claimed(tmp_path):
         pass
+
+
+@pytest.fixture(scope="module")
+def runs(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
+    """Workdirs of runs: two that differ by their seed, one on other data."""
+    folder = tmp_path_factory.mktemp("runs")
+    other = dataclasses.replace(dataset, manifest={**dataset.manifest, "fingerprint": "another"})
+    for name, seed, data in (("own", 0, dataset), ("foreign", 1, dataset), ("elsewhere", 0, other)):
+        config = dataclasses.replace(ONE, seed=seed, epochs=1, keep_epochs=True)
+        Trainer(config, data, folder / name).run()
+    return {name: folder / name for name in ("own", "foreign", "elsewhere")}
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("foreign", r"a checkpoint in {own} is of another run: seed=1 in its record, 0 in {own}/config.json"),
+        ("elsewhere", r"a checkpoint in {own} is of another run: its dataset is .*another.*{own}/catalogue.parquet is"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_no_model(
+    other: str, message: str, runs: dict[str, pathlib.Path], dataset: Dataset, tmp_path: pathlib.Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(runs["own"], own)
+    trained = load_trained(own)
+    for folder in ("checkpoints", "epochs"):
+        shutil.rmtree(own / folder)
+        shutil.copytree(runs[other] / folder, own / folder)
+    for load in (
+        lambda: load_trained(own),
+        lambda: read_epoch(own, 0, trained.params),
+        lambda: Trainer(dataclasses.replace(trained.config, seed=1), dataset, own).run(),
+    ):
+        with pytest.raises(UserError, match=message.format(own=own)) as caught:
+            load()
+        assert "\n" not in str(caught.value) and "belong into its own workdir" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "catalogue.parquet"])
+def test_a_run_is_read_without_the_files_that_name_it(
+    name: str, runs: dict[str, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(runs["own"], tmp_path / "run")
+    (tmp_path / "run" / name).write_text("no longer whole")
+    assert load_trained(tmp_path / "run").finished
+    (tmp_path / "run" / name).unlink()
+    assert load_trained(tmp_path / "run").finished

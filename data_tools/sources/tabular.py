@@ -126,9 +126,9 @@ def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Ta
     unknown = joined.filter(pl.col("number").is_null())
     if len(unknown) and not options.drop_unknown_items:
         raise UserError(
-            f"item '{unknown['item'][0]}' of {options.interactions} has no row in {options.items} (in all "
-            f"{unknown['item'].n_unique()} such items in {len(unknown)} interactions); add their rows, or drop the "
-            "interactions with --drop_unknown_items"
+            f"item '{unknown['item'][0]}' of {options.interactions} (data row {unknown[tables.ROW][0]}) has no row in "
+            f"{options.items} (in all {unknown['item'].n_unique()} such items in {len(unknown)} interactions); "
+            "add their rows, or drop the interactions with --drop_unknown_items"
         )
     known = joined.filter(pl.col("number").is_not_null()).drop("item").rename({"number": "item"})
     if known.is_empty():

@@ -91,14 +91,19 @@ def read_items(
 def require_unique(items: pl.DataFrame, path: str) -> None:
     """Stops where an item id stands in two rows.
 
+    Args:
+      items: columns item_id and `tables.ROW`.
+      path: of the file.
+
     Raises:
-      UserError: names the first such id and how many there are.
+      UserError: names the first such id, its rows, and how many ids there are.
     """
     twice = items.filter(pl.col("item_id").is_duplicated())
     if len(twice):
+        rows = twice.filter(pl.col("item_id") == twice["item_id"][0])[tables.ROW].head(2)
         raise UserError(
             f"items file {path} has {twice['item_id'].n_unique()} item ids in more than one row, first "
-            f"'{twice['item_id'][0]}'; keep one row for each"
+            f"'{twice['item_id'][0]}' in data rows {' and '.join(map(str, rows))}; keep one row for each"
         )
 
 

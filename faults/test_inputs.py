@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.serving.requests import arriving, parse
-from data_tools.options import Options
+from data_tools.options import NULL_VALUES, Options
 from data_tools.pipeline import prepare
 from faults.conftest import COUNTS
 from tests.data_tools.examples import FakeEncoder, options, random_clicks, write_logs
@@ -26,13 +26,17 @@ from tests.data_tools.examples import FakeEncoder, options, random_clicks, write
 TOKENS = (
     b'"', b"'", b",", b";", b"\t", b"\n", b"\r\n", b"\r", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8",
     b"NaN", b"inf", b"-1", b"1e999", b"9223372036854775808", b"{", b"}", b"[", b"]", b"null", b"\\ud800", b" ",
+    b"NULL", b"\x1b[2J",
 )  # fmt: skip
 KINDS = ("interactions.csv", "items.csv", "interactions.parquet", "items.parquet", "sessions.jsonl", "dataset")
 SETTINGS = {
     "split": "leave_one_out",
     "order_column": "time",
     "text_columns": "title,brand",
-    "drop_unknown_items": True,  # or hardly any mutation would get beyond the ids
+    # Or hardly any mutation would get beyond the ids.
+    "drop_unknown_items": True,
+    "missing_ids": "drop",
+    "duplicates": "drop",
 }
 
 
@@ -97,6 +101,9 @@ def read_logs(files: pathlib.Path, folder: pathlib.Path, path: pathlib.Path) -> 
         odd = ('"', "\ufffd")
         ids = [item for item in made.items["item_id"] if not any(character in item for character in odd)]
         assert all(item.encode() in raw for item in ids)
+    ids_of_all = [*made.items["item_id"], *(name for part in made.splits.values() for name in part.session_ids)]
+    assert not {name.strip() for name in ids_of_all} & {"", *NULL_VALUES}
+    assert not made.items["text"].str.contains(r"\p{Cc}").any()
     assert len(made.text_vectors) == len(made.items) and np.isfinite(made.text_vectors).all()
 
 

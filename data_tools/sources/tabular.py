@@ -1,10 +1,10 @@
 """A user's own logs: files of interactions, and one of items, each of separated values or Parquet.
 
 What happens to interactions, in this order:
-  1. the files are found, and their columns read; rows that hold lists become one row an item;
+  1. the files are found, and their columns read; rows that hold lists become one row an item; rows without ids;
   2. sessions: by a column, by the row, or by a gap in the time of a user;
   3. --since and --until;
-  4. items without a row in the items stop the preparation, or go;
+  4. items without a row in the items, and then duplicates, stop the preparation, or go;
   5. each session is ordered, and repeats collapsed.
 The pipeline does the rest for every source: session lengths, the split, and, by training alone, rare items or the core.
 docs/own_data.md tells users of this order.
@@ -181,9 +181,9 @@ def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Ta
     unknown = joined.filter(pl.col("number").is_null())
     if len(unknown) and not options.drop_unknown_items:
         raise UserError(
-            f"item '{unknown['item'][0]}' of {options.interactions} has no row in {options.items} (in all "
-            f"{unknown['item'].n_unique()} such items in {len(unknown)} interactions); add their rows, or drop the "
-            "interactions with --drop_unknown_items"
+            f"item '{unknown['item'][0]}' of {options.interactions} (data row {unknown[tables.ROW][0]}) has no row in "
+            f"{options.items} (in all {unknown['item'].n_unique()} such items in {len(unknown)} interactions); "
+            "add their rows, or drop the interactions with --drop_unknown_items"
         )
     known = joined.filter(pl.col("number").is_not_null()).drop("item").rename({"number": "item"})
     if known.is_empty():

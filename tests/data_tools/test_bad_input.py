@@ -40,7 +40,7 @@ def logs(tmp_path: pathlib.Path) -> dict[str, Any]:
         (b's1,i0"1,3\n', "cannot be read (line 239: a quotation mark is opened and not closed)"),
         (b's1,i0"1,3\ns1,i0"1,3\n', "cannot be read (line 239: a quotation mark inside a field;"),
         ("s1,ä,3\n".encode("latin-1"), "cannot be read (line 239: not UTF-8)"),
-        (b"s1,i77,3\n", "item 'i77' of"),
+        (b"s1,i77,3\n", "log.csv (data row 238) has no row in"),
     ],
 )
 def test_bad_rows(tmp_path: pathlib.Path, logs: dict[str, Any], tail: bytes, line: str) -> None:
@@ -86,7 +86,7 @@ def test_truncated_files(tmp_path: pathlib.Path, logs: dict[str, Any], kind: str
 @pytest.mark.parametrize(
     ("tail", "line"),
     [
-        ("i03,again,x\n", "1 item ids in more than one row, first 'i03'"),
+        ("i03,again,x\n", "1 item ids in more than one row, first 'i03' in data rows 4 and 21;"),
         (",nameless,x\n", "column 'item_id' is empty"),
         ('i99,"half a ti', "cannot be read"),
     ],

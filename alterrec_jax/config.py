@@ -121,7 +121,10 @@ class RunConfig(FamilyConfig):
     checkpoint_steps: int = setting(0, "steps between two checkpoints within an epoch; 0: by time alone", low=0)
     keep_checkpoints: int = setting(2, "how many of the newest checkpoints are kept", low=1)
     keep_epochs: bool = setting(False, "keep the parameters of every epoch, to be looked at when the run is over")
-    start_from: str = setting("", "workdir of a run whose best parameters this one starts from; empty: none")
+    start_from: str = setting(
+        "",
+        "workdir of a run whose best parameters this one starts from, on the same data or on newer; empty: none",
+    )
 
     def build(self, catalogue: CatalogueInfo) -> System:
         """The system of this configuration, for a catalogue.

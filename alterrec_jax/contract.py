@@ -124,7 +124,10 @@ class Network(NamedTuple):
         are plain dot products, as exact as the embeddings are.
       catalogue_size: how many items have rows in the tables; rows behind them are padding.
       dim: the width of candidates and session embeddings.
-      per_item: paths like "items/table" of the parameters that hold one row an item, which devices share.
+      per_item: paths like "items/table" of the parameters that hold one row an item, which devices share. A run that
+        starts from another one on newer data gets their rows by item id.
+      per_class: paths of the parameters that hold one row for each number of an id feature (category, brand), and the
+        feature's name; such a run gets their rows by the class.
       reads: what it is given besides sessions.
       layout: one of LAYOUTS.
       places_new_items: whether an item that was not in training has a vector, for it is made from features alone.
@@ -139,6 +142,7 @@ class Network(NamedTuple):
     reads: Reads = Reads()
     layout: str = PACKED
     places_new_items: bool = False
+    per_class: Mapping[str, str] = {}
 
 
 class Component(NamedTuple):
@@ -338,6 +342,11 @@ def make_item_tables(network: Network, params: Params, context: Context) -> Item
     reads = network.reads
     eager = not (reads.features or reads.optional or reads.graphs)
     return (network.item_tables if eager else jax.jit(network.item_tables))(params, context)
+
+
+def class_feature(per_class: Mapping[str, str], path: tuple[Any, ...]) -> str | None:
+    """The id feature for each of whose numbers a leaf of a tree of parameters holds a row; None if it does not."""
+    return next((feature for name, feature in per_class.items() if is_per_item((name,), path)), None)
 
 
 def is_per_item(per_item: tuple[str, ...], path: tuple[Any, ...]) -> bool:

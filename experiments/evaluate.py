@@ -138,12 +138,13 @@ def _evaluate_counted() -> dict[str, Any]:
 
 def _details(dataset: Dataset) -> Details:
     """What the flags ask for besides the table."""
+    path = _RANKS_OUTPUT.value
 
     def write(targets: Targets, ranks: Mapping[str, Ranks], items: Mapping[str, np.ndarray]) -> None:
-        if processes.is_main_process():
-            write_per_target(_RANKS_OUTPUT.value, dataset, _SPLIT.value, targets, ranks, items)
+        if path and processes.is_main_process():
+            write_per_target(path, dataset, _SPLIT.value, targets, ranks, items)
 
-    return Details(_RECOMMENDED.value, _RECOMMENDATIONS.value, write if _RANKS_OUTPUT.value else None)
+    return Details(_RECOMMENDED.value, _RECOMMENDATIONS.value, write if path else None)
 
 
 def _protocol(config: ProtocolConfig, dataset: Dataset) -> Protocol:

@@ -1,4 +1,4 @@
-"""Trains the system of a configuration on a prepared dataset, or continues a run that was interrupted.
+"""Trains the system of a configuration on a prepared dataset, or continues a run that was interrupted or is lengthened.
 
     python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=DIR --workdir=DIR
 
@@ -25,7 +25,11 @@ _CONFIG = config_flag.define(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run: checkpoints, logs, curves. One that exists is continued.", required=True
+    "workdir",
+    None,
+    "Folder of the run: checkpoints, logs, curves. One that exists is continued; with more epochs or a larger patience "
+    "it is lengthened.",
+    required=True,
 )
 _PRECISION = flags.DEFINE_enum(
     "precision", None, PRECISIONS, "Of matrix products; the same as --config.precision, which it overrides."

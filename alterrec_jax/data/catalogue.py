@@ -67,7 +67,7 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
       UserError: the dataset lacks an item of the run or has another text or other image words for it, or its texts
         were encoded otherwise.
     """
-    wanted = _read_catalogue(pathlib.Path(workdir) / FILE)
+    wanted = read_catalogue(workdir, "give no --data_dir, to use the run's own dataset")
     if encoder_of(dataset) != encoder:
         raise UserError(
             f"the texts of {dataset.path} were encoded by {encoder_of(dataset)}, those of the run in {workdir} by "
@@ -96,8 +96,13 @@ def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: M
     return dataclasses.replace(renumbered, items=_with_attributes(renumbered.items, wanted))
 
 
-def _read_catalogue(path: pathlib.Path) -> pl.DataFrame:
-    remedy = "give no --data_dir, to use the run's own dataset"
+def read_catalogue(workdir: str | os.PathLike[str], remedy: str) -> pl.DataFrame:
+    """The items of a run, in the order of its tables, as `write_catalogue` wrote them.
+
+    Raises:
+      UserError: the file is missing or damaged; it ends with the remedy.
+    """
+    path = pathlib.Path(workdir) / FILE
     try:
         with panics_as_errors():
             wanted = pl.read_parquet(path)

@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 4096
 
 def catalogue_info(dataset: Dataset) -> CatalogueInfo:
     """What a system must know of a dataset before it is built."""
-    classes = {name: len(_values(dataset, name)) + 1 for name in ID_FEATURES if name in dataset.items.columns}
+    classes = {name: len(class_values(dataset, name)) + 1 for name in ID_FEATURES if name in dataset.items.columns}
     constant = frozenset(name for name in (*dataset.vectors, *classes) if _is_constant(dataset, name))
     return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant)
 
@@ -95,13 +95,13 @@ def feature_rows(dataset: Dataset, name: str) -> np.ndarray | None:
     return None if vectors is None else vectors[: dataset.catalogue_size]
 
 
-def _values(dataset: Dataset, name: str) -> list[str]:
-    """The values of a column that items of the catalogue have, sorted."""
+def class_values(dataset: Dataset, name: str) -> list[str]:
+    """The values of a column that items of the catalogue have, sorted: their places, from 1, are their numbers."""
     return dataset.items[name].head(dataset.catalogue_size).drop_nulls().unique().sort().to_list()
 
 
 def _class_ids(dataset: Dataset, name: str) -> np.ndarray:
-    number = {value: place for place, value in enumerate(_values(dataset, name), 1)}
+    number = {value: place for place, value in enumerate(class_values(dataset, name), 1)}
     column = dataset.items[name].head(dataset.catalogue_size).to_list()
     return np.array([0 if value is None else number[value] for value in column], np.int32)
 

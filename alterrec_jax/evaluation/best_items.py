@@ -32,9 +32,14 @@ class Best(NamedTuple):
     scores: jax.Array
     items: jax.Array
 
+    def gathered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both, on the host."""
+        scores, items = jax.device_get(_replicated(self))
+        return scores, items
+
     def on_host(self) -> np.ndarray:
         """int32 [batch, k], the items; NO_ITEM where there is no candidate left."""
-        scores, items = jax.device_get(_replicated(self))
+        scores, items = self.gathered()
         return np.where(np.isneginf(scores), NO_ITEM, items)
 
 

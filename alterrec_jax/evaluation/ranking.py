@@ -44,11 +44,11 @@ class ScoredBatch(NamedTuple):
     """A batch of queries that can be ranked.
 
     Attributes:
-      count: given item, excluded and where, as of `rank_counts.count_ranks`: the counts under each view.
+      counts: given item, excluded and where, as of `rank_counts.count_ranks`: the counts under each view.
       best: given the name of a view, excluded, where, and k: the best items under it.
     """
 
-    count: Callable[[jax.Array, jax.Array, jax.Array], Iterable[tuple[str, Counts]]]
+    counts: Callable[[jax.Array, jax.Array, jax.Array], Iterable[tuple[str, Counts]]]
     best: Callable[[str, jax.Array, jax.Array, int], Best]
 
 
@@ -170,8 +170,8 @@ def _in_blocks(
         ]
         same[view] = mesh.put(in_columns, mesh.ITEMS)
 
-    def scored(queries: Mapping[str, np.ndarray]) -> ScoredBatch:
-        queries = mesh.put(dict(queries), mesh.BATCH)
+    def scored(batch: Mapping[str, np.ndarray]) -> ScoredBatch:
+        queries: dict[str, jax.Array] = mesh.put(dict(batch), mesh.BATCH)
 
         def count(*batch: jax.Array) -> Iterable[tuple[str, Counts]]:
             return count_in_blocks(queries, padded, used, same, *batch, catalogue=catalogue, limits=limits).items()
@@ -280,7 +280,7 @@ def _count_all(
         part = targets[start:stop]
         item = np.pad(part.item, (0, size - count))
         batch = mesh.put((item, *_excluded(exclude, part, size)), mesh.BATCH)
-        for view, counts in scored.count(*batch):
+        for view, counts in scored.counts(*batch):
             above_part, equal_part, finite = jax.device_get(counts)
             if not finite:
                 raise UserError(
@@ -288,9 +288,10 @@ def _count_all(
                     "the model has diverged: train with a lower learning rate"
                 )
             above[view][start:stop], equal[view][start:stop] = above_part[:count], equal_part[:count]
-        for view in views if recommended is not None else ():
-            if view in recommended.names:
-                recommended.see(view, start, scored.best(view, *batch[1:], recommended.k).on_host()[:count])
+        if recommended is not None:
+            for view in filter(recommended.names.__contains__, views):
+                found = scored.best(view, batch[1], batch[2], recommended.k)
+                recommended.see(view, start, found.on_host()[:count])
         start = stop
     if start != len(targets):
         raise ValueError(f"{start} queries for {len(targets)} targets")

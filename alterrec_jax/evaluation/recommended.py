@@ -73,7 +73,7 @@ class Recommended:
         return {name: self._measured(counts, bits, in_tail) for name, counts in self._counts.items()}
 
     def _measured(self, counts: np.ndarray, bits: np.ndarray, in_tail: np.ndarray) -> dict[str, float]:
-        found = {}
+        found: dict[str, float] = {}
         for count, k in zip(counts, self._ks, strict=True):
             total = max(int(count.sum()), 1)
             values = (float((count > 0).mean()), float(count @ bits) / total, float(count[in_tail].sum()) / total)

@@ -206,6 +206,7 @@ def build_network(config: EncoderConfig, items: int, of_items: ItemEncoder, max_
         per_item,
         of_items.reads,
         places_new_items=of_items.from_features,
+        per_class={f"items/{path}": feature for path, feature in of_items.per_class.items()},
     )
 
 

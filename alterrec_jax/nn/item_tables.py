@@ -28,6 +28,7 @@ class ItemEncoder(NamedTuple):
       per_item: paths of the parameters that hold one row an item.
       reads: the features that it is made from.
       from_features: whether these alone decide, so that an item that was not in training has an embedding too.
+      per_class: paths of the parameters that hold one row for each number of an id feature, and its name.
     """
 
     init: Any
@@ -35,6 +36,7 @@ class ItemEncoder(NamedTuple):
     per_item: tuple[str, ...] = ()
     reads: Reads = Reads()
     from_features: bool = False
+    per_class: Mapping[str, str] = {}
 
 
 def learned_items(items: int, dim: int, norm: bool = False, start: str = "") -> ItemEncoder:
@@ -143,7 +145,8 @@ def attribute_items(classes: Mapping[str, int], dim: int, norm: bool = False) ->
         found = table.apply({"params": params}, {name: context.features[name] for name in classes})
         return mesh.with_sharding_constraint(found, mesh.ITEMS)  # type: ignore[arg-type]
 
-    return ItemEncoder(init, embed, (), Reads(features=tuple(classes)), from_features=True)
+    per_class = {f"{name}/embedding": name for name in classes}
+    return ItemEncoder(init, embed, (), Reads(features=tuple(classes)), from_features=True, per_class=per_class)
 
 
 def _keep_mask(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Array:

@@ -7,7 +7,7 @@ Keys are folded from one base key by what they are for and when, so a run that i
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -94,13 +94,15 @@ class TrainLoop:
         params = {name: steps.param_shapes(network, self._context) for name, network in networks.items()}
         return RunArrays(params, self._opt_states(params, shapes=True), Totals.zeros(self._system.terms), self._windows)
 
-    def fresh(self, start: Mapping[str, Params] | None = None) -> RunArrays:
-        """The arrays before the first step; `start` replaces the parameters of some networks."""
+    def fresh(self, start: Callable[[dict[str, Params]], Mapping[str, Params]] | None = None) -> RunArrays:
+        """The arrays before the first step; `start` makes the parameters of some networks from their fresh ones."""
         system = self._system
         params = {
             name: steps.init_params(network, self._context, self._key(_INIT, system.init_numbers[name]))
             for name, network in system.networks.items()
-        } | dict(start or {})
+        }
+        if start is not None:
+            params |= start(params)
         totals, windows = Totals.zeros(system.terms), cache.zeros(self._windows)
         return RunArrays(params, self._opt_states(params), totals, windows)
 

@@ -47,6 +47,7 @@ def run_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "path": str(dataset.path.absolute()),
             "fingerprint": dataset.fingerprint,
             "text_encoder": encoder_of(dataset),
+            "widths": {name: vectors.shape[1] for name, vectors in dataset.vectors.items()},
             "exclude_session_items": dataset.exclude_session_items,
         },
     }

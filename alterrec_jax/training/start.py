@@ -1,31 +1,67 @@
-"""A start from another run's parameters."""
+"""A start from another run's parameters, which may have been trained on older data.
 
-from alterrec_jax.contract import Context, Params, System
+What holds a row an item is carried over by item id, what holds a row a class (a category, a brand) by its name. An item
+that the other run did not know starts from the rows of known ones with similar texts (`similar_items`), or from a
+fresh row if it has no text.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from alterrec_jax.contract import Context, Network, Params, System, class_feature, is_per_item
+from alterrec_jax.data.catalogue import encoder_of, read_catalogue
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.data.features import catalogue_info, context_shapes
+from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.data.features import ID_FEATURES, catalogue_info, class_values, context_shapes
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.registry import read_run_config
+from alterrec_jax.runtime.console import log
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.item_rows import copy_rows
 from alterrec_jax.training.checkpoint import read_newest
+from alterrec_jax.training.similar_items import Similar, place_by_text, similar_items
 from alterrec_jax.training.steps import param_shapes
 
 
-def params_of_run(workdir: str, system: System, context: Context, dataset: Dataset) -> dict[str, Params]:
+class Carried(NamedTuple):
+    """Which rows of another run belong where.
+
+    Attributes:
+      items: int32 [catalogue], the row of each item in the other run; -1 for a new one.
+      classes: by id feature, the same of its classes.
+      similar: of the new items.
+    """
+
+    items: np.ndarray
+    classes: Mapping[str, np.ndarray]
+    similar: Similar
+
+
+def params_of_run(
+    workdir: str, system: System, context: Context, dataset: Dataset, fresh: Mapping[str, Params]
+) -> dict[str, Params]:
     """The best parameters of a run, of the networks that have the same names here.
 
     Args:
       workdir: of the run.
       system, context: what is to start from it.
-      dataset: what it is to train on; the run must have been trained on it too.
+      dataset: what it is to train on: that of the run, or another one that shares items with it.
+      fresh: its parameters as they would be without; their arrays are taken over.
 
     Raises:
-      UserError: there is no such run, it was trained on other data, or its networks have other names or shapes.
+      UserError: there is no such run, its networks have other names or shapes, or its dataset shares nothing.
     """
     meta = read_newest(workdir).meta
-    if meta["dataset"]["fingerprint"] != dataset.fingerprint:
-        raise UserError(f"start_from={workdir} was trained on another dataset ({meta['dataset']['path']})")
+    same_data = meta["dataset"]["fingerprint"] == dataset.fingerprint
+    before = dataset if same_data else _dataset_before(workdir, meta, dataset)
     config = read_run_config(meta["config"], f"the configuration in {workdir}")
-    there = config.build(catalogue_info(dataset))
-    its_context = context_shapes(dataset, there.reads, config.precision)
+    there = config.build(catalogue_info(before))
+    its_context = context_shapes(before, there.reads, config.precision)
     shapes = {name: param_shapes(network, its_context) for name, network in there.networks.items()}
     shared = [name for name in system.networks if name in there.networks]
     if not shared:
@@ -34,7 +70,101 @@ def params_of_run(workdir: str, system: System, context: Context, dataset: Datas
             f"start_from={workdir} has the networks {names[0]}, this run {names[1]}: none has the same name"
         )
     for name in shared:
-        if shapes[name] != param_shapes(system.networks[name], context):
+        network = system.networks[name]
+        if not same_data:
+            _check_reads(workdir, name, network, meta["dataset"], dataset)
+        if not _fits(network, shapes[name], param_shapes(network, context), same_data):
             raise UserError(f"start_from={workdir}: its network {name} has other shapes; use the same settings")
     params = read_newest(workdir, shapes).best
-    return {name: params[name] for name in shared}
+    if same_data:
+        return {name: params[name] for name in shared}
+    carried = _carried(workdir, before, dataset)
+    return {name: _on_newer_data(system.networks[name], params[name], fresh[name], carried) for name in shared}
+
+
+def _dataset_before(workdir: str, meta: Mapping[str, Any], dataset: Dataset) -> Dataset:
+    """What a system must know of the dataset of a run to be built, by the run's own catalogue: it may be gone."""
+    items = read_catalogue(pathlib.Path(workdir), "start_from needs it, for this run is on another dataset")
+    vectors = {name: np.broadcast_to(np.float32(0), (len(items), v.shape[1])) for name, v in dataset.vectors.items()}
+    manifest = {"counts": {"catalogue": len(items)}, "fingerprint": meta["dataset"]["fingerprint"]}
+    train = dataset.splits["train"]
+    none = dataclasses.replace(train, items=train.items[:0], offsets=train.offsets[:1], user_names=train.user_names[:0])
+    return Dataset(pathlib.Path(meta["dataset"]["path"]), manifest, items, vectors, {"train": none})
+
+
+def _check_reads(workdir: str, name: str, network: Network, before: Mapping[str, Any], dataset: Dataset) -> None:
+    """Refuses a network that read something else than this dataset has, though it has the same name and shape."""
+    whose = f"start_from={workdir}: its network {name} reads"
+    if network.reads.users:
+        raise UserError(f"{whose} users, whose numbers are those of its own dataset; start from it on that one")
+    for feature in (*network.reads.features, *network.reads.optional):
+        if feature == TEXT and before["text_encoder"] != encoder_of(dataset):
+            raise UserError(
+                f"{whose} texts as {before['text_encoder']} encoded them, those of {dataset.path} were encoded by "
+                f"{encoder_of(dataset)}; prepare the dataset with that --text_model and --text_fusion"
+            )
+        width = before.get("widths", {}).get(feature)
+        if width is not None and feature in dataset.vectors and dataset.vectors[feature].shape[1] != width:
+            raise UserError(f"{whose} {feature} vectors of width {width}, which {dataset.path} has of another width")
+
+
+def _fits(network: Network, there: Params, here: Params, same_data: bool) -> bool:
+    """Whether parameters of some shapes can be carried over to those of others."""
+    paths = [[path for path, _ in jax.tree_util.tree_leaves_with_path(tree)] for tree in (there, here)]
+    if same_data or paths[0] != paths[1]:
+        return bool(there == here)
+
+    def fits(path: tuple[Any, ...], one: Any, other: Any) -> bool:
+        by_row = is_per_item(network.per_item, path) or class_feature(network.per_class, path) is not None
+        return one.shape[1:] == other.shape[1:] if by_row else one.shape == other.shape
+
+    return all(jax.tree.leaves(jax.tree_util.tree_map_with_path(fits, there, here)))
+
+
+def _carried(workdir: str, before: Dataset, dataset: Dataset) -> Carried:
+    """Finds who is who, and says so."""
+    ids = dataset.items["item_id"].head(dataset.catalogue_size).to_list()
+    items = _places(before.items["item_id"].to_list(), ids)
+    if (items < 0).all():
+        raise UserError(f"start_from={workdir} knows no item of {dataset.path}; are the item ids those of one shop?")
+    classes = {
+        name: _places([None, *class_values(before, name)], [None, *class_values(dataset, name)])
+        for name in ID_FEATURES
+        if name in before.items.columns and name in dataset.items.columns
+    }
+    similar = similar_items(dataset, items)
+    kept, new = int((items >= 0).sum()), int((items < 0).sum())
+    log(
+        f"start_from={workdir}: of its {len(before.items):,} items {kept:,} are carried over and "
+        f"{len(before.items) - kept:,} are gone; of {new:,} new ones {len(similar.items):,} start from items with "
+        f"similar texts where a network learns a row an item, {new - len(similar.items):,} as fresh ones"
+    )
+    for name, rows in classes.items():
+        kept = int((rows[1:] >= 0).sum())
+        gone = len(class_values(before, name)) - kept
+        log(f"start_from={workdir}: {name}: {kept:,} carried over, {gone:,} gone, {len(rows) - 1 - kept:,} new")
+    return Carried(items, classes, similar)
+
+
+def _places(there: list[str | None], here: list[str | None]) -> np.ndarray:
+    """int32 [here], where each name stands in the other list; -1 if nowhere."""
+    place = {name: number for number, name in enumerate(there)}
+    return np.array([place.get(name, -1) for name in here], np.int32)
+
+
+def _on_newer_data(network: Network, before: Params, fresh: Params, carried: Carried) -> Params:
+    """The parameters of a network with what another run's know."""
+
+    def of_leaf(path: tuple[Any, ...], old: jax.Array, new: jax.Array) -> jax.Array:
+        if is_per_item(network.per_item, path):
+            places = np.flatnonzero(carried.items >= 0)
+            return place_by_text(copy_rows(new, places, old, carried.items[places]), carried.similar)
+        feature = class_feature(network.per_class, path)
+        if feature is None:
+            return old
+        rows, known = np.array(new), carried.classes[feature] >= 0
+        rows[known] = np.asarray(old)[carried.classes[feature][known]]
+        return mesh.put(rows)
+
+    found: Params = jax.tree_util.tree_map_with_path(of_leaf, before, fresh)
+    return found

@@ -146,7 +146,7 @@ class Trainer:
         )
         found = self._store.restore_newest(shapes, self._loop.shapes().params)
         if found is None:
-            self._arrays = self._loop.fresh(self._start())
+            self._arrays = self._loop.fresh(self._start)
             self._best = copied(self._arrays.params)
         else:
             self._arrays, self._best = self._loop.continued(RunArrays(**copied(found.state))), found.best
@@ -171,10 +171,11 @@ class Trainer:
             return ""
         return f": patience={self._config.patience} has ended the run; give it a larger one to go on"
 
-    def _start(self) -> dict[str, Params]:
+    def _start(self, fresh: dict[str, Params]) -> dict[str, Params]:
+        """The parameters of the run that this one starts from, if it does."""
         if not self._config.start_from:
             return {}
-        return params_of_run(self._config.start_from, self._system, self._context, self._dataset)
+        return params_of_run(self._config.start_from, self._system, self._context, self._dataset, fresh)
 
     def _say_what_an_epoch_is(self) -> None:
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"

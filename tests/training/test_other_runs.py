@@ -293,10 +293,3 @@ def test_a_start_from_what_does_not_fit_is_refused(
     fields = {"start_from": str(kept.workdir), **changes}
     with pytest.raises(UserError, match=message):
         Trainer(config_of(model, "uniform", **fields), dataset, tmp_path).run()
-
-
-def test_a_start_from_a_run_on_other_data_is_refused(kept: Kept, dataset: Dataset, tmp_path: pathlib.Path) -> None:
-    other = dataclasses.replace(dataset, manifest={**dataset.manifest, "fingerprint": "another"})
-    config = config_of("alterrec", "uniform", start_from=str(kept.workdir))
-    with pytest.raises(UserError, match="was trained on another dataset"):
-        Trainer(config, other, tmp_path).run()

@@ -28,7 +28,6 @@ from alterrec_jax.contract import (
     SessionBatch,
     System,
     at_prefixes,
-    zero_padding_rows,
 )
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
@@ -39,6 +38,7 @@ from alterrec_jax.nn.transformer import TransformerEncoder, recbole_transformer
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
+from alterrec_jax.sharding.per_item import zero_padding_rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,6 @@ from alterrec_jax.contract import (
     SessionBatch,
     System,
     at_prefixes,
-    zero_padding_rows,
 )
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
@@ -39,6 +38,7 @@ from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import same_segment
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding.lookup import lookup
+from alterrec_jax.sharding.per_item import zero_padding_rows
 
 
 @dataclasses.dataclass(frozen=True)

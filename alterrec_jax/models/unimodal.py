@@ -17,7 +17,6 @@ from alterrec_jax.contract import (
     Params,
     SessionBatch,
     at_prefixes,
-    zero_padding_rows,
 )
 from alterrec_jax.errors import UserError
 from alterrec_jax.nn.item_tables import ItemEncoder, attribute_items, learned_items, vector_items
@@ -25,6 +24,7 @@ from alterrec_jax.nn.pooling import MeanEncoder
 from alterrec_jax.nn.transformer import TransformerEncoder, TransformerSettings
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding.lookup import lookup
+from alterrec_jax.sharding.per_item import zero_padding_rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from alterrec_jax.contract import Context, Network, Params, System, class_feature, is_per_item
+from alterrec_jax.contract import Context, Network, Params, System
 from alterrec_jax.data.catalogue import encoder_of, read_catalogue
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.dataset_files import TEXT
@@ -23,6 +23,7 @@ from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime.console import log
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_rows import copy_rows
+from alterrec_jax.sharding.per_item import class_feature, is_per_item
 from alterrec_jax.training.checkpoint import read_newest
 from alterrec_jax.training.similar_items import Similar, place_by_text, similar_items
 from alterrec_jax.training.steps import param_shapes

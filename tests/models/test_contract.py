@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from alterrec_jax.config import RunConfig, from_mapping, to_json
-from alterrec_jax.contract import PREFIX, Context, Network, Params, SessionBatch, System, is_per_item, make_item_tables
+from alterrec_jax.contract import (
+    PREFIX,
+    Context,
+    Network,
+    Params,
+    SessionBatch,
+    System,
+    make_item_tables,
+)
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info, make_context
@@ -25,6 +33,7 @@ from alterrec_jax.serving.export import arrays_of, everything, exported_top_item
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import TrainedModel, load_trained
 from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.per_item import is_per_item
 from alterrec_jax.training.loop import EpochDone, TrainLoop
 from alterrec_jax.training.run_state import RunState
 from alterrec_jax.training.trainer import Trainer

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from alterrec_jax.contract import Context, Network, SessionBatch, is_per_item
+from alterrec_jax.contract import Context, Network, SessionBatch
 from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.per_item import is_per_item
 from alterrec_jax.training import steps
 from tests.training.examples import ITEMS, vectors
 

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import is_per_item
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import select_targets
@@ -23,6 +22,7 @@ from alterrec_jax.serving.recommend import Recommendation, Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import ItemShards
+from alterrec_jax.sharding.per_item import is_per_item
 from tests.conftest import CATALOGUE, TEXT_WIDTH
 from tests.evaluation.examples import random_sessions
 from tests.sharding.examples import MESHES, ONE, collectives, on_mesh

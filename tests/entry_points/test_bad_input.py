@@ -82,6 +82,14 @@ def test_what_prepare_and_describe_cannot_do(command: Command, tmp_path: pathlib
     assert_one_line(command("data_tools.describe", f"{tmp_path}/nothing"), "does not exist")
 
 
+def test_describe_writes_through_no_link(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(dataset, tmp_path / "data", ignore=shutil.ignore_patterns("*.png"))
+    (tmp_path / "mine.png").write_text("mine")
+    (tmp_path / "data" / "describe.png").symlink_to(tmp_path / "mine.png")
+    assert_one_line(command("data_tools.describe", f"{tmp_path}/data"), "describe.png is a link to", "remove it")
+    assert (tmp_path / "mine.png").read_text() == "mine"
+
+
 def test_damaged_dataset(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     vectors = np.load(dataset / "text_vectors.npy")
     holes = vectors.copy()

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -25,6 +26,7 @@ def run(main: Callable[[], int | None], *, positional: str = "") -> None:
     """
     _open_closed_streams()
     print_anything()
+    threading.excepthook = thread_error
     logging.set_verbosity(logging.FATAL)  # what libraries log, pages of traces among it, is said in one line here
     try:
         try:
@@ -49,8 +51,28 @@ def _guarded(main: Callable[[], int | None]) -> int | None:
         if error.errno == errno.ENOSPC:
             _fail(f"the disk is full while writing {error.filename or 'a file'}; free some space and run again")
         _fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+    except MemoryError as error:
+        _fail(_out_of_memory(error))
+    except RuntimeError as error:  # as JAX tells of it
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _fail(_out_of_memory(error))
     except KeyboardInterrupt:
         _fail("interrupted")
+
+
+def _out_of_memory(error: Exception) -> str:
+    return (
+        f"out of memory ({error}); in training lower --config.batch_prefixes, --config.max_length or the widths of the "
+        "networks, or share items and batches among more devices by --mesh"
+    )
+
+
+def thread_error(args: threading.ExceptHookArgs) -> None:
+    """What happens to an error that ends a thread: TensorBoard's thread hands its own to the next call, where it is
+    told in one line; any other is printed."""
+    if not type(args.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(args)
 
 
 def _open_closed_streams() -> None:

@@ -1,13 +1,17 @@
 """Every command: flags in, one clear line and a status out, no traceback."""
 
 import pathlib
+import queue
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
 from alterrec_jax.errors import nearest
+from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.command_line import EXIT_ERROR, EXIT_PIPE, EXIT_RESUME
 
 TOOL = """
@@ -16,7 +20,7 @@ from absl import flags
 from alterrec_jax.runtime import command_line
 from alterrec_jax.errors import UserError
 
-ACTIONS = ["work", "fail", "full", "forbidden", "interrupt", "resume", "write"]
+ACTIONS = ["work", "fail", "full", "forbidden", "interrupt", "resume", "write", "memory", "device memory", "bug"]
 ACTION = flags.DEFINE_enum("action", "work", ACTIONS, "What to do.")
 COUNT = flags.DEFINE_integer("count", 1, "How often.")
 PLACE = flags.DEFINE_string("place", "", "Where.")
@@ -28,6 +32,12 @@ def main():
         raise OSError(errno.ENOSPC, "No space left on device", "big.bin")
     if ACTION.value == "forbidden":
         raise PermissionError(errno.EACCES, "Permission denied", "secret.txt")
+    if ACTION.value == "memory":
+        bytearray(2**60)
+    if ACTION.value in ("device memory", "bug"):
+        import jax
+        words = "RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes." if "memory" in ACTION.value else "INTERNAL"
+        raise jax.errors.JaxRuntimeError(words)
     if ACTION.value == "interrupt":
         raise KeyboardInterrupt
     if ACTION.value == "write":
@@ -133,3 +143,21 @@ def test_training_that_is_interrupted_tells_how_it_continues(
 def test_the_nearest_name_is_suggested_and_else_all_are_named() -> None:
     assert nearest("droput", ["dropout", "dim"]) == "did you mean 'dropout'?"
     assert nearest("xyz", ["dropout", "dim"]) == "known: dim, dropout"
+
+
+def test_memory_that_does_not_suffice_is_one_line_with_the_remedy(tool: pathlib.Path) -> None:
+    for action, words in (("memory", ""), ("device memory", "Out of memory allocating 5 bytes")):
+        done = run(tool, f"--action={action}")
+        assert done.returncode == EXIT_ERROR and "Traceback" not in done.stderr
+        assert done.stderr.startswith("error: out of memory") and done.stderr.count("\n") == 1
+        assert words in done.stderr and "lower --config.batch_prefixes" in done.stderr
+    assert "Traceback" in run(tool, "--action=bug").stderr, "what is no lack of memory is not called one"
+
+
+def test_an_error_that_ends_a_thread_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """TensorBoard hands it to the next call; whoever else has threads does not."""
+    error = OSError(28, "No space left on device")
+    mine, theirs = threading.Thread(), _AsyncWriterThread(queue.Queue(), None, 1)
+    for thread in (theirs, mine):
+        command_line.thread_error(threading.ExceptHookArgs((OSError, error, None, thread)))
+        assert ("No space left" in capfd.readouterr().err) == (thread is mine)

@@ -73,7 +73,7 @@ def params_of_run(
     for name in shared:
         network = system.networks[name]
         if not same_data:
-            _check_reads(workdir, name, network, meta["dataset"], dataset)
+            _check_reads(f"start_from={workdir}: its network {name} reads", network, meta["dataset"], before, dataset)
         if not _fits(network, shapes[name], param_shapes(network, context), same_data):
             raise UserError(f"start_from={workdir}: its network {name} has other shapes; use the same settings")
     params = read_newest(workdir, shapes).best
@@ -93,18 +93,27 @@ def _dataset_before(workdir: str, meta: Mapping[str, Any], dataset: Dataset) -> 
     return Dataset(pathlib.Path(meta["dataset"]["path"]), manifest, items, vectors, {"train": none})
 
 
-def _check_reads(workdir: str, name: str, network: Network, before: Mapping[str, Any], dataset: Dataset) -> None:
-    """Refuses a network that read something else than this dataset has, though it has the same name and shape."""
-    whose = f"start_from={workdir}: its network {name} reads"
+def _check_reads(whose: str, network: Network, record: Mapping[str, Any], before: Dataset, dataset: Dataset) -> None:
+    """Refuses a network that read something else than this dataset has, though it has the same name and shape.
+
+    Args:
+      whose: the beginning of the sentence that refuses.
+      network: what is to start.
+      record: of the dataset that it was trained on, as of `run_state.run_of`.
+      before, dataset: that dataset, as far as it is known, and the new one.
+    """
     if network.reads.users:
         raise UserError(f"{whose} users, whose numbers are those of its own dataset; start from it on that one")
     for feature in (*network.reads.features, *network.reads.optional):
-        if feature == TEXT and before["text_encoder"] != encoder_of(dataset):
+        by_number = feature in ID_FEATURES and feature not in network.per_class.values()
+        if by_number and class_values(before, feature) != class_values(dataset, feature):
+            raise UserError(f"{whose} {feature} by its numbers, which are others in {dataset.path}")
+        if feature == TEXT and record["text_encoder"] != encoder_of(dataset):
             raise UserError(
-                f"{whose} texts as {before['text_encoder']} encoded them, those of {dataset.path} were encoded by "
+                f"{whose} texts as {record['text_encoder']} encoded them, those of {dataset.path} were encoded by "
                 f"{encoder_of(dataset)}; prepare the dataset with that --text_model and --text_fusion"
             )
-        width = before.get("widths", {}).get(feature)
+        width = record.get("widths", {}).get(feature)
         if width is not None and feature in dataset.vectors and dataset.vectors[feature].shape[1] != width:
             raise UserError(f"{whose} {feature} vectors of width {width}, which {dataset.path} has of another width")
 

@@ -174,5 +174,6 @@ def test_recommend_evaluate_and_show(command: Command, trained: pathlib.Path, tm
     workdir = f"--workdir={trained}"
     assert_one_line(command("experiments.recommend", workdir, "--k=0", input='{"session": ["i3"]}'), "--k=0")
     assert_one_line(command("experiments.evaluate", workdir, "--alpha=0.5,2"), "alpha", "2")
+    assert_one_line(command("experiments.evaluate", workdir, "--recommendations=3"), "--ranks_output")
     assert_one_line(command("experiments.show", workdir, "--seed=-1"), "seed", "-1")
     assert_one_line(command("experiments.evaluate", f"--workdir={tmp_path}"), str(tmp_path), "experiments.train")

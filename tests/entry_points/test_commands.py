@@ -59,9 +59,16 @@ def test_another_dataset_of_the_same_items(
 ) -> None:
     """The same logs, split by ratio: other numbers for the items, other targets, the run's own catalogue."""
     out, output = prepare(command, logs, "ratio", tmp_path / "by_ratio"), tmp_path / "metrics.json"
-    done = command("experiments.evaluate", f"--workdir={trained}", f"--data_dir={out}", f"--output={output}")
+    ranks = tmp_path / "ranks.parquet"
+    more = ("--recommended", f"--ranks_output={ranks}", "--recommendations=4")
+    done = command("experiments.evaluate", f"--workdir={trained}", f"--data_dir={out}", f"--output={output}", *more)
     assert done.returncode == 0, done.stderr
     found = json.loads(output.read_text())
+    assert 0 < found["recommended"]["fused"]["coverage@10"] <= 1 and "coverage@10" in done.stdout
+    by_target = pl.read_parquet(ranks)
+    assert len(by_target) == found["protocol"]["n_targets"] and set(by_target["fused_items"].list.len()) == {4}
+    hits = (by_target["fused_rank"] <= 10).fill_null(False).mean()
+    assert abs(hits - found["fused"]["hits@10"]) < 0.02, "but for ties across the border"
     assert found["protocol"]["n_targets"] == load_dataset(out).manifest["counts"]["test"]["prefixes"]
     assert found["protocol"]["n_targets"] != metrics["protocol"]["n_targets"]
     assert found["protocol"]["catalogue"] == metrics["protocol"]["catalogue"]

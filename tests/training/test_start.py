@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.config import RunConfig
-from alterrec_jax.contract import Context, Network, System
+from alterrec_jax.contract import Context, Network, Reads, System
 from alterrec_jax.data.catalogue import write_catalogue
 from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
 from alterrec_jax.data.features import catalogue_info, class_values, make_context
@@ -232,6 +232,29 @@ def test_newer_data_that_do_not_fit_are_refused(
     newer = write_newer(tmp_path / "data", change)
     with pytest.raises(UserError, match=message):
         started(THREE, newer, before)
+
+
+def test_what_depends_on_numbers_of_the_other_data_is_refused(
+    before: pathlib.Path, newer: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = AlterRecConfig.build
+
+    def changed(**changes: Any) -> Callable[..., System]:
+        def built(*args: Any) -> System:
+            system = build(*args)
+            network = system.networks["attributes"]._replace(**changes)
+            return system._replace(networks={**system.networks, "attributes": network})
+
+        return built
+
+    changes: dict[str, dict[str, Any]] = {
+        "reads category by its numbers": {"per_class": {}},
+        "reads users, whose numbers": {"reads": Reads(users=True)},
+    }
+    for message, change in changes.items():
+        monkeypatch.setattr(AlterRecConfig, "build", changed(**change))
+        with pytest.raises(UserError, match=f"its network attributes {message}"):
+            started(THREE, newer, before)
 
 
 def test_without_the_catalogue_of_the_run_nobody_knows_its_rows(before: pathlib.Path, newer: Dataset) -> None:

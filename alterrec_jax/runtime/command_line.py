@@ -69,8 +69,7 @@ def _out_of_memory(error: Exception) -> str:
 
 
 def thread_error(args: threading.ExceptHookArgs) -> None:
-    """What happens to an error that ends a thread: TensorBoard's thread hands its own to the next call, where it becomes
-    one line; any other is printed."""
+    """Prints an error that ends a thread, but not where TensorBoard hands it to the next call, where it is one line."""
     if not type(args.thread).__module__.startswith("tensorboard."):
         threading.__excepthook__(args)
 

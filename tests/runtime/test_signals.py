@@ -15,8 +15,9 @@ from alterrec_jax.runtime.signals import stop_signals
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Those of before the test stand after it."""
+    """Those of before the test stand after it; SIGHUP, which is ignored where tests run under nohup, is not within."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

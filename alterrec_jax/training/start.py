@@ -86,7 +86,9 @@ def params_of_run(
 def _dataset_before(workdir: str, meta: Mapping[str, Any], dataset: Dataset) -> Dataset:
     """What a system must know of the dataset of a run to be built, by the run's own catalogue: it may be gone."""
     items = read_catalogue(pathlib.Path(workdir), "start_from needs it, for this run is on another dataset")
-    vectors = {name: np.broadcast_to(np.float32(0), (len(items), v.shape[1])) for name, v in dataset.vectors.items()}
+    # Only their shape matters: numbers that take no room, and of which no two rows are equal.
+    rows = np.arange(len(items), dtype=np.float32)[:, None]
+    vectors = {name: np.broadcast_to(rows, (len(rows), of.shape[1])) for name, of in dataset.vectors.items()}
     manifest = {"counts": {"catalogue": len(items)}, "fingerprint": meta["dataset"]["fingerprint"]}
     train = dataset.splits["train"]
     none = dataclasses.replace(train, items=train.items[:0], offsets=train.offsets[:1], user_names=train.user_names[:0])

@@ -29,7 +29,7 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
-test: .venv/ready ## Run the tests (twenty to thirty minutes on two cores)
+test: .venv/ready ## Run the tests (half an hour to 45 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 faults: .venv/ready ## Kill, damage and starve the real commands, at random (ARGS="--kills=20" for less)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax.evaluation.rank_counts import RankingLimits, weighed
-from alterrec_jax.hard_negatives.search import best_items
+from alterrec_jax.hard_negatives import search
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
@@ -34,7 +34,7 @@ class Best(NamedTuple):
 
     def gathered(self) -> tuple[np.ndarray, np.ndarray]:
         """Both, on the host."""
-        scores, items = jax.device_get(_replicated(self))
+        scores, items = jax.device_get(mesh.replicated(self))
         return scores, items
 
     def on_host(self) -> np.ndarray:
@@ -110,9 +110,7 @@ def _with_block(
         components = {name: scores_of(query, slice_rows(table, start, block)) for name, (query, table) in parts.items()}
         scores = weighed(jax.lax.optimization_barrier(components), weights)
         found = _best_of_block(scores, start, excluded, where, k, shards, catalogue)
-        both = [jnp.concatenate(pair, axis=1) for pair in zip(best, found, strict=True)]
-        lowest, items = jax.lax.sort((-both[0], both[1]), dimension=1, num_keys=2)
-        return Best(-lowest[:, :k], items[:, :k])
+        return Best(*search.merged(best, found, k))
 
     by_row = mesh.BATCH
     of_parts = {name: (by_row, mesh.ITEMS) for name in parts}
@@ -136,10 +134,4 @@ def _best_of_block(
     place = jnp.where(where & here & (column >= start), column - start, block)  # beyond the block, so dropped
     scores = jnp.where(shards.is_item(start, block, catalogue)[None], scores, -jnp.inf)
     scores = scores.at[jnp.arange(rows)[:, None], place].set(-jnp.inf, mode="drop")
-    return Best(*best_items(scores, min(k, block * mesh.size(mesh.MODEL)), shards.items_per_device, start))
-
-
-@jax.jit
-def _replicated(best: Best) -> Best:
-    """The same on every device."""
-    return Best(*(mesh.with_sharding_constraint(part, mesh.REPLICATED) for part in best))
+    return Best(*search.best_items(scores, min(k, block * mesh.size(mesh.MODEL)), shards.items_per_device, start))

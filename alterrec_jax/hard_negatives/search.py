@@ -62,6 +62,13 @@ def best_items(
     return values, jnp.take_along_axis(numbers, place, axis=1)
 
 
+def merged(one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array], k: int) -> tuple[jax.Array, jax.Array]:
+    """The k best of two lists for each row, as `best_items` gives them: scores and whose they are."""
+    scores, items = (jnp.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
+    lowest, items = jax.lax.sort((-scores, items), dimension=1, num_keys=2)
+    return -lowest[:, :k], items[:, :k]
+
+
 def kth_best(
     scores: jax.Array,
     k: int,

@@ -18,7 +18,7 @@ from alterrec_jax.evaluation.rank_counts import RankingLimits
 from alterrec_jax.evaluation.ranking import component_scores, used_weights, view_scores
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.scoring.prefix_encoder import Prefixes
-from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, is_wanted, replicated, update_top_k
+from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, is_wanted, update_top_k
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_shards import LANE, ItemShards, padded_table
@@ -209,7 +209,7 @@ class Recommender:
             main = view_scores(scores, self._weights)
             placing = scores[self._placing] if self._placing else main
             best = update_top_k(best, main, placing, start, query, shards=self._shards, catalogue=self._catalogue)
-        found = jax.device_get(replicated((best.scores, best.items, new_scores, best.ranks)))
+        found = jax.device_get(mesh.replicated((best.scores, best.items, new_scores, best.ranks)))
         for row, some in enumerate(known):
             by = self.trained.system.main if some else POPULARITY
             parts = (part[row] for part in found)

@@ -1,13 +1,13 @@
 """The best items of a catalogue for some sessions, gathered block by block, so that no whole row of scores is held."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.hard_negatives.search import best_items
+from alterrec_jax.hard_negatives import search
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
 from alterrec_jax.sharding.item_shards import ItemShards
@@ -85,7 +85,9 @@ def update_top_k(
         wanted = is_wanted(column, query.only_listed, block) & shards.is_item(start, block, catalogue)[None]
         scores = jnp.where(query.known, main, slice_rows(query.counts, start, block)[None, :])
         scores = jnp.where(wanted, scores, -jnp.inf)
-        found, numbers = best_items(scores, min(k, block * mesh.size(mesh.MODEL)), shards.items_per_device, start)
+        found, numbers = search.best_items(
+            scores, min(k, block * mesh.size(mesh.MODEL)), shards.items_per_device, start
+        )
         ranks = best.ranks
         if ranks.shape[1]:
             by_component = jnp.sort(jnp.where(wanted, placing, -jnp.inf), axis=1)
@@ -93,21 +95,13 @@ def update_top_k(
                 by_component, query.new_scores
             )
             ranks = ranks + mesh.psum(higher, mesh.MODEL)
-        return TopK(*_merged(best, found, numbers), ranks)
+        return TopK(*search.merged((best.scores, best.items), (found, numbers), k), ranks)
 
     by_row, by_item = mesh.BATCH, mesh.ITEMS
     specs_of_query = Query(by_row, by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
     specs = (by_row, mesh.BATCH_AND_ITEMS, mesh.BATCH_AND_ITEMS, mesh.REPLICATED, specs_of_query)
     merged: TopK = mesh.shard_map(of_device, specs, by_row)(best, main, placing, start, query)
     return merged
-
-
-def _merged(best: TopK, scores: jax.Array, items: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The best of two lists, from high to low, equal scores by ascending item number."""
-    both = (jnp.concatenate([best.scores, scores], axis=1), jnp.concatenate([best.items, items], axis=1))
-    lowest, numbers = jax.lax.sort((-both[0], both[1]), dimension=1, num_keys=2)
-    count = best.scores.shape[1]
-    return -lowest[:, :count], numbers[:, :count]
 
 
 @functools.partial(jax.jit, static_argnames="columns")
@@ -134,9 +128,3 @@ def _slice_rows(table: jax.Array, start: jax.Array | int, *, size: int) -> jax.A
     of_device = mesh.shard_map(functools.partial(slice_rows, size=size), (mesh.ITEMS, mesh.REPLICATED), mesh.ITEMS)
     block: jax.Array = of_device(table, start)
     return block
-
-
-@jax.jit
-def replicated(arrays: Any) -> Any:
-    """A tree of arrays, all of them on every device."""
-    return jax.tree.map(lambda array: mesh.with_sharding_constraint(array, mesh.REPLICATED), arrays)

@@ -165,6 +165,12 @@ def put_rows(array: np.ndarray, dtype: jax.typing.DTypeLike, axis: str = MODEL) 
     return jax.make_array_from_callback((rows, *array.shape[1:]), sharding(PartitionSpec(axis)), part)
 
 
+@jax.jit
+def replicated(arrays: Any) -> Any:
+    """A tree of arrays, all of them on every device."""
+    return jax.tree.map(lambda array: with_sharding_constraint(array, REPLICATED), arrays)
+
+
 def with_sharding_constraint(array: jax.Array, spec: PartitionSpec) -> jax.Array:
     """The array, which within a program is to lie so."""
     return array if devices() == 1 else jax.lax.with_sharding_constraint(array, spec)

@@ -54,27 +54,22 @@ def first_fault(path: str, separator: str = ",") -> str:
     return odd  # within one line such marks are often read as they stand, so that another fault comes first
 
 
-def require_no_swallowed_rows(
-    path: str, what: str, rows: int, ids: Mapping[str, pl.Series], separator: str = ","
-) -> None:
+def require_no_swallowed_rows(path: str, what: str, rows: int, ids: Mapping[str, pl.Series], separator: str) -> None:
     """Stops where a stray quotation mark made several rows of a CSV file into one field.
 
     A text of several lines is no fault. A field is one where its lines, cut at the separators, are rows of the
     file: as many fields, and ids in the places of the ids.
 
     Args:
-      path, what: the file; a Parquet file has no lines.
+      path, what: the file.
       rows: how many were read.
       ids: of the columns that hold ids, what was read.
-      separator: between fields.
+      separator: between fields; "" for a Parquet file, which has no lines.
 
     Raises:
       UserError: names the first such field, and the line that it begins in.
     """
-    with open(path, "rb") as file:
-        if file.read(4) == b"PAR1":
-            return
-    if _line_breaks(path) <= rows + 1:
+    if not separator or _line_breaks(path) <= rows + 1:
         return
     table = pl.scan_csv(path, infer_schema=False, glob=False, separator=separator)
     typed = table.collect_schema().names()

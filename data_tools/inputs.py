@@ -70,7 +70,7 @@ class Interactions:
             part = missing.as_null(part, wanted, null_values, ids=names.values())
             frame = tables.collect(part.select(found), path, WHAT, separator or ",")
             before, rows = rows, int(frame[tables.ROW].max() or rows)  # type: ignore[arg-type]
-            if separator and not self.listed:
+            if not self.listed:
                 ids = {names[name]: frame[name] for name in ("session", "user", "item") if name in names}
                 csv_lines.require_no_swallowed_rows(path, WHAT, rows - before, ids, separator)
             if self.listed:

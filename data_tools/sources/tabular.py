@@ -120,7 +120,7 @@ def _read_items(
         separator=separator,
     )
     of_items = {id_column: items["item_id"]}
-    csv_lines.require_no_swallowed_rows(options.items, "items", len(items), of_items, separator or ",")
+    csv_lines.require_no_swallowed_rows(options.items, "items", len(items), of_items, separator)
     columns = item_features.FeatureColumns.of(options)
     features, attributes = item_features.read_features(options.items, columns, null_values, separator)
     described = tables.scan(options.items, "items", separator=separator).select(

@@ -55,7 +55,7 @@ class Interactions:
         """
         frames, empty, rows = [], 0, 0
         wanted = list(dict.fromkeys([*names.values(), *values.values()]))
-        columns = [tables.ids(shown).alias(name) for name, shown in names.items()]
+        columns = [pl.col(shown).cast(pl.String).alias(name) for name, shown in names.items()]
         columns += [pl.col(shown).alias(name) for name, shown in values.items()]
         for path, part, separator in zip(self.paths, self.parts, self.separators, strict=True):
             tables.require_no_surplus(path, WHAT, separator)

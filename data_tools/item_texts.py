@@ -74,7 +74,7 @@ def read_items(
     texts = [as_text(column, types[column], path).alias(FIELD + column) for column in wanted]
     if where:
         scanned = scanned.filter(pl.col(where[0]) == where[1])
-    table = scanned.select(tables.ROW, tables.ids(id_column).alias("item_id"), *texts)
+    table = scanned.select(tables.ROW, pl.col(id_column).cast(pl.String).alias("item_id"), *texts)
     tables.require_no_surplus(path, "items", separator)
     raw = tables.collect(table, path, "items", separator or ",")
     tables.require_no_nulls(raw, "item_id", id_column, path, "items")

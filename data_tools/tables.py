@@ -118,12 +118,6 @@ def readable(path: str, what: str, separator: str = ",") -> Iterator[None]:
         ) from None
 
 
-def ids(column: str) -> pl.Expr:
-    """A column of names as strings, empty ones as null."""
-    text = pl.col(column).cast(pl.String)
-    return pl.when(text != "").then(text)
-
-
 def with_rows(table: pl.LazyFrame) -> pl.LazyFrame:
     """The table of a file with the numbers of its rows, from 1, for errors to tell after some are left out."""
     return table.with_row_index(ROW, offset=1)

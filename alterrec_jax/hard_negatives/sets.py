@@ -15,6 +15,10 @@ from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
 
 
+_MOST = 60.0
+"""How far ahead of the target an item may be: the sum of as many such counts as there are items is finite in float32."""
+
+
 class Negatives(Protocol):
     """What a loss needs to know of its negatives."""
 
@@ -54,6 +58,36 @@ class WindowNegatives(NamedTuple):
     def specs(self) -> "WindowNegatives":
         """As `Negatives.specs`."""
         return WindowNegatives._make((mesh.BATCH, mesh.ITEMS, mesh.BATCH, mesh.BATCH))
+
+
+class PeerWeighted(NamedTuple):
+    """The whole catalogue but the target, each item as often as the peer's score says: exp(peer's score - its target's).
+
+    A softmax over own scores with these counts is one over the sum of own and peer's scores: an item that the peer
+    ranks above the target weighs more, one that it ranks far below hardly counts. What the peer knows already is not
+    learned again.
+
+    Attributes:
+      queries: float [prefix, dim], the peer's session embeddings, times the share of its score that counts.
+      table: float32 [item, dim], its item table.
+      target_scores: float32 [prefix], what these give the target.
+      targets: int32 [prefix].
+    """
+
+    queries: jax.Array
+    table: jax.Array
+    target_scores: jax.Array
+    targets: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """float32 [prefix, size], as `Negatives.counts`."""
+        ahead = scores_of(self.queries, slice_rows(self.table, start, size)) - self.target_scores[:, None]
+        return jnp.where(_others(first + start, size, self.targets), jnp.exp(jnp.minimum(ahead, _MOST)), 0)
+
+    @property
+    def specs(self) -> "PeerWeighted":
+        """As `Negatives.specs`."""
+        return PeerWeighted._make((mesh.BATCH, mesh.ITEMS, mesh.BATCH, mesh.BATCH))
 
 
 class WholeCatalogue(NamedTuple):

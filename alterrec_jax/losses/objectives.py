@@ -20,6 +20,7 @@ from alterrec_jax.hard_negatives.rank_window import RankWindow
 from alterrec_jax.hard_negatives.sets import (
     CountedNegatives,
     Negatives,
+    PeerWeighted,
     SharedNegatives,
     WholeCatalogue,
     WindowNegatives,
@@ -168,6 +169,50 @@ def peer_window(
 
     fixed = settings.hard_fraction == 1
     return Objective(_mined_loss(name, network, settings, limits), mine, settings.positives if fixed else None)
+
+
+def peer_weighted(
+    name: str,
+    network: Network,
+    components: Mapping[str, Component],
+    peer: View,
+    share: float,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> Objective:
+    """Cross-entropy of the network's score plus a share of the frozen peer's, over the whole catalogue.
+
+    Args:
+      name, network, components, peer, limits: as of `peer_window`.
+      share: what the peer's score is multiplied by; 0 is the network alone.
+    """
+    shared = {component: share * weight for component, weight in peer.items()}
+
+    def mine(
+        params: Mapping[str, Params],
+        context: Context,
+        frozen: FrozenView | None,
+        batch: SessionBatch,
+        key: jax.Array,
+        windows: WindowCache | None,
+        reuse: bool,
+    ) -> tuple[PeerWeighted, WindowCache | None]:
+        del params, context, key, reuse
+        assert frozen is not None, "a peer must be frozen"
+        queries = frozen_queries(components, shared, frozen, batch)
+        of_targets = jnp.einsum("pd,pd->p", queries, lookup(frozen.candidates, batch.targets))
+        return PeerWeighted(queries, frozen.candidates, of_targets, batch.targets), windows  # another stage's
+
+    def loss(
+        params: Mapping[str, Params], context: Context, batch: SessionBatch, key: jax.Array, mined: PeerWeighted
+    ) -> dict[str, jax.Array]:
+        table, queries = embed(network, params[name], context, batch, key)
+        losses = sampled_softmax_loss(
+            target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, batch.targets)),
+            log_sum=log_sum_exp(queries, table, mined, network.catalogue_size, limits=limits),
+        )
+        return {NEXT_ITEM: jnp.sum(losses, where=batch.is_target)}
+
+    return Objective(loss, mine)
 
 
 def own_window(

@@ -25,7 +25,7 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.hard_negatives.search import SELECTIONS
-from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_window, random_negatives
+from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_weighted, peer_window, random_negatives
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.unimodal import (
     AnyNetworkConfig,
@@ -41,8 +41,8 @@ from alterrec_jax.stages import alternation
 FUSED = "fused"
 """The view that joins all networks; it chooses the model."""
 
-RANDOM, WINDOW, OWN_WINDOW, FULL = "random", "window", "own_window", "full"
-NEGATIVES = ("peer", "self", "uniform", "full")
+RANDOM, WINDOW, OWN_WINDOW, FULL, WEIGHTED = "random", "window", "own_window", "full", "weighted"
+NEGATIVES = ("peer", "self", "uniform", "full", "weighted")
 NEXT, REST = "next", "rest"
 
 _INIT_NUMBERS = {"id": 0, "text": 1}  # alone or with others, a network begins the same
@@ -56,8 +56,12 @@ class MiningConfig:
     negatives: str = setting(
         "peer",
         "what a network learns to tell the target from: a window of its peer's ranking, or of its own, after a warm-up "
-        "on uniform items; uniform items; or the full catalogue",
+        "on uniform items; uniform items; the full catalogue; or the full catalogue, each item weighted by the peer's "
+        "score",
         choices=NEGATIVES,
+    )
+    peer_share: float = setting(
+        0.5, "weighted: how much of the peer's score is added to the network's own in its loss", low=0
     )
     k1: int = setting(20, "first rank of the hard negatives", low=0)
     k2: int = setting(20_000, "one past their last rank; clipped to the catalogue", low=1)
@@ -134,7 +138,7 @@ class AlterRecConfig(RunConfig):
         if len(self.networks) == 1:
             only = next(iter(self.networks))
             may_be = f"'self', 'uniform' or 'full', for the network {only} alone has no peer"
-            require(mining.negatives != "peer", "mining.negatives", mining.negatives, may_be)
+            require(mining.negatives not in ("peer", "weighted"), "mining.negatives", mining.negatives, may_be)
         if mining.negatives != "peer":
             require(not mining.augment, "mining.augment", True, "False where the negatives are not the peer's")
         require(mining.k1 < mining.k2, "mining.k1", mining.k1, f"below mining.k2 ({mining.k2})")
@@ -204,7 +208,12 @@ class AlterRecConfig(RunConfig):
             (name,) = stage.trains
             return peer_window(name, networks[name], components, dict(stage.peer), window, limits)
 
-        peers = {name: self.peer_of(name, trained) for name in trained} if mining.negatives == "peer" else {}
+        def weighted(stage: Stage) -> Objective:
+            (name,) = stage.trains
+            return peer_weighted(name, networks[name], components, dict(stage.peer), mining.peer_share, limits)
+
+        of_peers = mining.negatives in ("peer", "weighted")
+        peers = {name: self.peer_of(name, trained) for name in trained} if of_peers else {}
         notes = [
             f"note: the network {name} has no peer that ranks anything: its turns are on uniform negatives"
             for name, peer in peers.items()
@@ -213,7 +222,7 @@ class AlterRecConfig(RunConfig):
         if mining.k2 > catalogue.items and mining.negatives != "full":
             items = catalogue.items
             notes.append(f"mining.k2 ({mining.k2}) exceeds the catalogue ({items} items): clipped to {items}")
-        objective = {"peer": WINDOW, "self": OWN_WINDOW, "uniform": RANDOM, "full": FULL}[mining.negatives]
+        objective = dict(zip(NEGATIVES, (WINDOW, OWN_WINDOW, RANDOM, FULL, WEIGHTED), strict=True))[mining.negatives]
         return System(
             networks=networks,
             init_numbers={
@@ -221,7 +230,7 @@ class AlterRecConfig(RunConfig):
             },
             components=components,
             views=views,
-            objectives={RANDOM: random, FULL: full, OWN_WINDOW: own, WINDOW: of_peer},
+            objectives={RANDOM: random, FULL: full, OWN_WINDOW: own, WINDOW: of_peer, WEIGHTED: weighted},
             optimizers=dict(self.networks),
             optimized={name: (name,) for name in networks},
             stages=alternation(
@@ -229,7 +238,7 @@ class AlterRecConfig(RunConfig):
                 self.epochs,
                 warmup_epochs=self.warmup_epochs,
                 turn_epochs=self.turn_epochs,
-                warmup=FULL if mining.negatives == "full" else RANDOM,
+                warmup=FULL if mining.negatives in ("full", "weighted") else RANDOM,
                 objective=objective,
                 peers=peers,
             ),

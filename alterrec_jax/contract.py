@@ -1,9 +1,11 @@
 """What every system is made of: features, batches, item tables, networks, objectives, stages, components and views.
 
-A system ranks by dot products of a session vector with item vectors, or by a weighted sum of such. Scoring, mining,
-evaluation, recommendation, export and sharding are written once over these records and know no model.
+A system ranks by dot products of a session vector with item vectors, by sums of rows of an item-item matrix, or by a
+weighted sum of such. Scoring, mining, evaluation, recommendation, export and sharding are written once over these
+records and know no model.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -59,15 +61,49 @@ class SessionBatch(NamedTuple):
     users: BatchArray = None
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Neighbours:
+    """A sparse item-item matrix: what an item of a session adds to the scores of others.
+
+    Attributes:
+      items: int32 [item, neighbour], the numbers of those that a row names, each once.
+      weights: float32 [item, neighbour], what it adds to each; 0 where a row names fewer.
+    """
+
+    items: BatchArray
+    weights: BatchArray
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ItemSums:
+    """Session embeddings for `Neighbours`: a prefix's scores are the sum of its items' rows, each times its weight.
+
+    Attributes:
+      items: int32 [prefix, place], item numbers.
+      weights: float32 [prefix, place]; 0 where there is no item.
+    """
+
+    items: BatchArray
+    weights: BatchArray
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
 class ItemTables(NamedTuple):
     """What a network makes of the items, once a step.
 
     Attributes:
-      candidates: float32 [item, dim], what session embeddings are multiplied with.
+      candidates: float32 [item, dim], what session embeddings are multiplied with; or `Neighbours`.
       own_inputs: any tree of arrays [item, ...], what the session encoder looks up; None if that is `candidates`.
     """
 
-    candidates: jax.Array
+    candidates: Any
     own_inputs: Any = None
 
     @property
@@ -89,7 +125,7 @@ class ItemTablesFn(Protocol):
 
 
 class SessionEmbeddingsFn(Protocol):
-    """session_embeddings(params, tables, batch, key=None) -> float32 or bfloat16 [prefix, dim].
+    """session_embeddings(params, tables, batch, key=None) -> float32 or bfloat16 [prefix, dim], or `ItemSums`.
 
     `tables` are those of the same parameters. Items are looked up in `tables.inputs` only (`sharding.lookup`), never by
     number in the parameters, so that an export may renumber them. A key turns dropout on.
@@ -97,7 +133,13 @@ class SessionEmbeddingsFn(Protocol):
 
     def __call__(
         self, params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
-    ) -> jax.Array: ...
+    ) -> Any: ...
+
+
+class FitFn(Protocol):
+    """fit(train) -> params, from the training sessions (`data.dataset.Sessions`) alone."""
+
+    def __call__(self, train: Any) -> Params: ...
 
 
 class Reads(NamedTuple):
@@ -123,7 +165,7 @@ class Network(NamedTuple):
       init, item_tables, session_embeddings: the functions. Session embeddings are divided by the temperature, so scores
         are plain dot products, as exact as the embeddings are.
       catalogue_size: how many items have rows in the tables; rows behind them are padding.
-      dim: the width of candidates and session embeddings.
+      dim: the width of candidates and session embeddings; 0 of one that scores by `Neighbours`.
       per_item: paths like "items/table" of the parameters that hold one row an item, which devices share. A run that
         starts from another one on newer data gets their rows by item id.
       per_class: paths of the parameters that hold one row for each number of an id feature (category, brand), and the
@@ -131,6 +173,7 @@ class Network(NamedTuple):
       reads: what it is given besides sessions.
       layout: one of LAYOUTS.
       places_new_items: whether an item that was not in training has a vector, for it is made from features alone.
+      fit: of a network that no step trains: what makes its parameters when a run begins. None where steps do.
     """
 
     init: InitFn
@@ -143,6 +186,7 @@ class Network(NamedTuple):
     layout: str = PACKED
     places_new_items: bool = False
     per_class: Mapping[str, str] = {}
+    fit: FitFn | None = None
 
 
 class Component(NamedTuple):
@@ -162,12 +206,13 @@ View = Mapping[str, float]
 
 
 class FrozenView(NamedTuple):
-    """A view whose networks do not train in this stage. Its scores are one dot product: vectors side by side.
+    """A view whose networks do not train in this stage. Its scores are one dot product, vectors side by side, and what
+    neighbours add.
 
     Attributes:
       params: by component.
       tables: by component, made once a stage, without dropout.
-      candidates: float32 [item, sum of dims], the components' candidates side by side.
+      candidates: float32 [item, sum of dims], the components' vectors side by side.
     """
 
     params: Mapping[str, Params]

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.hard_negatives.search import SearchSettings, best_items, kth_best
-from alterrec_jax.numerics import MemoryLimits, scores_of, scores_of_table
+from alterrec_jax.numerics import MemoryLimits
+from alterrec_jax.scoring.item_sums import Queries, all_scores, slice_scores
 from alterrec_jax.sharding import mesh
 
 
@@ -73,7 +74,7 @@ def rank_window(
 
 
 def peer_window(
-    queries: jax.Array,
+    queries: jax.Array | Queries,
     table: jax.Array,
     k1: int,
     k2: int,
@@ -89,7 +90,7 @@ def peer_window(
     kept. So that they fall on the same sides of the borders, these then lie halfway between two scores.
 
     Args:
-      queries: float [prefix, dim].
+      queries: float [prefix, dim], or `Queries`.
       table: float32 [item, dim]; rows from `items` on are padding.
       k1, k2, p, selection, items: as of `rank_window`.
       kept: whether the window will be compared with the scores of another step.
@@ -98,8 +99,9 @@ def peer_window(
     items = len(table) if items is None else items
     padding = items < len(table)
 
-    def of_device(queries: jax.Array, table: jax.Array) -> RankWindow:
-        real = mesh.shard_offset(len(table), mesh.MODEL) + jnp.arange(len(table)) < items
+    def of_device(queries: jax.Array | Queries, table: jax.Array) -> RankWindow:
+        first = mesh.shard_offset(len(table), mesh.MODEL)
+        real = first + jnp.arange(len(table)) < items
 
         def window(scores: jax.Array, between: bool = True) -> RankWindow:
             scores = jnp.where(real[None], scores, -jnp.inf) if padding else scores
@@ -112,13 +114,16 @@ def peer_window(
 
         prefixes = len(queries)
         if prefixes * len(table) <= limits.scores:
-            return window(scores_of(queries, table), between=kept)
+            return window(slice_scores(queries, table, 0, len(table), first), between=kept)
         at_once = prefixes_at_once(len(table), mesh.size(mesh.MODEL), limits)
         pieces = -(-prefixes // at_once)
-        padded = jnp.pad(queries, ((0, pieces * at_once - prefixes), (0, 0)))
+
+        def in_pieces(part: jax.Array) -> jax.Array:
+            padded = jnp.pad(part, ((0, pieces * at_once - prefixes), (0, 0)))
+            return padded.reshape(pieces, at_once, -1)
+
         found = jax.lax.map(
-            lambda some: window(scores_of_table(some, table, limits.items_of_product)),
-            padded.reshape(pieces, at_once, -1),
+            lambda some: window(all_scores(some, table, first, limits)), jax.tree.map(in_pieces, queries)
         )
         return jax.tree.map(lambda of_piece: of_piece.reshape(pieces * at_once, *of_piece.shape[2:])[:prefixes], found)
 

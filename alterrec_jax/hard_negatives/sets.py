@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.hard_negatives.rank_window import RankWindow, in_window
-from alterrec_jax.numerics import scores_of
+from alterrec_jax.scoring.item_sums import Queries, slice_scores
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.chunked import slice_rows
 
 
 _MOST = 60.0
@@ -38,20 +37,20 @@ class WindowNegatives(NamedTuple):
     """The rank window of the peer, whose scores are made anew for every slice of the catalogue.
 
     Attributes:
-      queries: float [prefix, dim], the peer's session embeddings.
+      queries: float [prefix, dim], the peer's session embeddings, or `Queries`.
       table: float32 [item, dim], its item table.
       window: the borders.
       targets: int32 [prefix].
     """
 
-    queries: jax.Array
+    queries: jax.Array | Queries
     table: jax.Array
     window: RankWindow
     targets: jax.Array
 
     def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
         """bool [prefix, size], as `Negatives.counts`."""
-        scores = scores_of(self.queries, slice_rows(self.table, start, size))
+        scores = slice_scores(self.queries, self.table, start, size, first)
         return in_window(scores, self.window) & _others(first + start, size, self.targets)
 
     @property
@@ -68,20 +67,20 @@ class PeerWeighted(NamedTuple):
     learned again.
 
     Attributes:
-      queries: float [prefix, dim], the peer's session embeddings, times the share of its score that counts.
+      queries: float [prefix, dim], the peer's session embeddings, or `Queries`, times the share of its score that counts.
       table: float32 [item, dim], its item table.
       target_scores: float32 [prefix], what these give the target.
       targets: int32 [prefix].
     """
 
-    queries: jax.Array
+    queries: jax.Array | Queries
     table: jax.Array
     target_scores: jax.Array
     targets: jax.Array
 
     def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
         """float32 [prefix, size], as `Negatives.counts`."""
-        ahead = scores_of(self.queries, slice_rows(self.table, start, size)) - self.target_scores[:, None]
+        ahead = slice_scores(self.queries, self.table, start, size, first) - self.target_scores[:, None]
         return jnp.where(_others(first + start, size, self.targets), jnp.exp(jnp.minimum(ahead, _MOST)), 0)
 
     @property

@@ -27,8 +27,9 @@ from alterrec_jax.hard_negatives.sets import (
 )
 from alterrec_jax.losses.softmax import sampled_softmax_loss
 from alterrec_jax.losses.streamed import log_sum_exp
-from alterrec_jax.numerics import MemoryLimits, scores_of
+from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.scoring.frozen import frozen_queries
+from alterrec_jax.scoring.item_sums import Queries, scores_of_items, slice_scores
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
 
@@ -199,7 +200,7 @@ def peer_weighted(
         del params, context, key, reuse
         assert frozen is not None, "a peer must be frozen"
         queries = frozen_queries(components, shared, frozen, batch)
-        of_targets = jnp.einsum("pd,pd->p", queries, lookup(frozen.candidates, batch.targets))
+        of_targets = scores_of_items(queries, frozen.candidates, batch.targets)
         return PeerWeighted(queries, frozen.candidates, of_targets, batch.targets), windows  # another stage's
 
     def loss(
@@ -261,7 +262,7 @@ def _check_devices(settings: WindowSettings) -> None:
 
 
 def _window(
-    queries: jax.Array, table: jax.Array, settings: WindowSettings, items: int, cached: bool, limits: MemoryLimits
+    queries: jax.Array | Queries, table: jax.Array, settings: WindowSettings, items: int, cached: bool, limits: MemoryLimits
 ) -> RankWindow:
     k1, k2, p = settings.k1, settings.k2, settings.positives
     return rank_window.peer_window(queries, table, k1, k2, p, settings.selection, items, cached, limits)
@@ -269,7 +270,7 @@ def _window(
 
 def _negatives(
     found: RankWindow,
-    queries: jax.Array,
+    queries: jax.Array | Queries,
     table: jax.Array,
     targets: jax.Array,
     key: jax.Array,
@@ -284,7 +285,7 @@ def _negatives(
         (mesh.REPLICATED, mesh.BATCH),
         mesh.BATCH,
     )
-    return CountedNegatives(draw(key, scores_of(queries, table)), targets)
+    return CountedNegatives(draw(key, slice_scores(queries, table, 0, len(table))), targets)
 
 
 def _mined_loss(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -12,32 +13,51 @@ def rebatch(
     """Cuts batches of any sizes into batches of one size, the last one padded with zeros.
 
     Args:
-      batches: mappings of name to [b, ...]; all names of a batch have the same b, which may be 0.
+      batches: mappings of name to [b, ...], arrays or trees of them; all of a batch have the same b, which may be 0.
       names: which of them are wanted.
       size: rows of each batch that comes out.
 
     Yields:
-      how many of the rows are real, and of each name float32 [size, ...].
+      how many of the rows are real, and of each name [size, ...], float32 or int32.
     """
     names = list(names)
-    held: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    held: dict[str, list[Any]] = {name: [] for name in names}
     count = 0
     for batch in batches:
-        arrays = {name: np.asarray(batch[name], np.float32) for name in names}
+        arrays = {name: jax.tree.map(_on_host, batch[name]) for name in names}
         if len({len(array) for array in arrays.values()}) > 1:
             raise ValueError(f"components of one batch differ in length: { {n: len(a) for n, a in arrays.items()} }")
         start, stop = 0, len(arrays[names[0]])
         while start < stop:
             taken = min(stop - start, size - count)
             for name, array in arrays.items():
-                held[name].append(array[start : start + taken])
+                held[name].append(rows_of(array, slice(start, start + taken)))
             start, count = start + taken, count + taken
             if count == size:
-                yield count, {name: np.concatenate(held[name]) for name in names}
+                yield count, {name: joined(held[name]) for name in names}
                 held, count = {name: [] for name in names}, 0
     if count:
-        joined = {name: np.concatenate(held[name]) for name in names}
-        yield count, {name: np.pad(array, ((0, size - count), (0, 0))) for name, array in joined.items()}
+        yield count, {name: padded_rows(joined(held[name]), size) for name in names}
+
+
+def rows_of(tree: Any, rows: slice) -> Any:
+    """Some rows of every array of a tree."""
+    return jax.tree.map(lambda array: array[rows], tree)
+
+
+def joined(trees: list[Any]) -> Any:
+    """Trees of NumPy arrays of the same structure, one after another."""
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trees)
+
+
+def padded_rows(tree: Any, size: int) -> Any:
+    """Every array of a tree with rows of zeros behind it, so that it has `size` of them."""
+    return jax.tree.map(lambda array: np.pad(array, ((0, size - len(array)), *((0, 0),) * (array.ndim - 1))), tree)
+
+
+def _on_host(array: Any) -> np.ndarray:
+    array = np.asarray(array)
+    return array if array.dtype.kind == "i" else np.asarray(array, np.float32)
 
 
 def default_batch_size(catalogue: int, max_scores: int = 2**22) -> int:

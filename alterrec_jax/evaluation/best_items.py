@@ -5,17 +5,15 @@ Of equal scores the lower item numbers come first; `Ranks` know of a tie, a list
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.evaluation.rank_counts import RankingLimits, weighed
+from alterrec_jax.evaluation.rank_counts import RankingLimits, block_scores, weighed, without_neighbours
 from alterrec_jax.hard_negatives import search
-from alterrec_jax.numerics import scores_of
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.chunked import slice_rows
 from alterrec_jax.sharding.item_shards import ItemShards
 
 NO_ITEM = -1
@@ -57,8 +55,8 @@ def best_of_rows(scores: jax.Array, excluded: jax.Array, where: jax.Array, *, k:
 
 
 def best_in_blocks(
-    queries: Mapping[str, jax.Array],
-    tables: Mapping[str, jax.Array],
+    queries: Mapping[str, Any],
+    tables: Mapping[str, Any],
     weights: Mapping[str, float],
     excluded: jax.Array,
     where: jax.Array,
@@ -75,7 +73,8 @@ def best_in_blocks(
       k: how many, at most the catalogue's size.
     """
     own = {name: float(weight) for name, weight in weights.items()}
-    parts = {name: (queries[name], tables[name]) for name in own}
+    vectors = without_neighbours(tables)
+    parts = {name: (queries[name], vectors[name]) for name in own}
     shape = (len(excluded), k)
     best = Best(*mesh.put((np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)), mesh.BATCH))
     for start in range(0, ItemShards.of(catalogue, limits.block).columns_per_device, limits.block):
@@ -86,7 +85,7 @@ def best_in_blocks(
 @functools.partial(jax.jit, static_argnames=("block", "catalogue"))
 def _with_block(
     best: Best,
-    parts: dict[str, tuple[jax.Array, jax.Array]],
+    parts: dict[str, tuple[Any, Any]],
     weights: dict[str, float],
     start: jax.Array | int,
     excluded: jax.Array,
@@ -100,14 +99,14 @@ def _with_block(
 
     def of_device(
         best: Best,
-        parts: dict[str, tuple[jax.Array, jax.Array]],
+        parts: dict[str, tuple[Any, Any]],
         weights: dict[str, float],
         start: jax.Array | int,
         excluded: jax.Array,
         where: jax.Array,
     ) -> Best:
         k = best.scores.shape[1]
-        components = {name: scores_of(query, slice_rows(table, start, block)) for name, (query, table) in parts.items()}
+        components = {name: block_scores(*part, start, block, shards) for name, part in parts.items()}
         scores = weighed(jax.lax.optimization_barrier(components), weights)
         found = _best_of_block(scores, start, excluded, where, k, shards, catalogue)
         return Best(*search.merged(best, found, k))

@@ -56,11 +56,11 @@ def mean_cross_entropy(
     needed = sorted({name for weights in views.values() for name in used_weights(weights)})
     on_devices = {name: on_mesh(tables[name]) for name in needed}
     size = mesh.padded(batch_size or default_batch_size(catalogue), mesh.DATA)
-    totals = dict.fromkeys(views, 0.0)
+    totals, shards = dict.fromkeys(views, 0.0), ItemShards.of(catalogue, 1)
     start = 0
     for count, queries in rebatch(query_batches, needed, size):
         item, queries = mesh.put((np.pad(targets.item[start : start + count], (0, size - count)), queries), mesh.BATCH)
-        components = {name: component_scores(queries[name], on_devices[name]) for name in needed}
+        components = {name: component_scores(queries[name], on_devices[name], shards) for name in needed}
         for view, weights in views.items():
             losses = _losses(view_scores(components, used_weights(weights)), item, catalogue=catalogue)
             totals[view] += float(np.sum(np.asarray(losses)[:count], dtype=np.float64))

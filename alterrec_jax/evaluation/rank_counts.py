@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alterrec_jax.contract import Neighbours
 from alterrec_jax.numerics import scores_of
+from alterrec_jax.scoring.item_sums import Entries, scores_of_entries
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
 from alterrec_jax.sharding.item_shards import LANE, ItemShards
@@ -132,8 +134,8 @@ def count_in_blocks(
     """`count_ranks` of every view, with no more than a block of items scored at a time.
 
     Args:
-      queries: float32 [batch, dim] of each component.
-      tables: float32 [column, dim] of each component, by `ItemShards.of(catalogue, limits.block)`.
+      queries: float32 [batch, dim] of each component, or `Entries`.
+      tables: float32 [column, dim] of each component, by `ItemShards.of(catalogue, limits.block)`, or `Neighbours`.
       views: of each view, the weights of its components.
       same: of each view, int32 [column], likewise: the `first_duplicate` of the tables that it weighs.
       item, excluded, where, catalogue: as of `count_ranks`.
@@ -141,8 +143,10 @@ def count_in_blocks(
     """
     shards = ItemShards.of(catalogue, limits.block)
     of = {name: queries[name] for name in tables}
+    tables = without_neighbours(tables)
     weights = {view: {name: float(weight) for name, weight in weights.items()} for view, weights in views.items()}
-    target_scores = _target_scores(of, tables, weights, same, shards.column(jnp.where(item < catalogue, item, 0)))
+    inside = jnp.where(item < catalogue, item, 0)
+    target_scores = _target_scores(of, tables, weights, same, inside, shards.column(inside))
     batch = _Batch(of, tables, weights, same, target_scores, excluded, where)
     nothing: Counts = mesh.put((*np.zeros((2, len(item)), np.int32), np.bool_(True)))
     total = dict.fromkeys(views, nothing)
@@ -180,8 +184,8 @@ class _Batch(NamedTuple):
         [batch].
     """
 
-    queries: Mapping[str, jax.Array]
-    tables: Mapping[str, jax.Array]
+    queries: Mapping[str, Any]
+    tables: Mapping[str, Any]
     weights: Weights
     same: Mapping[str, jax.Array]
     target_scores: Mapping[str, tuple[jax.Array, jax.Array]]
@@ -197,17 +201,21 @@ class _Batch(NamedTuple):
 
 @jax.jit
 def _target_scores(
-    queries: dict[str, jax.Array],
-    tables: dict[str, jax.Array],
+    queries: dict[str, Any],
+    tables: dict[str, Any],
     weights: Weights,
     same: Mapping[str, jax.Array],
+    item: jax.Array,
     column: jax.Array,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Of every view, the scores of the targets in some columns, float32 [batch], and their first duplicates, int32."""
-    scores = {
-        name: jnp.einsum("bd,bd->b", query, lookup(tables[name], column), precision="highest")
-        for name, query in queries.items()
-    }
+
+    def of_component(name: str, query: Any) -> jax.Array:
+        if isinstance(query, Entries):
+            return jnp.sum(jnp.where(query.items == item[:, None], query.values, 0), axis=1)
+        return jnp.einsum("bd,bd->b", query, lookup(tables[name], column), precision="highest")
+
+    scores = {name: of_component(name, query) for name, query in queries.items()}
     duplicate = {view: lookup(same[view][:, None], column)[:, 0] for view in weights}
     return {view: (weighed(scores, of_view), duplicate[view]) for view, of_view in weights.items()}
 
@@ -237,7 +245,7 @@ def _with_block(
         # The barrier: each product is made once and not again for every use.
         components = jax.lax.optimization_barrier(
             {
-                name: scores_of(query, slice_rows(batch.tables[name], start, block))
+                name: block_scores(query, batch.tables[name], start, block, shards)
                 for name, query in batch.queries.items()
             }
         )
@@ -262,6 +270,18 @@ def _with_block(
         view: (above + found[view][0], equal + found[view][1], finite & found[view][2])
         for view, (above, equal, finite) in total.items()
     }
+
+
+def without_neighbours(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of vectors; in place of `Neighbours`, whose entries have been looked up, nothing."""
+    return {name: () if isinstance(table, Neighbours) else table for name, table in tables.items()}
+
+
+def block_scores(query: Any, table: Any, start: jax.Array | int, block: int, shards: ItemShards) -> jax.Array:
+    """float32 [batch, block], of a component in some of a device's columns; arguments as of `count_in_blocks`."""
+    if isinstance(query, Entries):
+        return scores_of_entries(query, mesh.shard_offset(shards.items_per_device, mesh.MODEL) + start, block)
+    return scores_of(query, slice_rows(table, start, block))
 
 
 def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:

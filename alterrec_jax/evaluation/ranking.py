@@ -1,6 +1,7 @@
 """Where each target stands in the full ranking of the catalogue, for several views of the same scores at once.
 
-A model hands over named *components*, each a dot product of a query with an item: say `id` and `text`. A *view* is
+A model hands over named *components*, each a dot product of a query with an item: say `id` and `text`, or a sum of rows
+of an item-item matrix (`contract.Neighbours`). A *view* is
 a weighted sum of components: `{"id": 0.5, "text": 0.5}` is the fused score, `{"id": 1.0}` the ID network alone. Each
 component is multiplied out once per batch, however many views weigh it.
 
@@ -9,6 +10,7 @@ text network): how many candidates score above it, and how many score the same. 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.contract import View
+from alterrec_jax.contract import ItemSums, Neighbours, View
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.errors import UserError
@@ -33,8 +35,9 @@ from alterrec_jax.evaluation.rank_counts import (
 from alterrec_jax.evaluation.recommended import Recommended
 from alterrec_jax.numerics import scores_of_table
 from alterrec_jax.runtime.console import progress
+from alterrec_jax.scoring.item_sums import Entries, entries_of, scores_of_entries
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.digests import row_digests
+from alterrec_jax.sharding.digests import column_digests, row_digests
 from alterrec_jax.sharding.item_shards import ItemShards, padded_table
 
 _TARGETS_AT_ONCE = 256  # there
@@ -72,9 +75,28 @@ class Ranks:
         return Ranks(self.above[rows], self.equal[rows])
 
 
-@jax.jit
-def component_scores(queries: jax.Array, table: jax.Array) -> jax.Array:
-    """float32 [batch, item], the dot products of queries [batch, dim] with a table [item, dim], in full precision."""
+@functools.partial(jax.jit, static_argnames=("shards", "block"))
+def component_scores(
+    queries: Any, table: Any, shards: ItemShards, start: jax.Array | int = 0, block: int | None = None
+) -> jax.Array:
+    """float32 [batch, column], the scores of a component, in full precision.
+
+    Args:
+      queries: float [batch, dim]; or `ItemSums`, or the `Entries` that were looked up for them.
+      table: float32 [column, dim], by `shards`; or `Neighbours`.
+      shards: which column is which item's.
+      start, block: the first column on every device, and how many there are, where a table of vectors is such a block.
+    """
+    if isinstance(table, Neighbours):
+        entries = entries_of(queries, table) if isinstance(queries, ItemSums) else queries
+        size = shards.columns_per_device if block is None else block
+
+        def of_entries(entries: Entries, start: jax.Array | int) -> jax.Array:
+            return scores_of_entries(entries, mesh.shard_offset(shards.items_per_device, mesh.MODEL) + start, size)
+
+        specs = (mesh.BATCH, mesh.REPLICATED)
+        summed: jax.Array = mesh.shard_map(of_entries, specs, mesh.BATCH_AND_ITEMS)(entries, start)
+        return summed
     of_device = mesh.shard_map(scores_of_table, (mesh.BATCH, mesh.ITEMS), mesh.BATCH_AND_ITEMS)
     scores: jax.Array = of_device(queries, table)
     return scores
@@ -101,8 +123,8 @@ def rank_targets(
 
     Args:
       query_batches: in the order of `targets`, mappings of component to float32 [b, dim] queries, temperature already
-        applied; b may differ from batch to batch, and only one batch is held at a time.
-      tables: of each component, float32 [catalogue, dim]; on a mesh, rows of padding behind them.
+        applied, or to `ItemSums`; b may differ from batch to batch, and only one batch is held at a time.
+      tables: of each component, float32 [catalogue, dim], or `Neighbours`; on a mesh, rows of padding behind them.
       views: of each view, the weights of its components. A component of weight 0 is left out of the sum.
       targets: what to rank.
       catalogue: how many items can be recommended; None where the tables hold nothing else.
@@ -137,11 +159,12 @@ def _in_rows(
     tables: Mapping[str, jax.Array], used: Mapping[str, View], catalogue: int
 ) -> Callable[[Mapping[str, np.ndarray]], ScoredBatch]:
     """What scores a batch of queries, in whole rows."""
-    padded = {name: padded_table(table, ItemShards.of(catalogue)) for name, table in tables.items()}
+    shards = ItemShards.of(catalogue)
+    padded = {name: padded_columns(table, shards) for name, table in tables.items()}
 
     def scored(queries: Mapping[str, np.ndarray]) -> ScoredBatch:
         queries = mesh.put(dict(queries), mesh.BATCH)
-        components = {name: component_scores(queries[name], table) for name, table in padded.items()}
+        components = {name: component_scores(queries[name], table, shards) for name, table in padded.items()}
 
         def count(item: jax.Array, excluded: jax.Array, where: jax.Array) -> Iterator[tuple[str, Counts]]:
             for view, weights in used.items():
@@ -160,8 +183,8 @@ def _in_blocks(
 ) -> Callable[[Mapping[str, np.ndarray]], ScoredBatch]:
     """The same in blocks of items."""
     shards = ItemShards.of(catalogue, limits.block)
-    padded = {name: padded_table(table, shards) for name, table in tables.items()}
-    digests = {name: row_digests(table) for name, table in tables.items()}
+    padded = {name: padded_columns(table, shards) for name, table in tables.items()}
+    digests = {name: _candidate_digests(table, catalogue) for name, table in tables.items()}
     same = {}
     for view, weights in used.items():
         in_columns = np.full(shards.columns, -1, np.int32)
@@ -171,7 +194,10 @@ def _in_blocks(
         same[view] = mesh.put(in_columns, mesh.ITEMS)
 
     def scored(batch: Mapping[str, np.ndarray]) -> ScoredBatch:
-        queries: dict[str, jax.Array] = mesh.put(dict(batch), mesh.BATCH)
+        queries: dict[str, Any] = mesh.put(dict(batch), mesh.BATCH)
+        for name, table in padded.items():  # once, and not for every block
+            if isinstance(table, Neighbours):
+                queries[name] = _entries_of(queries[name], table)
 
         def count(*batch: jax.Array) -> Iterable[tuple[str, Counts]]:
             return count_in_blocks(queries, padded, used, same, *batch, catalogue=catalogue, limits=limits).items()
@@ -232,8 +258,28 @@ def _of_rows(scores: jax.Array, name: str, catalogue: int) -> ScoredBatch:
     return ScoredBatch(count, best)
 
 
-def on_mesh(table: Any) -> jax.Array:
-    """A table [item, dim] as float32 on the devices, the same if it is there already."""
+_entries_of = jax.jit(entries_of)
+
+
+def padded_columns(table: Any, shards: ItemShards) -> Any:
+    """A table of vectors with rows in the columns of no item; `Neighbours`, whose rows are looked up, as they are."""
+    return table if isinstance(table, Neighbours) else padded_table(table, shards)
+
+
+def _candidate_digests(table: Any, catalogue: int) -> np.ndarray:
+    """Digests of what decides the scores of each candidate: the rows of vectors, the columns of `Neighbours`."""
+    if isinstance(table, Neighbours):
+        gathered = mesh.replicated(table)
+        return column_digests(np.asarray(gathered.items), np.asarray(gathered.weights), catalogue)
+    return row_digests(table)
+
+
+def on_mesh(table: Any) -> Any:
+    """A table [item, dim] as float32 on the devices, the same if it is there already; `Neighbours` likewise."""
+    if isinstance(table, Neighbours):
+        if isinstance(table.items, jax.Array):
+            return table
+        return Neighbours(mesh.put_rows(table.items, np.int32), mesh.put_rows(table.weights, np.float32))
     if mesh.devices() == 1 or isinstance(table, jax.Array):
         return jnp.asarray(table, jnp.float32)
     return mesh.put_rows(table, np.float32)

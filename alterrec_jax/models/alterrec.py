@@ -2,7 +2,8 @@
 
 The paper alternates an ID and a text network (algorithm 1, eqs. 1-6). Here any number of networks alternate, on learned
 ids, on any frozen vectors, on attributes; the peer that one mines is another network, or the others fused. A single
-network is the same without a peer.
+network is the same without a peer. Neighbours (`models.neighbours`) take part without training: they are fitted when
+the run begins, and are fused and mined like the rest.
 
 Departures from the paper, as its released code has them: the Transformer is post-LayerNorm with ReLU, without biases in
 the attention, LayerNorm epsilon 1e-6 (1e-5 on item tables). Where else that code departs from the paper, a field gives
@@ -26,6 +27,7 @@ from alterrec_jax.contract import (
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.hard_negatives.search import SELECTIONS
 from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_weighted, peer_window, random_negatives
+from alterrec_jax.models.neighbours import NeighbourConfig, build_neighbours
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.unimodal import (
     AnyNetworkConfig,
@@ -120,8 +122,9 @@ class AlterRecConfig(RunConfig):
 
     warmup_epochs: int = setting(2, "epochs with random negatives, for each network (m_random)", low=0)
     turn_epochs: int = setting(2, "epochs of a turn; its windows are mined in the first (m_gap)", low=1)
-    networks: dict[str, AnyNetworkConfig] = setting(
-        {"id": IdNetworkConfig(), "text": VectorNetworkConfig()}, "the networks, in the order of their turns"
+    networks: dict[str, AnyNetworkConfig | NeighbourConfig] = setting(
+        {"id": IdNetworkConfig(), "text": VectorNetworkConfig()},
+        "the networks, in the order of their turns, and neighbours, which have none",
     )
     mining: MiningConfig = dataclasses.field(default_factory=MiningConfig)
 
@@ -129,10 +132,12 @@ class AlterRecConfig(RunConfig):
         """As `RunConfig.check`."""
         super().check()
         mining = self.mining
-        require(bool(self.networks), "networks", self.networks, "at least one network")
+        require(bool(self.trained), "networks", [*self.networks], "at least one network that trains")
         for name, network in self.networks.items():
+            _check_name(name)
+        for name, network in self.trained.items():
             check_encoder(f"networks.{name}", network)
-            _check_name(name, network.peer, tuple(self.networks))
+            _check_peer(name, network.peer, tuple(self.networks))
         total = sum(network.weight for network in self.networks.values())
         require(total > 0, "networks.*.weight", 0, "above 0 for one network at least")
         if len(self.networks) == 1:
@@ -153,6 +158,11 @@ class AlterRecConfig(RunConfig):
         return self
 
     @property
+    def trained(self) -> dict[str, AnyNetworkConfig]:
+        """The networks that have turns."""
+        return {name: part for name, part in self.networks.items() if not isinstance(part, NeighbourConfig)}
+
+    @property
     def fusion(self) -> View:
         """The weight of each network's score in the fusion; they add up to 1 (eq. 6, alpha for the first of two)."""
         first, *others = self.networks
@@ -165,13 +175,14 @@ class AlterRecConfig(RunConfig):
     def peer_of(self, name: str, trained: Sequence[str]) -> View:
         """The frozen view whose ranking a network mines: another one, or all others as weighed in the fusion.
 
-        Only networks that are trained are mined; the view is empty where none is left.
+        Of the networks, only those that are trained are mined; the view is empty where none is left.
         """
-        names, chosen = list(trained), self.networks[name].peer
+        fitted = [other for other in self.networks if other not in self.trained]
+        names, chosen = [*trained, *fitted], self.trained[name].peer
         if chosen == REST:
             rest = {other: self.fusion[other] for other in names if other != name and self.fusion[other]}
             return {other: weight / sum(rest.values()) for other, weight in rest.items()}
-        other = names[(names.index(name) + 1) % len(names)] if chosen == NEXT else chosen
+        other = trained[(trained.index(name) + 1) % len(trained)] if chosen == NEXT else chosen
         return {other: 1.0} if other in names and other != name else {}
 
     def build(
@@ -182,10 +193,14 @@ class AlterRecConfig(RunConfig):
         """The system, for a catalogue; `limits` say how much a device holds at a time in its steps."""
         networks = {}
         for name, part in self.networks.items():
+            if isinstance(part, NeighbourConfig):
+                networks[name] = build_neighbours(part, catalogue.items, self.max_length)
+                continue
             of_items = item_encoder(part, catalogue, self.precision, limits)
             networks[name] = build_network(part, catalogue.items, of_items, self.max_length, self.precision)
         # One that ties all items has nothing to learn or to teach. If all do, whoever is to train them refuses.
-        trained = [name for name in networks if tells_items_apart(networks[name], catalogue)] or list(networks)
+        able = [name for name in self.trained if tells_items_apart(networks[name], catalogue)]
+        trained = able or list(self.trained)
         components = {name: Component(network, name) for name, network in networks.items()}
         alone: dict[str, View] = {name: {name: 1.0} for name in networks}
         views = {FUSED: self.fusion, **alone} if len(networks) > 1 else alone
@@ -231,8 +246,8 @@ class AlterRecConfig(RunConfig):
             components=components,
             views=views,
             objectives={RANDOM: random, FULL: full, OWN_WINDOW: own, WINDOW: of_peer, WEIGHTED: weighted},
-            optimizers=dict(self.networks),
-            optimized={name: (name,) for name in networks},
+            optimizers=dict(self.trained),
+            optimized={name: (name,) for name in self.trained},
             stages=alternation(
                 trained,
                 self.epochs,
@@ -246,13 +261,17 @@ class AlterRecConfig(RunConfig):
         )
 
 
-def _check_name(name: str, peer: str, known: tuple[str, ...]) -> None:
+def _check_name(name: str) -> None:
     """Refuses a network whose name a view, a file or an error could not tell from something else."""
     reserved = (FUSED, NEXT, REST, "self")
     if name in reserved or not name.isidentifier():
         raise UserError(
             f"configuration: a network is called '{name}'; choose a word that is none of {', '.join(reserved)}"
         )
+
+
+def _check_peer(name: str, peer: str, known: tuple[str, ...]) -> None:
+    """Refuses a peer that is none of the others."""
     others = [NEXT, REST, *(other for other in known if other != name)]
     if peer not in others:
         raise UserError(f"configuration: networks.{name}.peer is '{peer}'; {nearest(peer, others)}")

@@ -6,7 +6,7 @@ embedding, so that all items tie.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,8 +40,8 @@ class PrefixEncoder:
     """Encodes prefixes with several components of one catalogue at once.
 
     Attributes:
-      tables: float [item, dim] by component, the candidates, made once, without dropout; on a mesh, rows of padding
-        behind them.
+      tables: float [item, dim] by component, the candidates, or `Neighbours`, made once, without dropout; on a mesh,
+        rows of padding behind them.
       item_tables: the same with what the session encoders look up.
     """
 
@@ -83,14 +83,15 @@ class PrefixEncoder:
         self._whole = any(network.layout == PREFIX for network in networks)
         self._users = any(network.reads.users for network in networks)
 
-    def __call__(self, sessions: Sessions, targets: Targets) -> Iterator[dict[str, np.ndarray]]:
-        """Yields float32 [some targets, dim] by component: of what stands before each target, in their order."""
+    def __call__(self, sessions: Sessions, targets: Targets) -> Iterator[dict[str, Any]]:
+        """Yields float32 [some targets, dim], or `ItemSums`, by component: of what stands before each target, in their
+        order."""
         users = sessions.users if self._users else None
         length = targets.position.astype(np.int64)
         return self.encode(Prefixes(sessions.items, sessions.offsets, targets.session, length, users))
 
-    def encode(self, prefixes: Prefixes) -> Iterator[dict[str, np.ndarray]]:
-        """Yields float32 [some prefixes, dim] by component, in the order of `prefixes`."""
+    def encode(self, prefixes: Prefixes) -> Iterator[dict[str, Any]]:
+        """Yields float32 [some prefixes, dim], or `ItemSums`, by component, in the order of `prefixes`."""
         known = drop_unknown(prefixes, self._known)
         first, sessions = 0, len(known.offsets) - 1
         while first < sessions:
@@ -101,8 +102,8 @@ class PrefixEncoder:
                 yield self._encode_sessions(known, first, last, slice(low, high))
             first = last
 
-    def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, np.ndarray]:
-        """float32 [prefix, dim] by component: the `wanted` prefixes, which belong to sessions first .. last-1."""
+    def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, Any]:
+        """float32 [prefix, dim], or `ItemSums`, by component: the `wanted` prefixes, which belong to sessions first .. last-1."""
         session, length = prefixes.session[wanted] - first, prefixes.length[wanted]
         begin = prefixes.offsets[first]  # numbers in rows have 32 bits, and count from here
         items, offsets = prefixes.items[begin:], prefixes.offsets[first : last + 1] - begin
@@ -111,21 +112,25 @@ class PrefixEncoder:
             users = np.full(last - first, -1, np.int32)
         chunks = self._chunks(session, length, last - first)
         plan = plan_rows(chunks.stop - chunks.start, self._max_length)
+        plan = plan._replace(rows=max(plan.rows, 1))  # an empty one tells how wide embeddings are
         # One embedding for each item of the sessions, that of the prefix which ends there; the last one stays zero.
         count = int(offsets[-1])
-        out = {name: np.zeros((count + 1, table.shape[1]), np.float32) for name, table in self.tables.items()}
+        out: dict[str, Any] = {}
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
-        rows_at_once = min(self._rows_at_once, 1 << (plan.rows - 1).bit_length()) if plan.rows else 1
+        rows_at_once = min(self._rows_at_once, 1 << (plan.rows - 1).bit_length())
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
         for part, place in row_blocks(chunks, plan, rows_at_once):
             batch = fill_rows(items, offsets, part, place, self._max_length, users)
             interaction, wanted_here = batch.interaction, batch.is_target
             on_device = mesh.put(batch._replace(interaction=None), mesh.BATCH)
             for name, encode in self._encode.items():
-                embeddings = np.asarray(encode(self._params[name], self.item_tables[name], on_device), np.float32)
-                out[name][interaction[wanted_here]] = embeddings[wanted_here]
+                found = jax.tree.map(_on_host, encode(self._params[name], self.item_tables[name], on_device))
+                if name not in out:
+                    out[name] = jax.tree.map(lambda part: np.zeros((count + 1, *part.shape[1:]), part.dtype), found)
+                for all_of_them, some in zip(jax.tree.leaves(out[name]), jax.tree.leaves(found), strict=True):
+                    all_of_them[interaction[wanted_here]] = some[wanted_here]
         pick = np.where(length > 0, offsets[session] + length - 1, count)
-        return {name: embeddings[pick] for name, embeddings in out.items()}
+        return {name: jax.tree.map(lambda embeddings: embeddings[pick], of_name) for name, of_name in out.items()}
 
     def _chunks(self, session: np.ndarray, length: np.ndarray, sessions: int) -> Chunks:
         """The chunks whose scored positions are all prefixes that are wanted, and those between them."""
@@ -136,6 +141,11 @@ class PrefixEncoder:
         if self._whole:
             return cut_prefixes(shortest - 1, longest, self._max_length)
         return cut_chunks(shortest - 1, longest, self._max_length, stride=1)
+
+
+def _on_host(embeddings: Any) -> np.ndarray:
+    array = np.asarray(embeddings)
+    return array if array.dtype == np.int32 else np.asarray(array, np.float32)
 
 
 def drop_unknown(prefixes: Prefixes, catalogue: int) -> Prefixes:

@@ -6,22 +6,23 @@ session of which the main view knows nothing, an empty one say, gets what is bou
 
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.contract import System
+from alterrec_jax.contract import Neighbours, System
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.batching import joined, padded_rows
 from alterrec_jax.evaluation.rank_counts import RankingLimits
-from alterrec_jax.evaluation.ranking import component_scores, used_weights, view_scores
+from alterrec_jax.evaluation.ranking import component_scores, padded_columns, used_weights, view_scores
 from alterrec_jax.numerics import scores_of
 from alterrec_jax.scoring.prefix_encoder import Prefixes
 from alterrec_jax.serving.top_items import NO_ITEM, Query, TopK, block_of, is_wanted, update_top_k
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.item_shards import LANE, ItemShards, padded_table
+from alterrec_jax.sharding.item_shards import LANE, ItemShards
 from alterrec_jax.sharding.lookup import lookup
 
 POPULARITY = "popularity"
@@ -100,7 +101,7 @@ class Recommender:
                 of_catalogue[self._placing] = of_catalogue[self._placing][: self._catalogue]
             else:  # with new ones behind them, other items lie on a device than those of the other tables
                 of_catalogue[self._placing] = self.trained.encoder(self._placing).tables[self._placing]
-        self._tables = {name: padded_table(table, self._shards) for name, table in of_catalogue.items()}
+        self._tables = {name: padded_columns(table, self._shards) for name, table in of_catalogue.items()}
         counts = np.zeros(self._shards.columns, np.float32)
         counts[self._shards.column(np.arange(self._catalogue))] = self.trained.dataset.train_counts[: self._catalogue]
         self._counts = mesh.put(counts, mesh.ITEMS)
@@ -179,7 +180,7 @@ class Recommender:
             length=lengths,
         )
         encoded = {
-            name: np.concatenate([batch[name] for batch in encoder.encode(prefixes)])
+            name: joined([batch[name] for batch in encoder.encode(prefixes)])
             for name, encoder in self._encoders.items()
         }
         # Without the component that places new items, the main view knows nothing of them.
@@ -189,7 +190,7 @@ class Recommender:
         padding = ((0, shape - len(sessions)), (0, 0))
         queries, listed_items, only_listed, known_to_placing, known_to_main = mesh.put(
             (
-                {name: np.pad(query, padding) for name, query in encoded.items()},
+                {name: padded_rows(query, shape) for name, query in encoded.items()},
                 np.pad(_in_rows([items for items, _ in listed]), padding, constant_values=NO_ITEM),
                 np.pad(np.array([[only] for _, only in listed]), padding),
                 np.pad(lengths[:, None] > 0, padding),
@@ -203,7 +204,9 @@ class Recommender:
         for start in range(0, self._shards.columns_per_device, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
             scores = {
-                name: component_scores(queries[name], block_of(table, start, self._block))
+                name: component_scores(
+                    queries[name], self._block_of(table, start), self._shards, start, self._block
+                )
                 for name, table in self._tables.items()
             }
             main = view_scores(scores, self._weights)
@@ -215,8 +218,12 @@ class Recommender:
             parts = (part[row] for part in found)
             yield _merge(*parts, by=by, placing=self._placing or "", catalogue=self._catalogue, k=k)
 
+    def _block_of(self, table: Any, start: int) -> Any:
+        """What scores the columns of a block."""
+        return table if isinstance(table, Neighbours) else block_of(table, start, self._block)
+
     def _new_scores(
-        self, queries: dict[str, jax.Array], listed: jax.Array, only_listed: jax.Array, known: jax.Array
+        self, queries: dict[str, Any], listed: jax.Array, only_listed: jax.Array, known: jax.Array
     ) -> jax.Array:
         """float32 [session, new item], as `Query` has them; `known` to what places them, bool [session, 1]."""
         if not self._placing:

@@ -89,3 +89,22 @@ def _row_digests(table: jax.Array) -> jax.Array:
     columns = jnp.arange(table.shape[1], dtype=jnp.uint32)[None]
     lanes = [jnp.sum(_mix(bits ^ _mix(columns ^ jnp.uint32(word))), axis=1, dtype=jnp.uint32) for _, word in _LANES]
     return mesh.with_sharding_constraint(jnp.stack(lanes, axis=1), mesh.REPLICATED)
+
+
+def column_digests(columns: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """uint32 [column, lane], 128 bits for each column of a sparse matrix, equal for equal columns.
+
+    Args:
+      columns: int32 [row, entry], each once in a row.
+      values: float32 [row, entry]; zeros add nothing.
+      count: how many columns there are.
+    """
+    lanes = np.zeros((count, len(_LANES)), np.uint32)
+    row, entry = np.nonzero(values)
+    column, bits = columns[row, entry], values[row, entry].view(np.uint32)
+    with np.errstate(over="ignore"):
+        for lane, (word, _) in enumerate(_LANES):
+            place = np.asarray(_mix(jnp.asarray(row.astype(np.uint32) ^ np.uint32(word))))
+            mixed = np.asarray(_mix(jnp.asarray(bits ^ place)))
+            np.add.at(lanes[:, lane], column, mixed)
+    return lanes

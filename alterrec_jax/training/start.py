@@ -7,6 +7,7 @@ fresh row if it has no text.
 
 import dataclasses
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from alterrec_jax.contract import Context, Network, Params, System
 from alterrec_jax.data.catalogue import encoder_of, read_catalogue
-from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.dataset_files import TEXT
 from alterrec_jax.data.features import ID_FEATURES, catalogue_info, class_values, context_shapes
 from alterrec_jax.errors import UserError
@@ -43,6 +44,17 @@ class Carried(NamedTuple):
     similar: Similar
 
 
+def fitted_params(system: System, train: Sessions) -> dict[str, Params]:
+    """The parameters of the networks that no step trains, each fitted to the training sessions alone."""
+    found: dict[str, Params] = {}
+    for name, network in system.networks.items():
+        if network.fit is not None:
+            started = time.monotonic()
+            found[name] = jax.tree.map(lambda array: mesh.put_rows(array, array.dtype), network.fit(train))
+            log(f"{name}: fitted to {len(train):,} training sessions in {time.monotonic() - started:.1f} s")
+    return found
+
+
 def params_of_run(
     workdir: str, system: System, context: Context, dataset: Dataset, fresh: Mapping[str, Params]
 ) -> dict[str, Params]:
@@ -64,7 +76,7 @@ def params_of_run(
     there = config.build(catalogue_info(before))
     its_context = context_shapes(before, there.reads, config.precision)
     shapes = {name: param_shapes(network, its_context) for name, network in there.networks.items()}
-    shared = [name for name in system.networks if name in there.networks]
+    shared = [name for name in system.networks if name in there.networks and system.networks[name].fit is None]
     if not shared:
         names = ", ".join(there.networks), ", ".join(system.networks)
         raise UserError(

@@ -24,7 +24,7 @@ from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.batching import default_batch_size
+from alterrec_jax.evaluation.batching import default_batch_size, rows_of
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY, mean_cross_entropy, sample_of_training
 from alterrec_jax.evaluation.protocol import Protocol, protocol_of, validate
 from alterrec_jax.runtime import processes
@@ -39,7 +39,7 @@ from alterrec_jax.training.lengthening import stored_shapes
 from alterrec_jax.training.loop import RunArrays, StepDone, TrainLoop, copied
 from alterrec_jax.training.run_log import RunLog
 from alterrec_jax.training.run_state import RunState, record_of, run_of
-from alterrec_jax.training.start import params_of_run
+from alterrec_jax.training.start import fitted_params, params_of_run
 from alterrec_jax.training.workdir import claimed
 
 
@@ -172,10 +172,11 @@ class Trainer:
         return f": patience={self._config.patience} has ended the run; give it a larger one to go on"
 
     def _start(self, fresh: dict[str, Params]) -> dict[str, Params]:
-        """The parameters of the run that this one starts from, if it does."""
+        """The parameters that are fitted, and those of the run that this one starts from, if it does."""
+        fitted = fitted_params(self._system, self._dataset.splits["train"])
         if not self._config.start_from:
-            return {}
-        return params_of_run(self._config.start_from, self._system, self._context, self._dataset, fresh)
+            return fitted
+        return fitted | params_of_run(self._config.start_from, self._system, self._context, self._dataset, fresh)
 
     def _say_what_an_epoch_is(self) -> None:
         batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
@@ -243,7 +244,7 @@ class Trainer:
                 for start in range(0, len(next(iter(batch.values()))), size):
                     if processes.any_process(self._stop.is_set())[0]:
                         self._interrupt()  # the steps are all done: continued, the epoch is validated at once
-                    yield {name: array[start : start + size] for name, array in batch.items()}
+                    yield rows_of(batch, slice(start, start + size))
 
         views, train = system.views, self._dataset.splits["train"]
         found = validate(self._dataset, queries, encoder.tables, views, self._protocol, batch_size)

@@ -106,7 +106,7 @@ def main() -> int:
     print(aligned([["phase", "prefixes/s", "step, ms", "floor, ms", "step / floor", "of the rate"], *rows]))
     device = jax.devices()[0]
     print(
-        f"{len(vectors):,} items, dim {config.networks['id'].dim}, {batches.rows} x {config.max_length} positions a "
+        f"{len(vectors):,} items, dim {config.trained['id'].dim}, {batches.rows} x {config.max_length} positions a "
         f"step ({batches.fill:.1%} filled), ranks {config.mining.k1} to {config.mining.k2}, {device.platform} "
         f"({device.device_kind}), whose rate is that of a large {_PRECISION.value} product: "
         f"{statistics.median(rates) / 1e12:.3g} TFLOP/s"
@@ -223,7 +223,7 @@ def floor_of(config: AlterRecConfig, text: tuple[int, ...], rows: int, phase: st
     `text` is the shape of the text vectors.
     """
     name = phase.partition("_")[0]
-    (items, width), positions, dim = text, rows * config.max_length, config.networks["id"].dim
+    (items, width), positions, dim = text, rows * config.max_length, config.trained["id"].dim
     # One product forwards, and backwards one for each side.
     products = 3 * [((positions, dim), (dim, items))] + 3 * _encoder(config, rows)
     if "window" in phase:
@@ -238,7 +238,7 @@ def floor_of(config: AlterRecConfig, text: tuple[int, ...], rows: int, phase: st
 
 
 def _encoder(config: AlterRecConfig, rows: int) -> list[Product]:
-    length, network = config.max_length, config.networks["id"]
+    length, network = config.max_length, config.trained["id"]
     dim, heads = network.dim, network.heads
     positions, of_head = rows * length, dim // heads
     one: list[Product] = [((positions, dim), (dim, dim))] * 4

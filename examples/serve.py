@@ -41,7 +41,8 @@ class Server:
     def __init__(self, folder: pathlib.Path) -> None:
         self.about, self.ids = (json.loads((folder / name).read_bytes()) for name in ("export.json", "item_ids.json"))
         self.number = {item: row for row, item in enumerate(self.ids)}
-        arrays = [folder / "item_vectors.npy", folder / "item_inputs.npy"]
+        names = ("item_vectors", "item_inputs", "neighbour_items", "neighbour_weights")
+        arrays = [folder / f"{name}.npy" for name in names]
         self.arrays = [jax.device_put(np.load(array, allow_pickle=False)) for array in arrays if array.exists()]
         program = jax.export.deserialize(bytearray((folder / "top_items.jax").read_bytes()))
         self.top_items = jax.jit(program.call)

@@ -13,9 +13,8 @@ from alterrec_jax.hard_negatives.rank_window import RankWindow, in_window
 from alterrec_jax.scoring.item_sums import Queries, slice_scores
 from alterrec_jax.sharding import mesh
 
-
 _MOST = 60.0
-"""How far ahead of the target an item may be: the sum of as many such counts as there are items is finite in float32."""
+"""How far ahead of the target an item may be, so that the sum of such counts is finite in float32."""
 
 
 class Negatives(Protocol):
@@ -60,14 +59,14 @@ class WindowNegatives(NamedTuple):
 
 
 class PeerWeighted(NamedTuple):
-    """The whole catalogue but the target, each item as often as the peer's score says: exp(peer's score - its target's).
+    """The whole catalogue but the target, each item as often as the peer says: exp(its score - the target's score).
 
     A softmax over own scores with these counts is one over the sum of own and peer's scores: an item that the peer
     ranks above the target weighs more, one that it ranks far below hardly counts. What the peer knows already is not
     learned again.
 
     Attributes:
-      queries: float [prefix, dim], the peer's session embeddings, or `Queries`, times the share of its score that counts.
+      queries: float [prefix, dim], the peer's session embeddings, or `Queries`, times the share that its score has.
       table: float32 [item, dim], its item table.
       target_scores: float32 [prefix], what these give the target.
       targets: int32 [prefix].

@@ -262,7 +262,12 @@ def _check_devices(settings: WindowSettings) -> None:
 
 
 def _window(
-    queries: jax.Array | Queries, table: jax.Array, settings: WindowSettings, items: int, cached: bool, limits: MemoryLimits
+    queries: jax.Array | Queries,
+    table: jax.Array,
+    settings: WindowSettings,
+    items: int,
+    cached: bool,
+    limits: MemoryLimits,
 ) -> RankWindow:
     k1, k2, p = settings.k1, settings.k2, settings.positives
     return rank_window.peer_window(queries, table, k1, k2, p, settings.selection, items, cached, limits)

@@ -26,7 +26,14 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.hard_negatives.search import SELECTIONS
-from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_weighted, peer_window, random_negatives
+from alterrec_jax.losses.objectives import (
+    WindowSettings,
+    full_softmax,
+    own_window,
+    peer_weighted,
+    peer_window,
+    random_negatives,
+)
 from alterrec_jax.models.neighbours import NeighbourConfig, build_neighbours
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.unimodal import (
@@ -133,7 +140,7 @@ class AlterRecConfig(RunConfig):
         super().check()
         mining = self.mining
         require(bool(self.trained), "networks", [*self.networks], "at least one network that trains")
-        for name, network in self.networks.items():
+        for name in self.networks:
             _check_name(name)
         for name, network in self.trained.items():
             check_encoder(f"networks.{name}", network)

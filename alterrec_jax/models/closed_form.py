@@ -83,7 +83,7 @@ def count_together(train: Sessions, items: int) -> Counts:
 
 
 def count_following(train: Sessions, items: int, decay: float) -> Counts:
-    """S'S and S'T, where S holds the items of every prefix by their age, and T those that follow it by their distance."""
+    """S'S and S'T: S holds the items of every prefix by their age, T those that follow it by their distance."""
     shape = (items, items)
     gram, together = scipy.sparse.csr_array(shape, dtype=np.float32), scipy.sparse.csr_array(shape, dtype=np.float32)
     for start in range(0, len(train), _SESSIONS_AT_ONCE):
@@ -140,14 +140,18 @@ def _without_own(gram: jax.Array, l2: float) -> jax.Array:
 def _ridge(gram: jax.Array, right: jax.Array, l2: float) -> jax.Array:
     """(gram + l2 I)^-1 right."""
     with jax.default_matmul_precision("highest"):
-        factor = jax.scipy.linalg.cho_factor(gram + l2 * jnp.eye(gram.shape[-1]), lower=True)
+        factor = jax.scipy.linalg.cho_factor(
+            gram + l2 * jnp.broadcast_to(jnp.eye(gram.shape[-1]), gram.shape), lower=True
+        )
         found: jax.Array = jax.scipy.linalg.cho_solve(factor, right)
     return found
 
 
 def _strongest(matrix: jax.Array, kept: int) -> Neighbours:
     """The entries of largest magnitude of each row."""
-    parts = [_strongest_of(matrix[start : start + _ROWS_AT_ONCE], kept) for start in range(0, len(matrix), _ROWS_AT_ONCE)]
+    parts = [
+        _strongest_of(matrix[start : start + _ROWS_AT_ONCE], kept) for start in range(0, len(matrix), _ROWS_AT_ONCE)
+    ]
     items, weights = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in range(2))
     return Neighbours(items, weights)
 
@@ -166,7 +170,9 @@ def _sparse(counts: Counts, ridge: Ridge, no_own: bool) -> Neighbours:
     blocks = range(0, items, _COLUMNS_AT_ONCE)
     for start in progress(blocks, "fitting neighbours", total=len(blocks), unit="block"):
         candidates = np.arange(start, min(start + _COLUMNS_AT_ONCE, items))
-        systems = np.broadcast_to(np.eye(ridge.support, dtype=np.float32), (len(candidates), *(ridge.support,) * 2)).copy()
+        systems = np.broadcast_to(
+            np.eye(ridge.support, dtype=np.float32), (len(candidates), *(ridge.support,) * 2)
+        ).copy()
         right = np.zeros((len(candidates), ridge.support), np.float32)
         support = np.full((len(candidates), ridge.support), -1, np.int64)
         for place, candidate in enumerate(candidates):

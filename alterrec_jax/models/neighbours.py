@@ -115,7 +115,7 @@ def latest_items(batch: SessionBatch, decay: float, latest: int) -> ItemSums:
     held = (place >= 0)[None] & (segments[:, before] == segments[:, :, None]) & (segments >= 0)[:, :, None]
     later = (age[None, :] < age[:, None])[None, None]
     again = jnp.any((seen[..., None] == seen[..., None, :]) & held[..., None, :] & later, axis=-1)
-    weights = jnp.where(held & ~again, jnp.float32(decay) ** age, 0)
+    weights = jnp.where(held & ~again, (jnp.float32(decay) ** age)[None, None], 0)
     sums = ItemSums(jnp.where(held, seen, 0).reshape(rows * length, latest), weights.reshape(rows * length, latest))
     return sums if batch.ends is None else jax.tree.map(functools.partial(_at_ends, batch), sums)
 

@@ -103,7 +103,7 @@ class PrefixEncoder:
             first = last
 
     def _encode_sessions(self, prefixes: Prefixes, first: int, last: int, wanted: slice) -> dict[str, Any]:
-        """float32 [prefix, dim], or `ItemSums`, by component: the `wanted` prefixes, which belong to sessions first .. last-1."""
+        """What `encode` yields of the `wanted` prefixes, which belong to sessions first .. last-1."""
         session, length = prefixes.session[wanted] - first, prefixes.length[wanted]
         begin = prefixes.offsets[first]  # numbers in rows have 32 bits, and count from here
         items, offsets = prefixes.items[begin:], prefixes.offsets[first : last + 1] - begin

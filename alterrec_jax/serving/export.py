@@ -3,7 +3,8 @@
 A view is a weighted sum of dot products. The components' item tables side by side are one matrix [item, dim], and a
 session's embeddings, each times its component's weight, one vector [dim], whose dot products with the rows are the
 view's scores. Whatever searches by dot product can then serve the model, be it one network or several. A network whose
-session encoder looks up something else than it scores brings a second matrix.
+session encoder looks up something else than it scores brings a second matrix. Neighbours are no vectors: their rows, a
+sparse item-item matrix, are further arrays, and only the program that scores knows what to do with them.
 """
 
 import itertools
@@ -15,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.contract import ItemTables, SessionBatch
+from alterrec_jax.contract import ItemSums, ItemTables, Neighbours, SessionBatch
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import used_weights
 from alterrec_jax.numerics import scores_of
+from alterrec_jax.scoring.item_sums import entries_of, scores_of_entries
 from alterrec_jax.scoring.top_k import top_k
 from alterrec_jax.serving.trained_model import TrainedModel
 
@@ -38,12 +40,17 @@ class Served(NamedTuple):
       encode: given item_vectors (or item_inputs, if there are such) and int32 [session, max_length], the items of each
         session in their order and then `NO_ITEM`: float32 [session, dim]. A session without items gets zeros.
       max_length: the latest items of a session that the model sees.
+      neighbours: the rows of all components that score by neighbours, one component's after another's; None if the
+        main view has none.
+      sums: given the sessions, which of these rows they sum.
     """
 
     item_vectors: np.ndarray
     item_inputs: np.ndarray | None
     encode: Callable[[jax.Array, jax.Array], jax.Array]
     max_length: int
+    neighbours: Neighbours | None
+    sums: Callable[[jax.Array], ItemSums]
 
     @property
     def looked_up(self) -> np.ndarray:
@@ -59,8 +66,10 @@ def served(trained: TrainedModel) -> Served:
     # Behind the catalogue a mesh may have rows of padding, which nobody serves.
     catalogue = trained.dataset.catalogue_size
     tables: dict[str, ItemTables] = {name: jax.tree.map(lambda t: t[:catalogue], all_tables[name]) for name in weights}
-    columns = {name: _flattened(tables[name].inputs) for name in weights}
-    ends = dict(zip(weights, itertools.accumulate(part.shape[1] for part in columns.values()), strict=True))
+    of_neighbours = [name for name in weights if isinstance(tables[name].candidates, Neighbours)]
+    vector_weights = {name: weight for name, weight in weights.items() if name not in of_neighbours}
+    columns = {name: _flattened(tables[name].inputs) for name in vector_weights}
+    ends = dict(zip(columns, itertools.accumulate(part.shape[1] for part in columns.values()), strict=True))
 
     def encode(looked_up: jax.Array, sessions: jax.Array) -> jax.Array:
         count, held = sessions.shape[0], sessions >= 0
@@ -72,26 +81,56 @@ def served(trained: TrainedModel) -> Served:
         same = (sessions[:, :, None] == sessions[:, None, :]) & held[:, None, :]
         number = first + jnp.where(held, jnp.argmax(same, axis=2).astype(jnp.int32), place)
         items = jnp.sum(held, axis=1, dtype=jnp.int32)
-        nothing = jnp.zeros_like(place).reshape(-1)
-        batch = SessionBatch(
-            number, place, jnp.where(held, 0, -1), nothing, held.reshape(-1), users=jnp.full_like(place, -1)
-        )
-        vectors = []
-        for name, weight in weights.items():
+        batch = _batch_of(number, held)
+        vectors = [jnp.zeros((count, 0), jnp.float32)]
+        for name, weight in vector_weights.items():
             component, width = system.components[name], columns[name].shape[1]
             rows = near[:, ends[name] - width : ends[name]]
             own = tables[name].own_inputs
             near_tables = ItemTables(rows) if own is None else ItemTables(rows, _unflattened(rows, tables[name].inputs))
             embeddings = component.network.session_embeddings(trained.params[component.trained], near_tables, batch)
-            embeddings = embeddings.reshape(*sessions.shape, -1)
-            last = jnp.take_along_axis(embeddings, jnp.maximum(items - 1, 0)[:, None, None], axis=1)[:, 0]
-            vectors.append(weight * last.astype(jnp.float32))
+            vectors.append(weight * _last(embeddings, items).astype(jnp.float32))
         return jnp.where(items[:, None] > 0, jnp.concatenate(vectors, axis=1), 0)
 
-    item_vectors = np.concatenate([np.asarray(tables[name].candidates, np.float32) for name in weights], axis=1)
-    own = any(tables[name].own_inputs is not None for name in weights)
+    def sums(sessions: jax.Array) -> ItemSums:
+        held = sessions >= 0
+        batch, items = _batch_of(jnp.where(held, sessions, 0), held), jnp.sum(held, axis=1, dtype=jnp.int32)
+        parts = []
+        for place, name in enumerate(of_neighbours):
+            found = system.components[name].network.session_embeddings({}, tables[name], batch)
+            last = jax.tree.map(lambda part: _last(part, items), found)
+            some = jnp.where(items[:, None] > 0, weights[name] * last.weights, 0)
+            parts.append(ItemSums(last.items + place * catalogue, some))
+        summed: ItemSums = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
+        return summed
+
+    vectors = [np.zeros((catalogue, 0), np.float32)]
+    vectors += [np.asarray(tables[name].candidates, np.float32) for name in vector_weights]
+    own = any(tables[name].own_inputs is not None for name in vector_weights)
     item_inputs = np.concatenate([np.asarray(part) for part in columns.values()], axis=1) if own else None
-    return Served(item_vectors, item_inputs, encode, length)
+    neighbours = _stacked([tables[name].candidates for name in of_neighbours]) if of_neighbours else None
+    return Served(np.concatenate(vectors, axis=1), item_inputs, encode, length, neighbours, sums)
+
+
+def _batch_of(items: jax.Array, held: jax.Array) -> SessionBatch:
+    """A session a row; int32 and bool [session, place]."""
+    place = jax.lax.broadcasted_iota(jnp.int32, items.shape, 1)
+    nothing, nobody = jnp.zeros_like(place).reshape(-1), jnp.full_like(place, -1)
+    return SessionBatch(items, place, jnp.where(held, 0, -1), nothing, held.reshape(-1), users=nobody)
+
+
+def _last(embeddings: jax.Array, items: jax.Array) -> jax.Array:
+    """[session, dim], that of the last item, from [session * place, dim] and how many items each session has."""
+    embeddings = embeddings.reshape(len(items), -1, embeddings.shape[-1])
+    return jnp.take_along_axis(embeddings, jnp.maximum(items - 1, 0)[:, None, None], axis=1)[:, 0]
+
+
+def _stacked(parts: list[Neighbours]) -> Neighbours:
+    """The rows of several, one after another, all as wide as the widest."""
+    width = max(part.items.shape[1] for part in parts)
+    wide = [jax.tree.map(lambda p: np.pad(np.asarray(p), ((0, 0), (0, width - p.shape[1]))), part) for part in parts]
+    stacked: Neighbours = jax.tree.map(lambda *rows: np.concatenate(rows), *wide)
+    return stacked
 
 
 def _flattened(inputs: Any) -> jax.Array:
@@ -117,6 +156,8 @@ def top_items(
     Lists are int32 [session, place], numbers of items in any order and `NO_ITEM`, and bool [session], whether only the
     listed items may be found, or all but them (`everything` lists none).
 
+    Behind the item vectors, and inputs if there are such, come the two arrays of neighbours, if the model has some.
+
     It returns scores and numbers, float32 and int32 [session, k], from high to low; equal scores by ascending item
     number. A session without items is ranked by how often items occur in training. Where too few items are left, scores
     are minus infinity.
@@ -135,9 +176,12 @@ def top_items(
         raise UserError(f"--k={k} is not between 1 and the number of items, {items}")
     bought = np.asarray(train_counts, np.float32)
 
-    def top(item_vectors: jax.Array, *inputs_and_requests: jax.Array) -> tuple[jax.Array, jax.Array]:
-        *inputs, sessions, listed, only_listed = inputs_and_requests
-        scores = scores_of(model.encode(inputs[0] if inputs else item_vectors, sessions), item_vectors)
+    def top(item_vectors: jax.Array, *others_and_requests: jax.Array) -> tuple[jax.Array, jax.Array]:
+        *others, sessions, listed, only_listed = others_and_requests
+        looked_up = item_vectors if model.item_inputs is None else others[0]
+        scores = scores_of(model.encode(looked_up, sessions), item_vectors)
+        if model.neighbours is not None:
+            scores += scores_of_entries(entries_of(model.sums(sessions), Neighbours(*others[-2:])), 0, items)
         scores = jnp.where(jnp.any(sessions >= 0, axis=1, keepdims=True), scores, bought[None, :])
         scores = jnp.where(_marked(listed, items) == only_listed[:, None], scores, -jnp.inf)
         if exclude_session_items:
@@ -163,7 +207,9 @@ def arrays_of(model: Served, encoder_only: bool = False) -> tuple[np.ndarray, ..
     """What an exported program takes before the sessions: the encoder what is looked up, the other program all."""
     if encoder_only:
         return (model.looked_up,)
-    return (model.item_vectors,) if model.item_inputs is None else (model.item_vectors, model.item_inputs)
+    inputs = () if model.item_inputs is None else (model.item_inputs,)
+    neighbours = () if model.neighbours is None else (model.neighbours.items, model.neighbours.weights)
+    return (model.item_vectors, *inputs, *neighbours)
 
 
 def exported_encoder(model: Served) -> bytes:
@@ -193,7 +239,7 @@ def _requests(model: Served) -> tuple[jax.ShapeDtypeStruct, ...]:
 def _exported(
     function: Callable[..., object], arrays: tuple[np.ndarray, ...], *requests: jax.ShapeDtypeStruct
 ) -> bytes:
-    known = [jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in arrays]
+    known = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
     return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(*known, *requests).serialize())
 
 

@@ -204,9 +204,7 @@ class Recommender:
         for start in range(0, self._shards.columns_per_device, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
             scores = {
-                name: component_scores(
-                    queries[name], self._block_of(table, start), self._shards, start, self._block
-                )
+                name: component_scores(queries[name], self._block_of(table, start), self._shards, start, self._block)
                 for name, table in self._tables.items()
             }
             main = view_scores(scores, self._weights)

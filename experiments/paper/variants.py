@@ -77,7 +77,7 @@ def independent(base: AlterRecConfig, negatives: str) -> AlterRecConfig:
 
 def alone(base: AlterRecConfig, network: str, **encoder: Any) -> AlterRecConfig:
     """One network, by softmax over the whole catalogue."""
-    only = dataclasses.replace(base.networks[network], weight=1.0, peer="next", **encoder)
+    only = dataclasses.replace(base.trained[network], weight=1.0, peer="next", **encoder)
     config = mined(base, negatives="full", augment=False)
     return dataclasses.replace(config, networks={network: only}, epochs=own_epochs(base, network))
 
@@ -88,7 +88,7 @@ def sasrec(base: AlterRecConfig) -> SASRecConfig:
     Where the ID network is none, the optimizer's settings and the dropout are those of the text network if that is one:
     a rate that suits the mean leaves a Transformer where it began.
     """
-    own, text = base.networks[ID], base.networks[TEXT]
+    own, text = base.trained[ID], base.trained[TEXT]
     like: EncoderConfig = own
     if own.encoder != "transformer" and text.encoder == "transformer":
         suited = ("layers", "heads", "dropout", *_OPTIMIZER)
@@ -99,7 +99,7 @@ def sasrec(base: AlterRecConfig) -> SASRecConfig:
 
 def nfrec(base: AlterRecConfig, operation: str) -> NFRecConfig:
     """Naive fusion, sessions by their mean (appendix A); width, dropout and optimizer are those of the ID network."""
-    own, text = base.networks[ID], base.networks[TEXT]
+    own, text = base.trained[ID], base.trained[TEXT]
     like = ("dim", "dropout", "item_norm", "temperature", "init", *_OPTIMIZER)
     run = {"epochs": max(own_epochs(base, name) for name in (ID, TEXT)), "keep_epochs": operation == "concat"}
     return NFRecConfig(

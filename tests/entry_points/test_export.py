@@ -67,7 +67,7 @@ def test_the_folder_holds_what_it_says(folder: pathlib.Path) -> None:
     ids = json.loads((folder / "item_ids.json").read_text())
     assert vectors.shape == (about["items"], about["dim"]) == (len(ids), 32) and vectors.dtype == np.float32
     assert about["k"] == 5 and about["max_length"] == 10 and about["platforms"] == ["cpu", "cuda", "tpu"]
-    measured = about["index"]
+    measured = about["measured"]
     assert 0.9 < measured["recall"] <= 1 and measured["sessions"] > 100
     assert min(measured[name] for name in ("index_ms", "scan_ms", "program_ms")) > 0
     # Every item is found by the vector that it is stored under.

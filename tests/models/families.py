@@ -3,6 +3,7 @@
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
@@ -44,6 +45,21 @@ TINY: dict[str, RunConfig] = {
             "attributes": AttributeNetworkConfig(peer="rest", encoder="mean", dim=5, learning_rate=RATE),
         },
         mining=MiningConfig(k1=3, k2=20, p=2),
+    ),
+    "alterrec with neighbours": AlterRecConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=4,
+        warmup_epochs=1,
+        turn_epochs=1,
+        networks={
+            "id": IdNetworkConfig(peer="rest", encoder="mean", dim=6, learning_rate=RATE),
+            "text": VectorNetworkConfig(peer="together", encoder="mean", dim=4, learning_rate=RATE, mlp_hidden=(7,)),
+            "together": NeighbourConfig(l2=1.0, neighbours=9),
+            "following": NeighbourConfig(relation="following", decay=0.5, l2=1.0),
+        },
+        mining=MiningConfig(negatives="weighted", augment=False),
     ),
     "nfrec": NFRecConfig(
         max_length=LENGTH,

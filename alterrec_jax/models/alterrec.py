@@ -25,7 +25,14 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.hard_negatives.search import SELECTIONS
-from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_weighted, peer_window, random_negatives
+from alterrec_jax.losses.objectives import (
+    WindowSettings,
+    full_softmax,
+    own_window,
+    peer_weighted,
+    peer_window,
+    random_negatives,
+)
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.unimodal import (
     AnyNetworkConfig,

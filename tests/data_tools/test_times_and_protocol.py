@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alterrec_jax.data.dataset import Dataset
-from tests.data_tools.examples import prepared, write_csv
+from tests.data_tools.examples import prepared, random_clicks, write_csv, write_logs
 
 
 def test_the_protocol_is_that_of_training(tmp_path: pathlib.Path) -> None:
@@ -66,3 +66,22 @@ def test_an_order_that_counts_positions_is_no_time(tmp_path: pathlib.Path) -> No
     assert times([0, 1, 2, 3]) == times([8, 7, 6, 5]) == (True, True)
     assert times([0, 1, 2, 4]) == times(["0.0", "1.0", "2.0", "3.0"]) == (False, False)
     assert times([f"2024-01-0{i}" for i in range(1, 5)]) == times([1, 1, 2, 3]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("tied", "ties", "ordered"), [(9, "random", False), (8, "random", True), (10, "random", False), (10, "file", True)]
+)
+def test_an_order_is_real_unless_nearly_all_ties_are_random(
+    tmp_path: pathlib.Path, tied: int, ties: str, ordered: bool
+) -> None:
+    clicks = [(name, f"i{i:02d}", max(i - tied + 1, 0) * 7) for name in "abc" for i in range(10)]
+    clicks.append(("alone", "i00", 3))  # a session of one item has no order to speak of
+    dataset = prepared(tmp_path, **write_logs(tmp_path, clicks), order_column="time", ties=ties)
+    assert dataset.manifest["order"]["ordered"] is dataset.ordered is ordered
+
+
+@pytest.mark.parametrize(("ties", "ordered"), [("random", False), ("file", True)])
+def test_without_a_time_the_file_is_an_order_and_a_shuffle_is_none(
+    tmp_path: pathlib.Path, ties: str, ordered: bool
+) -> None:
+    assert prepared(tmp_path, **write_logs(tmp_path, random_clicks(3)), ties=ties).ordered is ordered

@@ -95,10 +95,10 @@ def _equal_times(order: Mapping[str, Any], dataset: Dataset) -> str:
         return found + "If the interactions have a time, order by it (--order_column)."
     if all_tied and order.get("ties") == "file":
         return found + "Unless the file is in the order of the clicks, shuffle them by --ties=random."
-    if all_tied:
+    if not dataset.ordered:
         return found + (
-            "No order is known: prefer models that read a session as a set (the mean encoder), and repeat with other "
-            "seeds (--seed) before you trust a difference."
+            "No order is known of them: prefer models that read a session as a set (the mean, which encoder=auto takes "
+            "here), and repeat with other seeds (--seed) before you trust a difference."
         )
     if order.get("ties") == "random":
         return found + (

@@ -64,7 +64,7 @@ def test_a_dataset_without_ties_or_users_is_described(tmp_path: pathlib.Path) ->
     assert [part.users for part in facts.splits.values()] == [0, 0, 0]
     lines = description.as_text(facts).splitlines()
     assert [line.split() for line in lines if line.startswith("users")] == [["users", "0", "0", "0"]]
-    assert "order: unknown" in lines
+    assert "order: unknown; encoder=auto is the Transformer here" in lines
     assert any(line.endswith("in the source: unknown") for line in lines)
     description_plot.draw(facts, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -124,7 +124,8 @@ def test_items_sorted_within_a_time_are_named(tmp_path: pathlib.Path) -> None:
     assert sentence.endswith("Unless the file is in the order of the clicks, shuffle them by --ties=random.")
     shuffled = traps(tmp_path, clicks, order_column="time", ties="random")
     assert not any("ascend" in sentence for sentence in shuffled)
-    assert "repeat with other seeds (--seed)" in found(shuffled, "240 interactions (100.0%)")
+    sentence = found(shuffled, "240 interactions (100.0%)")
+    assert "the mean, which encoder=auto takes" in sentence and "repeat with other seeds (--seed)" in sentence
     # The same order by its positions: the times are hidden, and what is left of the sort is half of it.
     hidden = [(session, item, row % 6) for row, (session, item, _) in enumerate(clicks)]
     told = traps(tmp_path, hidden, order_column="time")

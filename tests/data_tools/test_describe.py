@@ -140,6 +140,30 @@ def test_a_true_order_is_not_called_a_sort(tmp_path: pathlib.Path) -> None:
     assert "exclude_session_items=true is recorded, and training follows it" in told[0]
 
 
+def test_rare_repeats_are_counted_in_training_and_where_they_are_missed(tmp_path: pathlib.Path) -> None:
+    train = [("train", s, i) for s in range(150) for i in range(10)] + [("train", 0, 0)]
+    held_out = [(split, split, i) for split in ("validation", "test") for i in (0, 1, 0)]
+    rows = [(f"s{session}", f"i{item:02d}", split) for split, session, item in train + held_out]
+    columns = ("session_id", "item_id", "part")
+    logs = write_logs(tmp_path, [])
+    logs["interactions"] = write_csv(tmp_path / "log.csv", columns, rows)
+    dataset = prepared(tmp_path, **logs, split="column", split_column="part")
+    assert dataset.exclude_session_items
+    sentence = found(description.describe(dataset).traps, "1 of 1,501 training interactions, fewer than 1 in 1,000")
+    assert "(certain misses among the training targets: 1). exclude_session_items=true is recorded" in sentence
+    assert "and 2 of 4 held-out targets (50.0%) are certain misses: say so beside the results" in sentence
+
+
+def test_a_folder_in_which_rare_repeats_decided_is_told_so(tmp_path: pathlib.Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        why = "6 of 399,856 training interactions (0.0%) repeat an item of their session"
+        counts = {"repeats": 6, "interactions": 399_856}
+        arguments["provenance"]["protocol"] = {"exclude_session_items": False, "why": why, **counts}
+
+    sentence = found(description.describe(load_dataset(write_small_dataset(tmp_path / "d", change))).traps, "6 of 399")
+    assert sentence.endswith("set --config.protocol.exclude_session_items=yes, or prepare it again.")
+
+
 def test_numbers_as_item_ids_ascend_as_numbers(tmp_path: pathlib.Path) -> None:
     pairs = np.arange(19)
     ids = pl.Series([str(8 + i) for i in range(20)])  # 8, 9, 10, ..: as text, 10 comes before 8

@@ -4,9 +4,11 @@ import json
 import pathlib
 from typing import Any
 
+import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import Dataset
+from data_tools.protocol import protocol_of
 from tests.data_tools.examples import prepared, random_clicks, write_csv, write_logs
 
 
@@ -28,6 +30,26 @@ def test_the_protocol_is_that_of_training(tmp_path: pathlib.Path) -> None:
     assert not twice.exclude_session_items
     assert twice.manifest["protocol"]["why"].startswith("2 of 4 training interactions (50.0%) repeat an item")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["format_version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("repeats", "interactions", "exclude"),
+    [(0, 0, True), (0, 5, True), (1, 5, False), (9, 10_000, True), (10, 10_000, False), (6, 399_856, True)],
+)
+def test_session_items_are_left_out_where_fewer_than_one_in_a_thousand_repeats(
+    repeats: int, interactions: int, exclude: bool
+) -> None:
+    # Pairs of a session: the first `repeats` sessions hold one item twice, the others two different ones.
+    numbers = pl.int_range(interactions, eager=True)
+    second = (numbers % 2 == 1) & (numbers // 2 >= repeats)
+    train = pl.DataFrame({"session": numbers // 2, "item": second.cast(pl.Int64)})
+    found = protocol_of(train)
+    assert (found["exclude_session_items"], found["repeats"]) == (exclude, repeats)
+    if repeats and exclude:
+        assert found["why"] == (
+            f"{repeats} of {interactions:,} training interactions, fewer than 1 in 1,000, repeat an item of their "
+            f"session: session items are no candidates (certain misses among the training targets: {repeats})"
+        )
 
 
 @pytest.mark.parametrize("split", ["leave_one_out", "ratio"])

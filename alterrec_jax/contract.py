@@ -295,12 +295,14 @@ class CatalogueInfo(NamedTuple):
       classes: by name of an id feature (category, brand), how many ids it has; 0 is "unknown".
       users: how many users training knows.
       constant: the features that are the same for every item, unknown for all of them say.
+      ordered: whether the order within a session means something.
     """
 
     items: int
     classes: Mapping[str, int] = {}
     users: int = 0
     constant: frozenset[str] = frozenset()
+    ordered: bool = True
 
 
 class System(NamedTuple):

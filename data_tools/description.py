@@ -51,6 +51,7 @@ class Facts:
       sharing_text: items whose text another item has too.
       distinct_texts: how many.
       order: how clicks are ordered, and the count of ties, as the manifest has them.
+      ordered: whether that order means something.
       split_rule: in words.
       coverage: of texts, attributes and vectors, the shares that have them; see `coverage.coverage_table`.
       traps: sentences; see `traps.find_traps`.
@@ -65,6 +66,7 @@ class Facts:
     sharing_text: int
     distinct_texts: int
     order: dict[str, Any]
+    ordered: bool
     split_rule: str
     coverage: list[tuple[str, float, float]]
     traps: list[str]
@@ -87,6 +89,7 @@ def describe(dataset: Dataset) -> Facts:
         sharing_text=sharing,
         distinct_texts=some.n_unique(),
         order=dict(dataset.manifest.get("order", {})),
+        ordered=dataset.ordered,
         split_rule=str(dataset.manifest.get("split_rule", "unknown")),
         coverage=coverage_table(dataset),
         traps=find_traps(
@@ -148,6 +151,7 @@ def top_share(popularity: np.ndarray, share: float) -> float:
 def _item_lines(facts: Facts) -> list[str]:
     counts = facts.popularity
     ties = facts.order.get("tied_interactions")
+    encoder = "the Transformer" if facts.ordered else "the mean"
     top, wide = top_share(counts, 0.01), top_share(counts, 0.1)
     return [
         f"items: {facts.items:,}, of which {facts.catalogue:,} are the catalogue",
@@ -155,7 +159,7 @@ def _item_lines(facts: Facts) -> list[str]:
         f"{wide:.0%}; the median item has {_quantile(counts, 0.5)}, the rarest {_quantile(counts, 0.0)}",
         f"texts: {facts.without_text:,} items have none; {facts.distinct_texts:,} distinct ones; "
         f"{facts.sharing_text:,} items share theirs with another and tie in the text network",
-        f"order: {facts.order.get('rule', 'unknown')}",
+        f"order: {facts.order.get('rule', 'unknown')}; encoder=auto is {encoder} here",
         "equal places in that order (say, equal timestamps), in the source: "
         + ("unknown" if ties is None else f"{ties:,} interactions in {facts.order['sessions_with_ties']:,} sessions"),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from alterrec_jax.data.order import is_ordered
 from data_tools import tables
 from data_tools.ascending import count_ascending
 from data_tools.tally import Tally
@@ -24,7 +25,8 @@ class Logs:
       items: columns item_id, name and the text columns (str, cleaned, "" where empty), and the attributes that are
         known: those of `dataset_files.ATTRIBUTE_COLUMNS`, null where an item has none. Row i is item i.
       text_columns: which columns of `items` are text.
-      order: how the clicks of a session are ordered, in words and counts, for the manifest.
+      order: how the clicks of a session are ordered, in words and counts, and whether that means something (ordered),
+        for the manifest.
       provenance: what else the manifest says of the source.
       attributes: of each attribute, a price by interaction among them: its column and its rule, for the manifest.
       vectors: of each further feature, float [items, width], rows as in `items`; zeros where an item has none.
@@ -85,6 +87,7 @@ def order_sessions(
       tied_pairs: neighbours that share their place and are different items; tied_pairs_ascending: how many of them
         ascend by item id.
       positions: whether the order only counts 0, 1, 2 .. within each session, so that times are unknown.
+      ordered: whether the order means something; see `alterrec_jax.data.order.is_ordered`.
     """
     keys = ["session"] + (["order"] if "order" in interactions.columns else [])
     given, by = interactions, list(keys)
@@ -102,7 +105,7 @@ def order_sessions(
     items = ordered["item"].to_numpy()
     after = np.flatnonzero(with_previous)
     pairs, ascending = count_ascending(items[after - 1], items[after], item_ids)
-    facts = {
+    facts: dict[str, Any] = {
         "ties": ties,
         "interactions": len(ordered) - _single(ordered["session"].to_numpy()),
         "tied_interactions": int(tied.sum()),
@@ -111,6 +114,7 @@ def order_sessions(
         "tied_pairs_ascending": ascending,
         "positions": positions,
     }
+    facts["ordered"] = is_ordered(facts)
     if "order" in keys and not facts["positions"]:
         ordered = ordered.with_columns(pl.Series("alone", ~tied))
     return ordered.drop("order", "shuffle", tables.ROW, strict=False), facts

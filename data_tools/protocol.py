@@ -4,12 +4,20 @@ from typing import Any
 
 import polars as pl
 
+RARELY = 0.001
+"""The share of the training interactions below which repeats in a session are too rare to keep its items candidates."""
+
+
+def are_rare(repeats: int, interactions: int) -> bool:
+    """Whether so few interactions repeat an item of their session that session items need not be candidates."""
+    return not repeats or repeats < RARELY * interactions
+
 
 def protocol_of(train: pl.DataFrame) -> dict[str, Any]:
     """Whether a session's own items can be left out of what is recommended.
 
-    Where sessions never hold an item twice (baskets of one line an item, reviews), recommending what a session holds
-    is wrong by construction; where they do, it can be right. Only training sessions are counted.
+    Where sessions hardly ever hold an item twice (baskets of one line an item, reviews), recommending what a session
+    holds is wrong, or nearly always; where they do, it can be right. Only training sessions are counted.
 
     Args:
       train: columns session and item, of the training sessions.
@@ -18,10 +26,18 @@ def protocol_of(train: pl.DataFrame) -> dict[str, Any]:
       exclude_session_items (bool), why (a sentence), repeats and interactions (counts), for the manifest.
     """
     repeats = len(train) - train.select("session", "item").n_unique()
-    share = f"{repeats:,} of {len(train):,} training interactions ({repeats / max(len(train), 1):.1%})"
-    why = (
-        f"{share} repeat an item of their session: sessions return to items, so these stay candidates"
-        if repeats
-        else f"none of {len(train):,} training interactions repeats an item of its session, so these are no candidates"
-    )
-    return {"exclude_session_items": not repeats, "why": why, "repeats": repeats, "interactions": len(train)}
+    exclude = are_rare(repeats, len(train))
+    if not repeats:
+        why = f"none of {len(train):,} training interactions repeats an item of its session, so these are no candidates"
+    elif exclude:
+        why = (
+            f"{repeats:,} of {len(train):,} training interactions, fewer than 1 in {1 / RARELY:,.0f}, repeat an item "
+            "of their session: session items are no candidates (certain misses among the training targets: "
+            f"{repeats:,})"
+        )
+    else:
+        why = (
+            f"{repeats:,} of {len(train):,} training interactions ({repeats / len(train):.1%}) repeat an item of their "
+            "session: sessions return to items, so these stay candidates"
+        )
+    return {"exclude_session_items": exclude, "why": why, "repeats": repeats, "interactions": len(train)}

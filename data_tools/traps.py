@@ -9,7 +9,7 @@ import polars as pl
 from alterrec_jax.data.dataset import Dataset
 from data_tools import findings
 from data_tools.ascending import count_ascending
-from data_tools.protocol import protocol_of
+from data_tools.protocol import are_rare, protocol_of
 
 SORTED = 0.99  # of neighbouring pairs that ascend by item id
 MOSTLY = 0.6
@@ -95,10 +95,10 @@ def _equal_times(order: Mapping[str, Any], dataset: Dataset) -> str:
         return found + "If the interactions have a time, order by it (--order_column)."
     if all_tied and order.get("ties") == "file":
         return found + "Unless the file is in the order of the clicks, shuffle them by --ties=random."
-    if all_tied:
+    if not dataset.ordered:
         return found + (
-            "No order is known: prefer models that read a session as a set (the mean encoder), and repeat with other "
-            "seeds (--seed) before you trust a difference."
+            "No order is known of them: prefer models that read a session as a set (the mean, which encoder=auto takes "
+            "here), and repeat with other seeds (--seed) before you trust a difference."
         )
     if order.get("ties") == "random":
         return found + (
@@ -135,10 +135,16 @@ def _repeats(dataset: Dataset, repeated: tuple[int, int]) -> str:
     if not recorded:
         return f"{_sentence(why)} This folder records no choice: train with {_CONFIG}={setting}, or prepare it again."
     advice = f"exclude_session_items={value} is recorded, and training follows it"
-    if exclude:
-        return f"{_sentence(why)} {advice}: say so beside the results, or set {_CONFIG}=no to count them in."
     targets, total = repeated
     lost = f"{targets:,} of {total:,} held-out targets ({targets / max(total, 1):.1%})"
+    if exclude:
+        missed = f", and {lost} are certain misses" if targets else ""
+        return f"{_sentence(why)} {advice}{missed}: say so beside the results, or set {_CONFIG}=no to count them in."
+    if "repeats" in rule and are_rare(rule["repeats"], rule["interactions"]):  # prepared when one repeat decided
+        return (
+            f"{_sentence(why)} {advice}, but so few repeats do not pay for session items among the candidates: set "
+            f"{_CONFIG}=yes, or prepare it again."
+        )
     return f"{_sentence(why)} {advice}: leave it, for otherwise {lost} are certain misses."
 
 

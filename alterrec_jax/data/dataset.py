@@ -24,6 +24,7 @@ import polars as pl
 
 from alterrec_jax.data import dataset_files
 from alterrec_jax.data.dataset_files import ALONE, REMEDY, TEXT, vectors_file
+from alterrec_jax.data.order import is_ordered
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 
@@ -111,6 +112,12 @@ class Dataset:
     def exclude_session_items(self) -> bool:
         """Whether a session's own items are no candidates, as preparation found; False where it recorded nothing."""
         return bool(self.manifest.get("protocol", {}).get("exclude_session_items", False))
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order within a session means something, by what preparation recorded of it."""
+        order = self.manifest.get("order", {})
+        return bool(order["ordered"]) if "ordered" in order else is_ordered(order)
 
     @property
     def catalogue_size(self) -> int:

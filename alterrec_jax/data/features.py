@@ -23,7 +23,7 @@ def catalogue_info(dataset: Dataset) -> CatalogueInfo:
     """What a system must know of a dataset before it is built."""
     classes = {name: len(class_values(dataset, name)) + 1 for name in ID_FEATURES if name in dataset.items.columns}
     constant = frozenset(name for name in (*dataset.vectors, *classes) if _is_constant(dataset, name))
-    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant)
+    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant, dataset.ordered)
 
 
 def missing_items(dataset: Dataset, name: str) -> int:

@@ -42,6 +42,7 @@ from alterrec_jax.models.unimodal import (
     VectorNetworkConfig,
     build_network,
     check_encoder,
+    encoder_notes,
     item_encoder,
 )
 from alterrec_jax.numerics import MemoryLimits
@@ -204,7 +205,7 @@ class AlterRecConfig(RunConfig):
                 networks[name] = build_neighbours(part, catalogue.items, self.max_length)
                 continue
             of_items = item_encoder(part, catalogue, self.precision, limits)
-            networks[name] = build_network(part, catalogue.items, of_items, self.max_length, self.precision)
+            networks[name] = build_network(part, catalogue, of_items, self.max_length, self.precision)
         # One that ties all items has nothing to learn or to teach. If all do, whoever is to train them refuses.
         able = [name for name in self.trained if tells_items_apart(networks[name], catalogue)]
         trained = able or list(self.trained)
@@ -236,7 +237,8 @@ class AlterRecConfig(RunConfig):
 
         of_peers = mining.negatives in ("peer", "weighted")
         peers = {name: self.peer_of(name, trained) for name in trained} if of_peers else {}
-        notes = [
+        notes = [*encoder_notes(self.trained, catalogue)]
+        notes += [
             f"note: the network {name} has no peer that ranks anything: its turns are on uniform negatives"
             for name, peer in peers.items()
             if not peer

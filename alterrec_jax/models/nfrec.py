@@ -16,7 +16,16 @@ from alterrec_jax.config import RunConfig, setting
 from alterrec_jax.contract import PACKED, CatalogueInfo, Context, Params, Reads, System
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
-from alterrec_jax.models.unimodal import EncoderConfig, VectorsConfig, build_network, check_encoder, vectors_of
+from alterrec_jax.models.unimodal import (
+    ENCODERS,
+    MEAN,
+    EncoderConfig,
+    VectorsConfig,
+    build_network,
+    check_encoder,
+    encoder_notes,
+    vectors_of,
+)
 from alterrec_jax.nn.item_tables import ItemEncoder, learned_items
 
 PARTS = ("id", "text")
@@ -29,7 +38,12 @@ _INIT_NUMBER = 2
 class FusedNetworkConfig(EncoderConfig):
     """NFRec's only network; its text encoder is described by `text`, but for its width and norm."""
 
-    encoder: str = setting("mean", "session encoder g: mean, or a causal Transformer", choices=("transformer", "mean"))
+    encoder: str = setting(
+        MEAN,
+        "session encoder g: mean, a causal Transformer, or auto: the Transformer where the order within sessions is "
+        "real, the mean where preparation drew it at random",
+        choices=ENCODERS,
+    )
     dim: int = setting(300, "width of the ID and of the text embeddings, before they are fused", low=1)
     operation: str = setting("concat", "how they are fused", choices=("concat", "sum"))
 
@@ -61,7 +75,9 @@ class NFRecConfig(RunConfig):
             "text": vectors_of(self.text, fused.dim, fused.item_norm, self.precision),
         }
         whole, *halves = (
-            build_network(fused, items, _fused_items(encoders, fused.operation, kept), self.max_length, self.precision)
+            build_network(
+                fused, catalogue, _fused_items(encoders, fused.operation, kept), self.max_length, self.precision
+            )
             for kept in (PARTS, *((part,) for part in PARTS))
         )
         return single_network_system(
@@ -71,6 +87,7 @@ class NFRecConfig(RunConfig):
             self.epochs,
             init_number=_INIT_NUMBER,
             parts=dict(zip(PARTS, halves, strict=True)),
+            notes=encoder_notes({FUSED: fused}, catalogue),
         )
 
 

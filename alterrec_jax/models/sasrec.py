@@ -14,7 +14,7 @@ from alterrec_jax.config import RunConfig, require, setting
 from alterrec_jax.contract import PACKED, CatalogueInfo, System
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
-from alterrec_jax.models.unimodal import EncoderConfig, build_network, check_encoder
+from alterrec_jax.models.unimodal import EncoderConfig, build_network, check_encoder, encoder_notes
 from alterrec_jax.nn.item_tables import learned_items
 
 
@@ -46,8 +46,8 @@ class SASRecConfig(RunConfig):
     def _system(self, catalogue: CatalogueInfo, start: str) -> System:
         part = self.network
         items = learned_items(catalogue.items, part.dim, part.item_norm, start)
-        network = build_network(part, catalogue.items, items, self.max_length, self.precision)
-        return single_network_system("id", network, part, self.epochs)
+        network = build_network(part, catalogue, items, self.max_length, self.precision)
+        return single_network_system("id", network, part, self.epochs, notes=encoder_notes({"id": part}, catalogue))
 
 
 @register(

@@ -17,6 +17,7 @@ def single_network_system(
     *,
     init_number: int = 0,
     parts: Mapping[str, Network] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> System:
     """A system of one network.
 
@@ -27,6 +28,7 @@ def single_network_system(
       epochs: in all.
       init_number: as of `System.init_numbers`.
       parts: other functions of the same parameters that are scored beside it, by name.
+      notes: as of `System.notes`.
     """
     components = {name: Component(network, name)}
     components |= {part: Component(of_part, name) for part, of_part in (parts or {}).items()}
@@ -45,4 +47,5 @@ def single_network_system(
         optimizers={name: optimizer},
         optimized={name: (name,)},
         stages=(Stage((name,), FULL, epochs, name),),
+        notes=notes,
     )

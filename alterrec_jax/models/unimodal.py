@@ -4,6 +4,7 @@ AlterRec alternates several of these, NFRec fuses two kinds in one, SASRec is on
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +27,19 @@ from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
 
+TRANSFORMER, MEAN, AUTO = "transformer", "mean", "auto"
+ENCODERS = (TRANSFORMER, MEAN, AUTO)
+
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig(OptimizerConfig):
     """The session encoder g and the optimizer of a network (section 4.1)."""
 
     encoder: str = setting(
-        "transformer",
-        "session encoder g: causal Transformer read at the last item, or mean",
-        choices=("transformer", "mean"),
+        TRANSFORMER,
+        "session encoder g: causal Transformer read at the last item, mean, or auto: the Transformer where the order "
+        "within sessions is real, the mean where preparation drew it at random",
+        choices=ENCODERS,
     )
     dim: int = setting(300, "width d of item and session embeddings", low=1)
     layers: int = setting(2, "Transformer blocks", low=1)
@@ -111,9 +116,25 @@ AnyNetworkConfig = IdNetworkConfig | VectorNetworkConfig | AttributeNetworkConfi
 
 def check_encoder(name: str, config: EncoderConfig) -> None:
     """Raises a `UserError` where the fields of an encoder do not fit each other."""
-    if config.encoder == "transformer":
+    if config.encoder != MEAN:  # auto may become the Transformer
         divides = config.width % config.heads == 0
         require(divides, f"{name}.heads", config.heads, f"a divisor of the width of its embeddings ({config.width})")
+
+
+def session_encoder(config: EncoderConfig, catalogue: CatalogueInfo) -> str:
+    """Which session encoder a network has on a dataset: the Transformer or the mean."""
+    if config.encoder != AUTO:
+        return config.encoder
+    return TRANSFORMER if catalogue.ordered else MEAN
+
+
+def encoder_notes(networks: Mapping[str, EncoderConfig], catalogue: CatalogueInfo) -> tuple[str, ...]:
+    """A sentence on the session encoder of the networks that leave it to the dataset, if there are any."""
+    left = [name for name, config in networks.items() if config.encoder == AUTO]
+    if not left:
+        return ()
+    chosen, order = session_encoder(networks[left[0]], catalogue), "real" if catalogue.ordered else "random"
+    return (f"encoder of {' and '.join(left)}: {chosen}, for the order within sessions is {order}",)
 
 
 def item_encoder(
@@ -157,17 +178,19 @@ def vectors_of(
     )
 
 
-def build_network(config: EncoderConfig, items: int, of_items: ItemEncoder, max_length: int, dtype: str) -> Network:
+def build_network(
+    config: EncoderConfig, catalogue: CatalogueInfo, of_items: ItemEncoder, max_length: int, dtype: str
+) -> Network:
     """Joins an item encoder and a session encoder into a `Network`.
 
     Args:
       config: of the session encoder.
-      items: how many can be recommended.
-      of_items: makes their embeddings, of the width that the configuration has.
+      catalogue: how many items can be recommended, and whether sessions have an order.
+      of_items: makes the items' embeddings, of the width that the configuration has.
       max_length: the longest prefix that the encoder sees.
       dtype: that of what products take; session embeddings have it.
     """
-    if config.encoder == "mean":
+    if session_encoder(config, catalogue) == MEAN:
         encoder: MeanEncoder | TransformerEncoder = MeanEncoder(config.dropout)
     else:
         settings = TransformerSettings(config.layers, config.heads, config.dropout, dtype)
@@ -195,13 +218,13 @@ def build_network(config: EncoderConfig, items: int, of_items: ItemEncoder, max_
             "encoder": encoder.init(encoder_key, hidden, empty_batch(max_length), True).get("params", {}),
         }
         params = uniform_params(uniform_key, params, config.width) if config.init == "uniform" else params
-        return zero_padding_rows(per_item, params, items)
+        return zero_padding_rows(per_item, params, catalogue.items)
 
     return Network(
         init,
         item_tables,
         session_embeddings,
-        items,
+        catalogue.items,
         config.width,
         per_item,
         of_items.reads,

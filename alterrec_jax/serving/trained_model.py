@@ -79,9 +79,10 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     dataset = load_dataset(data_dir or trained_on)
     if dataset.fingerprint != meta["dataset"]["fingerprint"]:
         dataset = as_numbered_in(workdir, dataset, meta["dataset"]["text_encoder"])
-        # Validation chose the model by this rule: another folder of the same items does not change it.
+        # Validation chose the model by this rule, and for this order: another folder of the same items changes neither.
         ruled = {"exclude_session_items": meta["dataset"]["exclude_session_items"]}
-        dataset = dataclasses.replace(dataset, manifest={**dataset.manifest, "protocol": ruled})
+        order = {**dataset.manifest.get("order", {}), "ordered": meta["dataset"].get("ordered", True)}
+        dataset = dataclasses.replace(dataset, manifest={**dataset.manifest, "protocol": ruled, "order": order})
     system = config.build(catalogue_info(dataset))
     context = context_shapes(dataset, system.reads, config.precision)
     shapes = {name: param_shapes(network, context) for name, network in system.networks.items()}

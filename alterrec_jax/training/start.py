@@ -101,7 +101,11 @@ def _dataset_before(workdir: str, meta: Mapping[str, Any], dataset: Dataset) -> 
     # Only their shape matters: numbers that take no room, and of which no two rows are equal.
     rows = np.arange(len(items), dtype=np.float32)[:, None]
     vectors = {name: np.broadcast_to(rows, (len(rows), of.shape[1])) for name, of in dataset.vectors.items()}
-    manifest = {"counts": {"catalogue": len(items)}, "fingerprint": meta["dataset"]["fingerprint"]}
+    manifest = {
+        "counts": {"catalogue": len(items)},
+        "fingerprint": meta["dataset"]["fingerprint"],
+        "order": {"ordered": meta["dataset"].get("ordered", True)},
+    }
     train = dataset.splits["train"]
     none = dataclasses.replace(train, items=train.items[:0], offsets=train.offsets[:1], user_names=train.user_names[:0])
     return Dataset(pathlib.Path(meta["dataset"]["path"]), manifest, items, vectors, {"train": none})

@@ -54,7 +54,12 @@ def read(options: Options, tally: Tally) -> Logs:
         sessions=session_table,
         items=items,
         text_columns=tuple(items.columns[2:]),
-        order={"rule": "prev_items as given, next_item last", "tied_interactions": 0, "sessions_with_ties": 0},
+        order={
+            "rule": "prev_items as given, next_item last",
+            "tied_interactions": 0,
+            "sessions_with_ties": 0,
+            "ordered": True,
+        },
         provenance={"source_files": {pathlib.Path(path).name: files.sha256_file(path) for path in paths}},
     )
 

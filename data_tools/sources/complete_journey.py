@@ -62,7 +62,11 @@ def read(options: Options, tally: Tally) -> Logs:
         sessions=sessions,
         items=pl.concat([items, features], how="horizontal"),
         text_columns=text_columns,
-        order={"rule": f"random inside a basket (seed {options.seed}), for its rows are sorted by product id", **ties},
+        order={
+            **ties,
+            "rule": f"random inside a basket (seed {options.seed}), for its rows are sorted by product id",
+            "ordered": False,
+        },
         provenance={"source_files": hashes},
         attributes={"price": {"column": PRICE_COLUMN, "rule": rule, "not_positive": unknown}, **attributes},
     )

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.data.features import catalogue_info
 from alterrec_jax.errors import UserError
 from tests.conftest import CATALOGUE, ITEMS, small_tables, write_small_dataset
 from tests.data.examples import seal, write_changed
@@ -105,6 +106,31 @@ def test_a_folder_of_version_1_is_read(tmp_path: pathlib.Path) -> None:
     assert list(found.vectors) == ["text"] and found.items.columns == ["item_id", "name", "text"]
     assert not found.exclude_session_items
     assert all(part.alone is None for part in found.splits.values())
+
+
+@pytest.mark.parametrize(
+    ("order", "ordered"),
+    [
+        (None, True),
+        ({}, True),
+        ({"rule": "by time", "tied_interactions": 40, "sessions_with_ties": 9}, True),
+        ({"rule": "random inside a basket (seed 0), for its rows are sorted by product id"}, False),
+        ({"rule": "a random order (seed 3), for no --order_column is given"}, False),
+        ({"rule": "by column 'n'", "ties": "random", "interactions": 100, "tied_interactions": 90}, False),
+        ({"rule": "by column 'n'", "ties": "random", "interactions": 100, "tied_interactions": 89}, True),
+        ({"rule": "by column 'n'", "ties": "file", "interactions": 100, "tied_interactions": 100}, True),
+        ({"rule": "by column 'n'", "ties": "random", "interactions": 0, "tied_interactions": 0}, True),
+        ({"rule": "random, as it happens", "ordered": True}, True),
+        ({"rule": "by column 'n'", "ordered": False}, False),
+    ],
+)
+def test_whether_sessions_are_ordered(tmp_path: pathlib.Path, order: dict[str, Any] | None, ordered: bool) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        if order is not None:
+            arguments["provenance"]["order"] = order
+
+    found = write_changed(tmp_path / "d", change)
+    assert found.ordered is catalogue_info(found).ordered is ordered
 
 
 def test_users_are_numbered_by_training(tmp_path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import Dataset
+from data_tools import description
 from data_tools.sources import complete_journey
 from tests.data_tools.examples import as_items, prepared
 
@@ -40,6 +41,8 @@ def test_the_order_in_a_basket_is_not_the_product_ids(last_week: Dataset) -> Non
     sessions = [[int(item) for item in items] for _, items, _ in as_items(last_week, "test") if len(items) > 3]
     assert np.mean([items == sorted(items) for items in sessions]) < 0.05
     assert "random inside a basket" in last_week.manifest["order"]["rule"]
+    assert last_week.manifest["order"]["ordered"] is False and not last_week.ordered
+    assert "; encoder=auto is the mean here" in description.as_text(description.describe(last_week))
 
 
 def test_items_have_texts_and_short_names(last_week: Dataset) -> None:

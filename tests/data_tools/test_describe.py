@@ -64,7 +64,7 @@ def test_a_dataset_without_ties_or_users_is_described(tmp_path: pathlib.Path) ->
     assert [part.users for part in facts.splits.values()] == [0, 0, 0]
     lines = description.as_text(facts).splitlines()
     assert [line.split() for line in lines if line.startswith("users")] == [["users", "0", "0", "0"]]
-    assert "order: unknown" in lines
+    assert "order: unknown; encoder=auto is the Transformer here" in lines
     assert any(line.endswith("in the source: unknown") for line in lines)
     description_plot.draw(facts, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -124,7 +124,8 @@ def test_items_sorted_within_a_time_are_named(tmp_path: pathlib.Path) -> None:
     assert sentence.endswith("Unless the file is in the order of the clicks, shuffle them by --ties=random.")
     shuffled = traps(tmp_path, clicks, order_column="time", ties="random")
     assert not any("ascend" in sentence for sentence in shuffled)
-    assert "repeat with other seeds (--seed)" in found(shuffled, "240 interactions (100.0%)")
+    sentence = found(shuffled, "240 interactions (100.0%)")
+    assert "the mean, which encoder=auto takes" in sentence and "repeat with other seeds (--seed)" in sentence
     # The same order by its positions: the times are hidden, and what is left of the sort is half of it.
     hidden = [(session, item, row % 6) for row, (session, item, _) in enumerate(clicks)]
     told = traps(tmp_path, hidden, order_column="time")
@@ -137,6 +138,30 @@ def test_a_true_order_is_not_called_a_sort(tmp_path: pathlib.Path) -> None:
     assert not any("ascend" in sentence or "share their" in sentence for sentence in told)
     assert [sentence.split()[0] for sentence in told] == ["None"]  # of the training interactions repeats an item
     assert "exclude_session_items=true is recorded, and training follows it" in told[0]
+
+
+def test_rare_repeats_are_counted_in_training_and_where_they_are_missed(tmp_path: pathlib.Path) -> None:
+    train = [("train", s, i) for s in range(150) for i in range(10)] + [("train", 0, 0)]
+    held_out = [(split, split, i) for split in ("validation", "test") for i in (0, 1, 0)]
+    rows = [(f"s{session}", f"i{item:02d}", split) for split, session, item in train + held_out]
+    columns = ("session_id", "item_id", "part")
+    logs = write_logs(tmp_path, [])
+    logs["interactions"] = write_csv(tmp_path / "log.csv", columns, rows)
+    dataset = prepared(tmp_path, **logs, split="column", split_column="part")
+    assert dataset.exclude_session_items
+    sentence = found(description.describe(dataset).traps, "1 of 1,501 training interactions, fewer than 1 in 1,000")
+    assert "(certain misses among the training targets: 1). exclude_session_items=true is recorded" in sentence
+    assert "and 2 of 4 held-out targets (50.0%) are certain misses: say so beside the results" in sentence
+
+
+def test_a_folder_in_which_rare_repeats_decided_is_told_so(tmp_path: pathlib.Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        why = "6 of 399,856 training interactions (0.0%) repeat an item of their session"
+        counts = {"repeats": 6, "interactions": 399_856}
+        arguments["provenance"]["protocol"] = {"exclude_session_items": False, "why": why, **counts}
+
+    sentence = found(description.describe(load_dataset(write_small_dataset(tmp_path / "d", change))).traps, "6 of 399")
+    assert sentence.endswith("set --config.protocol.exclude_session_items=yes, or prepare it again.")
 
 
 def test_numbers_as_item_ids_ascend_as_numbers(tmp_path: pathlib.Path) -> None:

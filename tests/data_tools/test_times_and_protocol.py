@@ -4,10 +4,12 @@ import json
 import pathlib
 from typing import Any
 
+import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import Dataset
-from tests.data_tools.examples import prepared, write_csv
+from data_tools.protocol import protocol_of
+from tests.data_tools.examples import prepared, random_clicks, write_csv, write_logs
 
 
 def test_the_protocol_is_that_of_training(tmp_path: pathlib.Path) -> None:
@@ -28,6 +30,26 @@ def test_the_protocol_is_that_of_training(tmp_path: pathlib.Path) -> None:
     assert not twice.exclude_session_items
     assert twice.manifest["protocol"]["why"].startswith("2 of 4 training interactions (50.0%) repeat an item")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["format_version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("repeats", "interactions", "exclude"),
+    [(0, 0, True), (0, 5, True), (1, 5, False), (9, 10_000, True), (10, 10_000, False), (6, 399_856, True)],
+)
+def test_session_items_are_left_out_where_fewer_than_one_in_a_thousand_repeats(
+    repeats: int, interactions: int, exclude: bool
+) -> None:
+    # Pairs of a session: the first `repeats` sessions hold one item twice, the others two different ones.
+    numbers = pl.int_range(interactions, eager=True)
+    second = (numbers % 2 == 1) & (numbers // 2 >= repeats)
+    train = pl.DataFrame({"session": numbers // 2, "item": second.cast(pl.Int64)})
+    found = protocol_of(train)
+    assert (found["exclude_session_items"], found["repeats"]) == (exclude, repeats)
+    if repeats and exclude:
+        assert found["why"] == (
+            f"{repeats} of {interactions:,} training interactions, fewer than 1 in 1,000, repeat an item of their "
+            f"session: session items are no candidates (certain misses among the training targets: {repeats})"
+        )
 
 
 @pytest.mark.parametrize("split", ["leave_one_out", "ratio"])
@@ -66,3 +88,22 @@ def test_an_order_that_counts_positions_is_no_time(tmp_path: pathlib.Path) -> No
     assert times([0, 1, 2, 3]) == times([8, 7, 6, 5]) == (True, True)
     assert times([0, 1, 2, 4]) == times(["0.0", "1.0", "2.0", "3.0"]) == (False, False)
     assert times([f"2024-01-0{i}" for i in range(1, 5)]) == times([1, 1, 2, 3]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("tied", "ties", "ordered"), [(9, "random", False), (8, "random", True), (10, "random", False), (10, "file", True)]
+)
+def test_an_order_is_real_unless_nearly_all_ties_are_random(
+    tmp_path: pathlib.Path, tied: int, ties: str, ordered: bool
+) -> None:
+    clicks = [(name, f"i{i:02d}", max(i - tied + 1, 0) * 7) for name in "abc" for i in range(10)]
+    clicks.append(("alone", "i00", 3))  # a session of one item has no order to speak of
+    dataset = prepared(tmp_path, **write_logs(tmp_path, clicks), order_column="time", ties=ties)
+    assert dataset.manifest["order"]["ordered"] is dataset.ordered is ordered
+
+
+@pytest.mark.parametrize(("ties", "ordered"), [("random", False), ("file", True)])
+def test_without_a_time_the_file_is_an_order_and_a_shuffle_is_none(
+    tmp_path: pathlib.Path, ties: str, ordered: bool
+) -> None:
+    assert prepared(tmp_path, **write_logs(tmp_path, random_clicks(3)), ties=ties).ordered is ordered

@@ -80,7 +80,7 @@ def ours(held: Mapping[str, np.ndarray], name: str, encoder: str = "transformer"
     (_, dim), items = held["queries"].shape, held["scores"].shape[1]
     config = config_of(name, encoder, dim)
     of_items = item_encoder(config, CatalogueInfo(items), precision)
-    network = build_network(config, items, of_items, held["items"].shape[1], precision)
+    network = build_network(config, CatalogueInfo(items), of_items, held["items"].shape[1], precision)
     params, (batch, ends) = parameters(held, name, encoder, precision), batch_of(held)
     known = Context({"text": jnp.asarray(held["text_vectors"][1:], precision)} if name == "text" else {}, {})
 

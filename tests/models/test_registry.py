@@ -10,9 +10,11 @@ import pytest
 
 from alterrec_jax.config import RunConfig
 from alterrec_jax.contract import LAYOUTS, CatalogueInfo, Context, System
+from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.registry import COUNTED, TRAINED, families, family
+from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig, VectorsConfig
 from alterrec_jax.scoring.prefix_encoder import PrefixEncoder, Prefixes
 from tests.oracles import encoders as oracle
@@ -231,6 +233,48 @@ def test_three_networks_are_fused_by_their_shares_and_begin_from_numbers_of_thei
     assert list(system.views) == ["fused", "id", "text", "image"]
     assert len(set(system.init_numbers.values())) == 3 and system.init_numbers["id"] == 0
     assert system.reads.features == ("text", "image") and not system.reads.graphs and not system.reads.users
+
+
+MADE_OF: dict[str, Any] = {
+    "alterrec": lambda **one: AlterRecConfig(
+        networks={
+            "id": IdNetworkConfig(dim=4, **one),
+            "text": VectorNetworkConfig(dim=4, **one),
+        },
+        mining=MiningConfig(k1=2, k2=ITEMS, augment=False),
+    ),
+    "nfrec": lambda **one: NFRecConfig(network=FusedNetworkConfig(dim=4, **one)),
+    "sasrec": lambda **one: SASRecConfig(network=TransformerOnIdsConfig(dim=4, **one)),
+    "llm2sasrec": lambda **one: LLM2SASRecConfig(network=TransformerOnIdsConfig(dim=4, **one)),
+}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("name", MADE_OF)
+def test_auto_is_the_transformer_on_a_real_order_and_the_mean_on_a_random_one(name: str, ordered: bool) -> None:
+    known, chosen = CatalogueInfo(ITEMS, ordered=ordered), "transformer" if ordered else "mean"
+    auto, plain = (MADE_OF[name](encoder=encoder).check().build(known) for encoder in ("auto", chosen))
+    for network in auto.networks:
+        ours, theirs = (jax.eval_shape(s.networks[network].init, jax.random.key(0), context()) for s in (auto, plain))
+        assert ours == theirs and bool(ours["encoder"]) == ordered
+    names, order = " and ".join(auto.networks), "real" if ordered else "random"
+    assert auto.notes == (f"encoder of {names}: {chosen}, for the order within sessions is {order}",)
+    assert plain.notes == ()
+
+
+def test_auto_is_said_of_the_networks_that_have_it() -> None:
+    networks = {"id": IdNetworkConfig(dim=4, encoder="auto"), "text": VectorNetworkConfig(dim=4)}
+    config = AlterRecConfig(networks=networks, mining=MiningConfig(k1=2, k2=ITEMS, augment=False)).check()
+    assert config.build(CatalogueInfo(ITEMS, ordered=False)).notes == (
+        "encoder of id: mean, for the order within sessions is random",
+    )
+
+
+@pytest.mark.parametrize("name", MADE_OF)
+def test_heads_divide_the_width_where_auto_may_be_the_transformer(name: str) -> None:
+    with pytest.raises(UserError, match=r"heads"):
+        MADE_OF[name](encoder="auto", heads=3).check()
+    MADE_OF[name](encoder="mean", heads=3).check()
 
 
 def test_every_family_says_what_it_is_and_those_that_train_come_first() -> None:

@@ -15,6 +15,7 @@ from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.models.sasrec import SASRecConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding.digests import tree_digest
@@ -89,6 +90,24 @@ def test_an_older_checkpoint_from_before_that_is_no_model_either(
     with pytest.raises(UserError, match="no intact checkpoint of a finished epoch; let experiments.train go on"):
         load_trained(workdir)
     assert "is damaged and is passed over" in capsys.readouterr().err
+
+
+def test_another_folder_does_not_change_the_session_encoder(tmp_path: pathlib.Path) -> None:
+    def random_order(arguments: dict[str, Any]) -> None:
+        arguments["provenance"]["order"] = {"rule": "random inside a basket"}
+
+    def fewer_sessions(arguments: dict[str, Any]) -> None:
+        arguments["sessions"] = arguments["sessions"].head(-3)  # in a real order
+
+    own = load_dataset(write_small_dataset(tmp_path / "own", random_order))
+    other = write_small_dataset(tmp_path / "other", fewer_sessions)
+    tiny = TINY["sasrec"]
+    assert isinstance(tiny, SASRecConfig)
+    config = dataclasses.replace(tiny, epochs=1, network=dataclasses.replace(tiny.network, encoder="auto"))
+    Trainer(config, own, tmp_path / "run").run()
+    assert load_dataset(other).ordered
+    asked, trained_on = load_trained(tmp_path / "run", other), load_trained(tmp_path / "run")
+    assert not asked.dataset.ordered and tree_digest(asked.params) == tree_digest(trained_on.params)
 
 
 def test_another_folder_does_not_change_which_items_are_candidates(tmp_path: pathlib.Path) -> None:

@@ -18,6 +18,7 @@ from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
 from alterrec_jax.data.features import catalogue_info, class_values, make_context
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.sasrec import SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.unimodal import AttributeNetworkConfig, IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding import mesh
@@ -124,6 +125,19 @@ def started(config: RunConfig, dataset: Dataset, workdir: pathlib.Path) -> tuple
     fresh = drawn(system, context, 2)
     plain = jax.tree.map(np.array, fresh)
     return jax.tree.map(np.array, params_of_run(str(workdir), system, context, dataset, fresh)), plain
+
+
+def test_a_run_in_another_order_has_its_own_encoder(dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    """A network that leaves its encoder to the data starts from one with the same encoder alone."""
+    config = SASRecConfig(max_length=11, network=TransformerOnIdsConfig(dim=6, layers=1, encoder="auto"))
+    drawn_order = {**dataset.manifest, "order": {"ordered": False}}
+    at_random = dataclasses.replace(dataset, manifest={**drawn_order, "fingerprint": "another"})
+    workdir = begun(config, at_random, tmp_path / "run")
+    again = dataclasses.replace(at_random, manifest={**drawn_order, "fingerprint": "a third"})
+    found, _ = started(config, again, workdir)
+    assert not found["id"]["encoder"]
+    with pytest.raises(UserError, match="its network id has other shapes"):
+        started(config, dataset, workdir)
 
 
 def nearest(dataset: Dataset, item: int, neighbours: int = 10) -> dict[int, float]:

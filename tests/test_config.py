@@ -147,8 +147,8 @@ def test_a_peer_needs_two_networks_and_augmentation_needs_a_peer(
     names: tuple[str, ...], negatives: str, augment: bool
 ) -> None:
     config = combined(names, negatives, augment)
-    if len(names) == 1 and negatives == "peer":
-        message = f"mining.negatives is peer.*'full', for the network {names[0]} alone has no peer"
+    if len(names) == 1 and negatives in ("peer", "weighted"):
+        message = f"mining.negatives is {negatives}.*'full', for the network {names[0]} alone has no peer"
         with pytest.raises(UserError, match=message):
             config.check()
     elif negatives != "peer" and augment:

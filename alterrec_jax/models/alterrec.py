@@ -202,7 +202,7 @@ class AlterRecConfig(RunConfig):
         networks = {}
         for name, part in self.networks.items():
             if isinstance(part, NeighbourConfig):
-                networks[name] = build_neighbours(part, catalogue.items, self.max_length)
+                networks[name] = build_neighbours(part, catalogue, self.max_length)
                 continue
             of_items = item_encoder(part, catalogue, self.precision, limits)
             networks[name] = build_network(part, catalogue, of_items, self.max_length, self.precision)

@@ -16,6 +16,7 @@ Steck's sparse Markov random fields, 2019). SLIST's sum of both matrices is left
 
 import dataclasses
 import functools
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ import numpy as np
 
 from alterrec_jax.config import setting
 from alterrec_jax.contract import (
+    CatalogueInfo,
     Context,
     ItemSums,
     ItemTables,
@@ -41,6 +43,7 @@ from alterrec_jax.models.registry import COUNTED, register
 _LONGEST = 50  # of a session, where no run says how long
 
 TOGETHER, FOLLOWING = "together", "following"
+_DECAYS = {TOGETHER: 0.7, FOLLOWING: 0.5}  # on validation of Amazon Beauty and Online Retail
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,13 @@ class NeighbourSettings:
         "what makes items neighbours: standing together in a session (EASE), or following one another (SLIT)",
         choices=(TOGETHER, FOLLOWING),
     )
-    decay: float = setting(1.0, "weight of an item by its age in the session: decay^age, the latest 1", above=0, high=1)
+    decay: float = setting(
+        0.0,
+        "weight of an item by its age in the session: decay^age, the latest 1; 0 chooses: 1 where the order within "
+        "sessions is random, else 0.7 for together and 0.5 for following",
+        low=0,
+        high=1,
+    )
     l2: float = setting(100.0, "strength of the ridge, in sessions", above=0)
     neighbours: int = setting(512, "entries of a row that are kept, those of largest magnitude", low=1)
     dense_items: int = setting(
@@ -64,8 +73,15 @@ class NeighbourSettings:
         """How many items of a session are summed, the latest; the others would weigh next to nothing."""
         return min(longest, reach(self.decay))
 
+    def with_decay(self, ordered: bool) -> Self:
+        """The same with a decay chosen, given whether the order within sessions is real."""
+        if self.decay:
+            return self
+        chosen = _DECAYS[self.relation] if ordered else 1.0
+        return dataclasses.replace(self, decay=chosen)
+
     def fitted(self, train: Sessions, items: int) -> Neighbours:
-        """The matrix of NumPy arrays, from training sessions alone."""
+        """The matrix of NumPy arrays, from training sessions alone; a decay must have been chosen."""
         ridge = Ridge(self.l2, min(self.neighbours, items), self.dense_items, min(self.support, items))
         return solve(train, items, ridge, self.decay if self.relation == FOLLOWING else None)
 
@@ -78,8 +94,9 @@ class NeighbourConfig(NeighbourSettings):
     weight: float = setting(1.0, "share of its score in the fusion; shares are divided by their sum", low=0)
 
 
-def build_neighbours(config: NeighbourSettings, items: int, max_length: int) -> Network:
+def build_neighbours(config: NeighbourSettings, catalogue: CatalogueInfo, max_length: int) -> Network:
     """The component as a network whose parameters are the matrix; of a session it sees `max_length` items."""
+    config, items = config.with_decay(catalogue.ordered), catalogue.items
     width = min(config.neighbours, items)
 
     def init(key: jax.Array, context: Context) -> Params:
@@ -131,18 +148,18 @@ class NeighbourRankingConfig(CountedConfig, NeighbourSettings):
 
     def rows(self, dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
         """As `CountedConfig.rows`."""
-        items = dataset.catalogue_size
-        matrix = self.fitted(dataset.splits["train"], items)
+        config, items = self.with_decay(dataset.ordered), dataset.catalogue_size
+        matrix = config.fitted(dataset.splits["train"], items)
 
         def rows(start: int, stop: int) -> np.ndarray:
             ids, where = histories(sessions, targets[start:stop])
             scores = np.zeros((stop - start, items), np.float32)
             for row, (session, held) in enumerate(zip(ids, where, strict=True)):
-                known = session[held & (session < items)][-self.reach(_LONGEST) :][::-1]
+                known = session[held & (session < items)][-config.reach(_LONGEST) :][::-1]
                 _, first = np.unique(known, return_index=True)
                 for age in np.sort(first):
                     item = known[age]
-                    scores[row, matrix.items[item]] += np.float32(self.decay**age) * matrix.weights[item]
+                    scores[row, matrix.items[item]] += np.float32(config.decay**age) * matrix.weights[item]
             return scores
 
         return rows

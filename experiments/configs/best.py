@@ -1,0 +1,48 @@
+"""The recommended configuration: ID, text and neighbours, each network taught by the other, fused by validation.
+
+For data of your own, whatever they are: session encoders and the decay of neighbours follow from whether the order
+within sessions is real, and the weights of the fusion are fitted on validation, so that it is never worse there than
+its best part. The networks learn by softmax over the whole catalogue of their own score plus three tenths of the
+peer's: what the peer knows is not learned again.
+
+    python -m experiments.train --config=experiments/configs/best.py --data_dir=DIR --workdir=DIR
+
+RESULTS
+"""
+
+from ml_collections import ConfigDict
+
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.neighbours import NeighbourConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.config import ProtocolConfig
+from experiments.configs.base import overridable
+
+
+def get_config() -> ConfigDict:
+    """The configuration of the run."""
+    return overridable(
+        AlterRecConfig(
+            warmup_epochs=1,
+            epochs=22,
+            networks={
+                "id": IdNetworkConfig(
+                    encoder="auto", dim=128, layers=1, dropout=0.4, decay_every=8, decay_factor=0.3
+                ),
+                "text": VectorNetworkConfig(
+                    encoder="auto",
+                    dim=128,
+                    layers=1,
+                    dropout=0.2,
+                    temperature=0.5,
+                    mlp_hidden=(256,),
+                    decay_every=8,
+                    decay_factor=0.3,
+                ),
+                "together": NeighbourConfig(),
+                "following": NeighbourConfig(relation="following"),
+            },
+            mining=MiningConfig(negatives="weighted", peer_share=0.3, k1=1, augment=False),
+            protocol=ProtocolConfig(select_on="ndcg@20"),
+        )
+    )

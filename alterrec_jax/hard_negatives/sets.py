@@ -14,9 +14,8 @@ from alterrec_jax.numerics import scores_of
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
 
-
 _MOST = 60.0
-"""How far ahead of the target an item may be: the sum of as many such counts as there are items is finite in float32."""
+"""How far ahead of the target an item may be: the sum of such counts over all items is finite in float32."""
 
 
 class Negatives(Protocol):
@@ -61,7 +60,7 @@ class WindowNegatives(NamedTuple):
 
 
 class PeerWeighted(NamedTuple):
-    """The whole catalogue but the target, each item as often as the peer's score says: exp(peer's score - its target's).
+    """The whole catalogue but the target, each item as often as the peer says: exp(peer's score - its target's).
 
     A softmax over own scores with these counts is one over the sum of own and peer's scores: an item that the peer
     ranks above the target weighs more, one that it ranks far below hardly counts. What the peer knows already is not

@@ -264,7 +264,7 @@ def _with_block(
     }
 
 
-def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, jax.Array | float]) -> jax.Array:
     """float32, the sum of the components, arrays of one shape, times their weights."""
     return sum((weight * components[name] for name, weight in weights.items()), jnp.zeros((), jnp.float32))
 

@@ -25,7 +25,14 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.hard_negatives.search import SELECTIONS
-from alterrec_jax.losses.objectives import WindowSettings, full_softmax, own_window, peer_weighted, peer_window, random_negatives
+from alterrec_jax.losses.objectives import (
+    WindowSettings,
+    full_softmax,
+    own_window,
+    peer_weighted,
+    peer_window,
+    random_negatives,
+)
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.unimodal import (
     AnyNetworkConfig,
@@ -44,6 +51,7 @@ FUSED = "fused"
 RANDOM, WINDOW, OWN_WINDOW, FULL, WEIGHTED = "random", "window", "own_window", "full", "weighted"
 NEGATIVES = ("peer", "self", "uniform", "full", "weighted")
 NEXT, REST = "next", "rest"
+FITTED, FIXED = "fitted", "fixed"
 
 _INIT_NUMBERS = {"id": 0, "text": 1}  # alone or with others, a network begins the same
 _OTHERS_BEGIN_AT = 3
@@ -123,6 +131,12 @@ class AlterRecConfig(RunConfig):
     networks: dict[str, AnyNetworkConfig] = setting(
         {"id": IdNetworkConfig(), "text": VectorNetworkConfig()}, "the networks, in the order of their turns"
     )
+    fusion_weights: str = setting(
+        FITTED,
+        "the weights of the networks in the fused score: fitted on validation after every epoch, by the metric that "
+        "chooses the model; or each network's own weight (eq. 6)",
+        choices=(FITTED, FIXED),
+    )
     mining: MiningConfig = dataclasses.field(default_factory=MiningConfig)
 
     def check(self) -> "AlterRecConfig":
@@ -154,7 +168,7 @@ class AlterRecConfig(RunConfig):
 
     @property
     def fusion(self) -> View:
-        """The weight of each network's score in the fusion; they add up to 1 (eq. 6, alpha for the first of two)."""
+        """The networks' own weights in the fusion; they add up to 1 (eq. 6, alpha for the first of two)."""
         first, *others = self.networks
         total = sum(network.weight for network in self.networks.values())
         shares = {name: network.weight / total for name, network in self.networks.items()}
@@ -243,6 +257,7 @@ class AlterRecConfig(RunConfig):
                 peers=peers,
             ),
             notes=tuple(notes),
+            fitted=(FUSED,) if len(networks) > 1 and self.fusion_weights == FITTED else (),
         )
 
 

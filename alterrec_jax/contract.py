@@ -319,6 +319,8 @@ class System(NamedTuple):
       stages: who trains when.
       terms: names of the terms of losses that are logged one by one; none where a loss is one term.
       notes: sentences that whoever trains it should read.
+      fitted: names of views whose weights are fitted on validation after every epoch (`evaluation.fusion`); those in
+        `views` stand where nothing is fitted yet.
     """
 
     networks: Mapping[str, Network]
@@ -331,6 +333,7 @@ class System(NamedTuple):
     stages: tuple[Stage, ...]
     terms: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = ()
 
     @property
     def main(self) -> str:

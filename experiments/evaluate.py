@@ -7,6 +7,7 @@ A system that only counts needs no run:
     python -m experiments.evaluate --config=experiments/configs/session_knn.py --data_dir=DIR
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from alterrec_jax.config import TARGET_RULES, ProtocolConfig
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.fitted_views import fit_view, fit_views, in_words, without_each
 from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.per_target import write_per_target
 from alterrec_jax.evaluation.protocol import Protocol, protocol_of, weight_sweep
@@ -47,6 +49,17 @@ _TARGETS = flags.DEFINE_enum(
 )
 _EXCLUDE = flags.DEFINE_bool(
     "exclude_session_items", None, "Whether items of the session are no candidates; the run's own choice by default."
+)
+_REFIT = flags.DEFINE_bool(
+    "refit",
+    False,
+    "Fits the weights of a run's networks anew, on the validation split of the dataset that is evaluated; for a newer "
+    "one say. By default they are those of the run's best epoch.",
+)
+_COMPONENTS = flags.DEFINE_bool(
+    "components",
+    True,
+    "From three networks on, also ranks by the main view without each of them, to see what each brings.",
 )
 _RECOMMENDED = flags.DEFINE_bool(
     "recommended",
@@ -94,18 +107,30 @@ def _evaluate() -> None:
 
 def _evaluate_run(workdir: str) -> dict[str, Any]:
     trained = load_trained(workdir, _DATA_DIR.value)
-    system = trained.system
+    system, protocol = trained.system, _protocol(trained.config.protocol, trained.dataset)
     sweep = weight_sweep(system.views[system.main], _alphas(_ALPHA.value)) if _ALPHA.value else None
     if not trained.finished:
         log(f"note: the run in {workdir} has not come to its end; this is its best epoch so far")
+    if _REFIT.value and not system.fitted:
+        raise UserError(
+            f"--refit fits weights anew, but the run in {workdir} has none that are fitted; leave it out, or train "
+            "several networks with --config.fusion_weights=fitted"
+        )
     encoder = trained.encoder()
+    asked = (trained.dataset, encoder, encoder.tables, protocol)
+    if _REFIT.value:
+        system = system._replace(views=fit_views(system, *asked, trained.config.protocol.select_on))
+        for name in system.fitted:
+            log(f"{name} = {in_words(system.views[name])}, fitted on the validation split of {trained.dataset.path}")
+    fit = functools.partial(fit_view, metric=trained.config.protocol.select_on)
+    parts = without_each(system, lambda view: fit(view, *asked)) if _COMPONENTS.value else {}
     return evaluate_split(
         trained.dataset,
         _SPLIT.value,
         encoder,
         encoder.tables,
-        system.views,
-        _protocol(trained.config.protocol, trained.dataset),
+        {**system.views, **parts},
+        protocol,
         sweep=sweep,
         bootstrap=Bootstrap(resamples=_RESAMPLES.value),
         notes={

@@ -58,6 +58,20 @@ def select_targets(sessions: Sessions, which: str) -> Targets:
     return Targets(session.astype(np.int64), position.astype(np.int32), item.astype(np.int32))
 
 
+def draw(targets: Targets, sessions: int, count: int) -> Targets:
+    """So many of the targets, in their order, or all if there are fewer; always the same.
+
+    Sessions are drawn at random, and all targets of each; of the last one perhaps a part.
+
+    Args:
+      targets: of some split.
+      sessions: how many sessions the split has.
+      count: how many are wanted.
+    """
+    place = np.random.default_rng(0).permutation(sessions)[targets.session]
+    return targets[np.sort(np.argsort(place, kind="stable")[:count])]
+
+
 def histories(sessions: Sessions, targets: Targets, *, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Every item that stands before each target in its session, however long that is.
 

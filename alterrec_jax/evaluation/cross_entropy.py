@@ -14,7 +14,7 @@ import numpy as np
 
 from alterrec_jax.contract import View
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.data.targets import Targets, select_targets
+from alterrec_jax.data.targets import Targets, draw, select_targets
 from alterrec_jax.evaluation.batching import default_batch_size, rebatch
 from alterrec_jax.evaluation.ranking import component_scores, on_mesh, used_weights, view_scores
 from alterrec_jax.sharding import mesh
@@ -31,9 +31,8 @@ def sample_of_training(dataset: Dataset, count: int = _SAMPLE) -> Targets:
 
     Every item of a training session after its first, or from its `first_target` on, is one.
     """
-    targets = select_targets(dataset.splits["train"], "all_prefixes")
-    place = np.random.default_rng(0).permutation(len(dataset.splits["train"]))[targets.session]
-    return targets[np.sort(np.argsort(place, kind="stable")[:count])]
+    train = dataset.splits["train"]
+    return draw(select_targets(train, "all_prefixes"), len(train), count)
 
 
 def mean_cross_entropy(

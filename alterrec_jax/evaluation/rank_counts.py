@@ -284,7 +284,7 @@ def block_scores(query: Any, table: Any, start: jax.Array | int, block: int, sha
     return scores_of(query, slice_rows(table, start, block))
 
 
-def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, jax.Array | float]) -> jax.Array:
     """float32, the sum of the components, arrays of one shape, times their weights."""
     return sum((weight * components[name] for name, weight in weights.items()), jnp.zeros((), jnp.float32))
 

@@ -325,7 +325,7 @@ def _count_all(
             raise ValueError(f"more queries than the {len(targets)} targets")
         part = targets[start:stop]
         item = np.pad(part.item, (0, size - count))
-        batch = mesh.put((item, *_excluded(exclude, part, size)), mesh.BATCH)
+        batch = mesh.put((item, *excluded_items(exclude, part, size)), mesh.BATCH)
         for view, counts in scored.counts(*batch):
             above_part, equal_part, finite = jax.device_get(counts)
             if not finite:
@@ -344,7 +344,7 @@ def _count_all(
     return {view: Ranks(above[view], equal[view]) for view in views}
 
 
-def _excluded(exclude: Sessions | None, part: Targets, size: int) -> tuple[np.ndarray, np.ndarray]:
+def excluded_items(exclude: Sessions | None, part: Targets, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct items of each history, padded to `size` rows, and to a power of two in width: few shapes occur."""
     if exclude is None:
         # Not of width 0: XLA for several devices of a CPU may crash on that (jax 0.11.2).

@@ -54,6 +54,7 @@ FUSED = "fused"
 RANDOM, WINDOW, OWN_WINDOW, FULL, WEIGHTED = "random", "window", "own_window", "full", "weighted"
 NEGATIVES = ("peer", "self", "uniform", "full", "weighted")
 NEXT, REST = "next", "rest"
+FITTED, FIXED = "fitted", "fixed"
 
 _INIT_NUMBERS = {"id": 0, "text": 1}  # alone or with others, a network begins the same
 _OTHERS_BEGIN_AT = 3
@@ -134,6 +135,12 @@ class AlterRecConfig(RunConfig):
         {"id": IdNetworkConfig(), "text": VectorNetworkConfig()},
         "the networks, in the order of their turns, and neighbours, which have none",
     )
+    fusion_weights: str = setting(
+        FITTED,
+        "the weights of the networks in the fused score: fitted on validation after every epoch, by the metric that "
+        "chooses the model; or each network's own weight (eq. 6)",
+        choices=(FITTED, FIXED),
+    )
     mining: MiningConfig = dataclasses.field(default_factory=MiningConfig)
 
     def check(self) -> "AlterRecConfig":
@@ -172,7 +179,7 @@ class AlterRecConfig(RunConfig):
 
     @property
     def fusion(self) -> View:
-        """The weight of each network's score in the fusion; they add up to 1 (eq. 6, alpha for the first of two)."""
+        """The networks' own weights in the fusion; they add up to 1 (eq. 6, alpha for the first of two)."""
         first, *others = self.networks
         total = sum(network.weight for network in self.networks.values())
         shares = {name: network.weight / total for name, network in self.networks.items()}
@@ -267,6 +274,7 @@ class AlterRecConfig(RunConfig):
                 peers=peers,
             ),
             notes=tuple(notes),
+            fitted=(FUSED,) if len(networks) > 1 and self.fusion_weights == FITTED else (),
         )
 
 

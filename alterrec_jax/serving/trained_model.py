@@ -14,6 +14,7 @@ from alterrec_jax.data.catalogue import as_numbered_in
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.data.features import catalogue_info, context_shapes, make_context
 from alterrec_jax.errors import UserError
+from alterrec_jax.evaluation.fitted_views import with_weights_of
 from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.scoring.prefix_encoder import PrefixEncoder
 from alterrec_jax.training.checkpoint import read_newest
@@ -27,7 +28,7 @@ class TrainedModel:
     Attributes:
       config: of the run.
       dataset: its catalogue is the run's.
-      system: its networks, and what of them is scored.
+      system: its networks, and what of them is scored; weights that are fitted are those of that epoch.
       params: of each network, its parameters at the best validation.
       best: the record of that epoch.
       finished: whether the run has come to its end.
@@ -89,4 +90,5 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     found = read_newest(workdir, shapes)
     if found.meta["run_state"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged
         raise UserError(f"{workdir} has no intact checkpoint of a finished epoch; let experiments.train go on")
-    return TrainedModel(config, dataset, system, found.best, found.meta["run_state"]["best"], found.meta["finished"])
+    best = found.meta["run_state"]["best"]
+    return TrainedModel(config, dataset, with_weights_of(system, best), found.best, best, found.meta["finished"])

@@ -17,6 +17,7 @@ from tensorboard.summary import Writer
 
 from alterrec_jax.config import RunConfig, to_json
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
+from alterrec_jax.evaluation.fitted_views import WEIGHT
 from alterrec_jax.runtime import files
 from alterrec_jax.training.run_state import CONFIG
 
@@ -53,7 +54,7 @@ class RunLog:
             for name, value in record.items():
                 if name not in (*_WORDS, "epoch", "finished_at"):
                     view, _, metric = name.partition("_")
-                    of_view = "@" in name or metric == CROSS_ENTROPY
+                    of_view = "@" in name or metric == CROSS_ENTROPY or metric.startswith(WEIGHT)
                     split = "train" if metric == CROSS_ENTROPY else "validation"
                     tag = f"{split}_{metric}/{view}" if of_view else f"{group}/{name}"
                     self._writer.add_scalar(tag, value, record["epoch"] + 1, wall_time=record["finished_at"])

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from alterrec_jax.config import RunConfig
-from alterrec_jax.contract import Params, System
+from alterrec_jax.contract import Params, System, View
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.catalogue import write_catalogue
 from alterrec_jax.data.dataset import Dataset, Sessions
@@ -26,6 +26,7 @@ from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.batching import default_batch_size, rows_of
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY, mean_cross_entropy, sample_of_training
+from alterrec_jax.evaluation.fitted_views import fit_views, in_words, weight_entries
 from alterrec_jax.evaluation.protocol import Protocol, protocol_of, validate
 from alterrec_jax.runtime import processes
 from alterrec_jax.runtime.console import log
@@ -219,7 +220,7 @@ class Trainer:
         """Validates, records and saves."""
         state = self._state
         self._check_finite()
-        self._record(epoch, self._validate())
+        self._record(epoch, *self._validate())
         if self._epoch_store is not None:
             self._epoch_store.save(
                 state.epoch, Checkpoint({}, self._arrays.params, run_of(self._config, self._dataset))
@@ -232,8 +233,8 @@ class Trainer:
         if processes.any_process(self._stop.is_set())[0] and not self._finished():
             self._interrupt()
 
-    def _validate(self) -> dict[str, dict[str, float]]:
-        """Metrics on validation, and cross-entropies on a sample of training, of every view."""
+    def _validate(self) -> tuple[dict[str, View], dict[str, dict[str, float]]]:
+        """All views, fitted where they are to be; their metrics on validation, and cross-entropies in training."""
         system, config = self._system, self._config
         encoder = PrefixEncoder(system.components, self._arrays.params, self._context, config.max_length)
         batch_size = self._validation_batch
@@ -246,20 +247,21 @@ class Trainer:
                         self._interrupt()  # the steps are all done: continued, the epoch is validated at once
                     yield rows_of(batch, slice(start, start + size))
 
-        views, train = system.views, self._dataset.splits["train"]
-        found = validate(self._dataset, queries, encoder.tables, views, self._protocol, batch_size)
+        asked = (self._dataset, queries, encoder.tables)
+        views = fit_views(system, *asked, self._protocol, config.protocol.select_on, batch_size)
+        found = validate(*asked, views, self._protocol, batch_size)
         catalogue = self._dataset.catalogue_size
-        sampled = queries(train, self._sample)
+        sampled = queries(self._dataset.splits["train"], self._sample)
         losses = mean_cross_entropy(
             sampled, encoder.tables, views, self._sample, catalogue=catalogue, batch_size=batch_size
         )
-        return {view: {**metrics, CROSS_ENTROPY: losses[view]} for view, metrics in found.items()}
+        return views, {view: {**metrics, CROSS_ENTROPY: losses[view]} for view, metrics in found.items()}
 
     @functools.cached_property
     def _sample(self) -> Targets:
         return sample_of_training(self._dataset)
 
-    def _record(self, epoch: Epoch, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    def _record(self, epoch: Epoch, views: Mapping[str, View], metrics: Mapping[str, Mapping[str, float]]) -> None:
         state, totals = self._state, jax.tree.map(float, self._arrays.totals)
         network = "+".join(epoch.stage.trains)
         before = sum(record["optimizer"] == epoch.stage.optimizer for record in state.history)
@@ -277,6 +279,7 @@ class Trainer:
         }
         record |= {f"loss_{name}": value / max(totals.prefixes, 1.0) for name, value in totals.terms.items()}
         record |= {f"{view}_{metric}": value for view, values in metrics.items() for metric, value in values.items()}
+        record |= weight_entries(self._system, views)
         state.history.append(record)
         if state.best is None or record[self.selected_on] > state.best[self.selected_on]:
             state.best = record
@@ -284,6 +287,7 @@ class Trainer:
         log(
             f"epoch {state.epoch + 1:3d} {str(epoch):21s} loss {record['loss']:.4f}  validation hits@20 "
             + "  ".join(f"{view} {values['hits@20']:.4f}" for view, values in metrics.items())
+            + "".join(f"  ({name} = {in_words(views[name])})" for name in self._system.fitted)
             + f"  {record['prefixes_per_second']:,.0f} prefixes/s"
             + ("  *" if state.best is record else "")
         )

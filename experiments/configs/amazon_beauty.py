@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
                     decay_factor=0.3,
                 ),
             },
+            fusion_weights="fixed",
             mining=MiningConfig(k1=1, augment=False),
             protocol=ProtocolConfig(targets="last", exclude_session_items="yes", select_on="ndcg@20"),
         )

@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     return overridable(
         AlterRecConfig(
             networks={"id": IdNetworkConfig(dropout=0.3), "text": VectorNetworkConfig(dropout=0.3)},
+            fusion_weights="fixed",
             protocol=ProtocolConfig(exclude_session_items="no"),
         )
     )

@@ -12,10 +12,10 @@ RESULTS
 
 from ml_collections import ConfigDict
 
+from alterrec_jax.config import ProtocolConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
-from alterrec_jax.config import ProtocolConfig
 from experiments.configs.base import overridable
 
 
@@ -26,9 +26,7 @@ def get_config() -> ConfigDict:
             warmup_epochs=1,
             epochs=22,
             networks={
-                "id": IdNetworkConfig(
-                    encoder="auto", dim=128, layers=1, dropout=0.4, decay_every=8, decay_factor=0.3
-                ),
+                "id": IdNetworkConfig(encoder="auto", dim=128, layers=1, dropout=0.4, decay_every=8, decay_factor=0.3),
                 "text": VectorNetworkConfig(
                     encoder="auto",
                     dim=128,

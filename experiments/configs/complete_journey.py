@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
                 "id": IdNetworkConfig(encoder="mean", dropout=0.3),
                 "text": VectorNetworkConfig(dropout=0.3),
             },
+            fusion_weights="fixed",
             mining=MiningConfig(k1=6, k2=2000),
             protocol=ProtocolConfig(exclude_session_items="no"),
         )

@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
                     item_dropout=0.1,
                 ),
             },
+            fusion_weights="fixed",
             mining=MiningConfig(hard_fraction=0.5, beta_per="prefix"),
             protocol=ProtocolConfig(exclude_session_items="no", select_on="hits@20"),
         )

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
                     weight=0.2, dim=64, layers=1, dropout=0.1, learning_rate=2e-3, mlp_hidden=(128,)
                 ),
             },
+            fusion_weights="fixed",
             mining=MiningConfig(k1=1, augment=False),
             protocol=ProtocolConfig(exclude_session_items="no"),
         )

@@ -26,6 +26,8 @@ _OPTIMIZER = ("learning_rate", "weight_decay", "l2", "decay_every", "decay_facto
 def paper_base(config: RunConfig) -> AlterRecConfig:
     """The configuration, if the study can start from it: the paper's networks, on IDs and on text, and no other.
 
+    Their weights in the fusion are fixed, as in the paper, which varies them.
+
     Raises:
       UserError: it is another system.
     """
@@ -38,7 +40,7 @@ def paper_base(config: RunConfig) -> AlterRecConfig:
     for name, kind in ((ID, IdNetworkConfig), (TEXT, VectorNetworkConfig)):
         if not isinstance(network := config.networks[name], kind):
             raise UserError(f"the study wants networks.{name}.kind to be {kind.kind}, not {network.kind}")
-    return config
+    return dataclasses.replace(config, fusion_weights="fixed")
 
 
 def mined(config: AlterRecConfig, **mining: Any) -> AlterRecConfig:

@@ -112,7 +112,8 @@ def test_sasrec_on_another_base_learns_as_the_text_transformer_does() -> None:
 
 
 def test_the_study_starts_from_the_paper_s_networks_alone() -> None:
-    assert paper_base(BASE) is BASE
+    fixed = dataclasses.replace(BASE, fusion_weights="fixed")
+    assert paper_base(BASE) == fixed and paper_base(fixed) == fixed, "the paper varies the weights"
     with pytest.raises(UserError, match="model=core with others; name a file whose networks are id and text"):
         paper_base(COREConfig())
     three = dataclasses.replace(BASE, networks={**BASE.networks, "image": VectorNetworkConfig(feature="image")})

@@ -67,6 +67,15 @@ def test_the_best_parameters_are_read(workdir: pathlib.Path, dataset: Dataset) -
     assert (trained.best, trained.config, trained.finished) == (BEST, CONFIG, False)
 
 
+def test_the_fused_view_has_the_weights_that_were_fitted_at_the_best_epoch(
+    workdir: pathlib.Path, dataset: Dataset
+) -> None:
+    assert load_trained(workdir).system.views["fused"] == {"id": 0.5, "text": 0.5}, "a record without any"
+    save(workdir, 3, dataset, dataset.path, {**BEST, "fused_weight_id": 0.25, "fused_weight_text": 0.75})
+    system = load_trained(workdir).system
+    assert system.views == {"fused": {"id": 0.25, "text": 0.75}, "id": {"id": 1.0}, "text": {"text": 1.0}}
+
+
 def test_before_the_end_of_the_first_epoch_there_is_no_model(workdir: pathlib.Path) -> None:
     shutil.rmtree(workdir / "checkpoints" / "2")
     with pytest.raises(UserError, match="has not finished its first epoch yet; let experiments.train go on"):

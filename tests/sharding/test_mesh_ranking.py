@@ -14,6 +14,7 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import select_targets
 from alterrec_jax.evaluation.cross_entropy import mean_cross_entropy
+from alterrec_jax.evaluation.fusion import fit_fusion
 from alterrec_jax.evaluation.rank_counts import RankingLimits, count_ranks
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows, rank_targets
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
@@ -93,6 +94,24 @@ def test_ranks_are_those_of_one_device(words: str, limits: RankingLimits) -> Non
     assert max(rank.equal.max() for rank in found[0].values()) > 3
     assert_equal(found[2], found[0])
     assert_equal(found[3], found[1])
+
+
+@pytest.mark.parametrize("words", MESHES)
+def test_fitted_weights_are_those_of_one_device(words: str) -> None:
+    rng = np.random.default_rng(6)
+    sessions = random_sessions(rng, 23, ITEMS)
+    targets = select_targets(sessions, "all_prefixes")
+    tables = {name: rng.normal(size=(ITEMS, DIM)).astype(np.float32) for name in ("text", "id")}
+    near = {name: table[targets.item] + rng.normal(size=(len(targets), DIM)) for name, table in tables.items()}
+    queries = {name: rows.astype(np.float32) for name, rows in near.items()}
+    found = []
+    for one in (ONE, words):
+        with on_mesh(one):
+            for exclude in (None, sessions):
+                options: dict[str, Any] = {"catalogue": ITEMS, "exclude": exclude, "metric": "ndcg@5"}
+                found.append(fit_fusion(batches(queries, 9), tables, ("text", "id"), targets, **options))
+    assert found[2:] == [pytest.approx(weights, rel=1e-5) for weights in found[:2]]
+    assert all(0 < weight < 1 for weights in found for weight in weights.values())
 
 
 @pytest.mark.parametrize("words", MESHES)

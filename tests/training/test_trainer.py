@@ -78,6 +78,19 @@ def last_step(dataset: Dataset) -> int:
     return TrainBatches(dataset.splits["train"], CONFIG.batch_prefixes, CONFIG.max_length).steps_per_epoch
 
 
+def test_every_epoch_has_the_weights_of_its_fused_view_which_is_never_worse_than_a_network(whole: pathlib.Path) -> None:
+    records = saved(whole)[1]
+    for record in records:
+        assert record["fused_weight_id"] + record["fused_weight_text"] == pytest.approx(1)
+        assert record["fused_hits@20"] >= max(record["id_hits@20"], record["text_hits@20"])
+    assert "fused_weight_text" in (whole / "history.csv").read_text().splitlines()[0].split(",")
+
+
+def test_fixed_weights_are_in_no_record(dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    best = Trainer(dataclasses.replace(CONFIG, epochs=1, fusion_weights="fixed"), dataset, tmp_path).run()
+    assert not [name for name in best if "_weight_" in name]
+
+
 def test_no_step_is_compiled_twice(dataset: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []  # what compiling leaves behind is given back after each time
     monkeypatch.setattr(steps, "give_back_freed_memory", lambda: compiled.append(1))

@@ -244,7 +244,10 @@ def test_whole_numbers_become_floats() -> None:
             ("configuration.networks.text", "'mlp_widths'"),
         ),
         ({"networks": {"id": {"kind": "id"}}}, ("configuration.networks.id.kind", "'id'", "did you mean 'ids'")),
-        ({"networks": {"id": {"kind": 3}}}, ("configuration.networks.id.kind", "known: attributes, ids, vectors")),
+        (
+            {"networks": {"id": {"kind": 3}}},
+            ("configuration.networks.id.kind", "known: attributes, ids, neighbours, vectors"),
+        ),
         ({"mining": {"zzzz": 1}}, ("'zzzz'", "known:", "hard_fraction")),
     ],
 )

@@ -34,7 +34,7 @@ from alterrec_jax.losses.objectives import (
     peer_window,
     random_negatives,
 )
-from alterrec_jax.models.neighbours import NeighbourConfig, build_neighbours
+from alterrec_jax.models.neighbours import FOLLOWING, NeighbourConfig, build_neighbours
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.unimodal import (
     AnyNetworkConfig,
@@ -200,12 +200,22 @@ class AlterRecConfig(RunConfig):
         other = trained[(trained.index(name) + 1) % len(trained)] if chosen == NEXT else chosen
         return {other: 1.0} if other in names and other != name else {}
 
+    def _followers(self) -> list[str]:
+        """The neighbours by what follows what, which an order that is random knows nothing of."""
+        neighbours = {name: part for name, part in self.networks.items() if isinstance(part, NeighbourConfig)}
+        return [name for name, part in neighbours.items() if part.relation == FOLLOWING]
+
     def build(
         self,
         catalogue: CatalogueInfo,
         limits: MemoryLimits = MemoryLimits(),  # noqa: B008
     ) -> System:
         """The system, for a catalogue; `limits` say how much a device holds at a time in its steps."""
+        if not catalogue.ordered and (followers := self._followers()):
+            others = {name: part for name, part in self.networks.items() if name not in followers}
+            system = dataclasses.replace(self, networks=others).build(catalogue, limits)
+            note = f"note: {' and '.join(followers)} left out, for nothing follows where the order is random"
+            return system._replace(notes=(note, *system.notes))
         networks = {}
         for name, part in self.networks.items():
             if isinstance(part, NeighbourConfig):

@@ -39,6 +39,7 @@ from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.models.closed_form import Ridge, reach, solve
 from alterrec_jax.models.counting import CountedConfig, Rows
 from alterrec_jax.models.registry import COUNTED, register
+from alterrec_jax.sharding import mesh
 
 _LONGEST = 50  # of a session, where no run says how long
 
@@ -101,7 +102,8 @@ def build_neighbours(config: NeighbourSettings, catalogue: CatalogueInfo, max_le
 
     def init(key: jax.Array, context: Context) -> Params:
         del key, context
-        return {"items": jnp.zeros((items, width), jnp.int32), "weights": jnp.zeros((items, width), jnp.float32)}
+        shape = (mesh.padded(items, mesh.MODEL), width)
+        return {"items": jnp.zeros(shape, jnp.int32), "weights": jnp.zeros(shape, jnp.float32)}
 
     def fit(train: Sessions) -> Params:
         found = config.fitted(train, items)

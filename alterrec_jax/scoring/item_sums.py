@@ -55,7 +55,9 @@ def entries_of(sums: ItemSums, neighbours: Neighbours, spec: PartitionSpec = mes
     """Looks up the rows of some prefixes' items; `spec` says how the prefixes lie on the mesh."""
     items = lookup(neighbours.items, sums.items, spec)
     values = lookup(neighbours.weights, sums.items, spec) * sums.weights[..., None]
-    return Entries(items.reshape(len(sums), -1), values.reshape(len(sums), -1))
+    prefixes, places = sums.items.shape  # the former unknown in an export
+    entries = places * neighbours.items.shape[1]
+    return Entries(items.reshape(prefixes, entries), values.reshape(prefixes, entries))
 
 
 def scores_of_entries(entries: Entries, first: jax.Array | int, size: int) -> jax.Array:

@@ -121,7 +121,7 @@ def _batch_of(items: jax.Array, held: jax.Array) -> SessionBatch:
 
 def _last(embeddings: jax.Array, items: jax.Array) -> jax.Array:
     """[session, dim], that of the last item, from [session * place, dim] and how many items each session has."""
-    embeddings = embeddings.reshape(len(items), -1, embeddings.shape[-1])
+    embeddings = embeddings.reshape(items.shape[0], -1, embeddings.shape[-1])
     return jnp.take_along_axis(embeddings, jnp.maximum(items - 1, 0)[:, None, None], axis=1)[:, 0]
 
 

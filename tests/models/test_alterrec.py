@@ -11,7 +11,9 @@ import pytest
 
 from alterrec_jax.contract import CatalogueInfo, Context, ItemTables, Network, SessionBatch
 from alterrec_jax.data.packing import cut_chunks, fill_rows, plan_rows
-from alterrec_jax.models.alterrec import AlterRecConfig
+from alterrec_jax.errors import UserError
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.unimodal import EncoderConfig, IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.nn.segments import causal_mask, same_segment
 from tests.evaluation.examples import make_sessions
@@ -290,3 +292,32 @@ def test_attention_has_no_bias_and_mean_has_no_parameters() -> None:
         assert attention.keys() == {"query", "key", "value", "out"}
         assert all(part.keys() == {"kernel"} for part in attention.values())
     assert not shapes(networks_of(config_of("mean"))["id"])["encoder"]
+
+
+def test_what_follows_what_is_left_out_where_the_order_is_random() -> None:
+    networks = {
+        "id": IdNetworkConfig(dim=4, peer="rest"),
+        "following": NeighbourConfig(relation="following"),
+        "together": NeighbourConfig(),
+    }
+    config = AlterRecConfig(networks=networks, mining=MiningConfig(negatives="weighted", k1=1, augment=False)).check()
+    assert set(config.build(CatalogueInfo(9)).components) == {"id", "together", "following"}
+    system = config.build(CatalogueInfo(9, ordered=False))
+    assert set(system.components) == {"id", "together"} and "following left out" in system.notes[0]
+    assert dict(system.stages[-1].peer) == {"together": 1.0}
+
+
+def test_neighbours_have_no_turns_and_no_optimizer() -> None:
+    networks = {
+        "id": IdNetworkConfig(dim=4),
+        "text": VectorNetworkConfig(dim=4, peer="near"),
+        "near": NeighbourConfig(),
+    }
+    mining = MiningConfig(negatives="weighted", k1=1, augment=False)
+    system = AlterRecConfig(networks=networks, mining=mining, epochs=9).check().build(CatalogueInfo(9))
+    assert set(system.optimizers) == {"id", "text"}
+    assert {stage.trains for stage in system.stages} == {("id",), ("text",)}
+    peers = {stage.trains[0]: dict(stage.peer) for stage in system.stages if stage.peer}
+    assert peers == {"id": {"text": 1.0}, "text": {"near": 1.0}}
+    with pytest.raises(UserError, match="at least one network that trains"):
+        AlterRecConfig(networks={"near": NeighbourConfig()}).check()

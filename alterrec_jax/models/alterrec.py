@@ -44,6 +44,7 @@ from alterrec_jax.models.unimodal import (
     check_encoder,
     encoder_notes,
     item_encoder,
+    optimizer_of,
 )
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.stages import alternation
@@ -272,7 +273,7 @@ class AlterRecConfig(RunConfig):
             components=components,
             views=views,
             objectives={RANDOM: random, FULL: full, OWN_WINDOW: own, WINDOW: of_peer, WEIGHTED: weighted},
-            optimizers=dict(self.trained),
+            optimizers={name: optimizer_of(part, catalogue) for name, part in self.trained.items()},
             optimized={name: (name,) for name in self.trained},
             stages=alternation(
                 trained,

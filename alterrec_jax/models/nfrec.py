@@ -24,6 +24,7 @@ from alterrec_jax.models.unimodal import (
     build_network,
     check_encoder,
     encoder_notes,
+    optimizer_of,
     vectors_of,
 )
 from alterrec_jax.nn.item_tables import ItemEncoder, learned_items
@@ -83,7 +84,7 @@ class NFRecConfig(RunConfig):
         return single_network_system(
             FUSED,
             whole,
-            fused,
+            optimizer_of(fused, catalogue),
             self.epochs,
             init_number=_INIT_NUMBER,
             parts=dict(zip(PARTS, halves, strict=True)),

@@ -14,7 +14,7 @@ from alterrec_jax.config import RunConfig, require, setting
 from alterrec_jax.contract import PACKED, CatalogueInfo, System
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
-from alterrec_jax.models.unimodal import EncoderConfig, build_network, check_encoder, encoder_notes
+from alterrec_jax.models.unimodal import EncoderConfig, build_network, check_encoder, encoder_notes, optimizer_of
 from alterrec_jax.nn.item_tables import learned_items
 
 
@@ -47,7 +47,8 @@ class SASRecConfig(RunConfig):
         part = self.network
         items = learned_items(catalogue.items, part.dim, part.item_norm, start)
         network = build_network(part, catalogue, items, self.max_length, self.precision)
-        return single_network_system("id", network, part, self.epochs, notes=encoder_notes({"id": part}, catalogue))
+        notes = encoder_notes({"id": part}, catalogue)
+        return single_network_system("id", network, optimizer_of(part, catalogue), self.epochs, notes=notes)
 
 
 @register(

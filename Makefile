@@ -24,8 +24,8 @@ $(RUN)/data/manifest.json: | .venv/ready
 	$(BIN)/python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 \
 		--held_out_rare_items=drop --out=$(RUN)/data
 
-train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what fusing ID and text brings (about five minutes)
-	$(BIN)/python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=$(RUN)/data --workdir=$(RUN)
+train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what each component brings (six to eight minutes)
+	$(BIN)/python -m experiments.train --config=experiments/configs/best.py --config.epochs=8 --data_dir=$(RUN)/data --workdir=$(RUN)
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 

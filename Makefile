@@ -25,7 +25,8 @@ $(RUN)/data/manifest.json: | .venv/ready
 		--held_out_rare_items=drop --out=$(RUN)/data
 
 train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what each component brings (six to eight minutes)
-	$(BIN)/python -m experiments.train --config=experiments/configs/best.py --config.epochs=8 --data_dir=$(RUN)/data --workdir=$(RUN)
+	$(BIN)/python -m experiments.train --config=experiments/configs/best.py --config.epochs=8 --config.networks.id.dropout=0.1 \
+		--config.networks.text.learning_rate=6e-4 --data_dir=$(RUN)/data --workdir=$(RUN)
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 

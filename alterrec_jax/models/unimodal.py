@@ -28,7 +28,7 @@ from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
 
 TRANSFORMER, MEAN, AUTO = "transformer", "mean", "auto"
-_MEAN_RATE = 3  # by how much a mean learns faster than the Transformer
+_MEAN_RATE = 5  # by how much a mean learns faster than the Transformer
 ENCODERS = (TRANSFORMER, MEAN, AUTO)
 
 

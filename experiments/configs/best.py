@@ -7,7 +7,14 @@ peer's: what the peer knows is not learned again.
 
     python -m experiments.train --config=experiments/configs/best.py --data_dir=DIR --workdir=DIR
 
-RESULTS
+Measured on 2026-11-24, test, one seed, each chosen on validation (BUILD.md has intervals, the overrides of each run and
+what each component brings): Amazon Beauty Hits@10 0.1052 and NDCG@10 0.0645, Online Retail Hits@20 0.5242 and NDCG@20
+0.3299, twelve weeks of Complete Journey (`make train`) Hits@20 0.1633 and NDCG@20 0.0755; on each above every part of
+it and every system that counts.
+
+Tuned on Beauty (widths, dropout, learning rates) and on validation of all three (neighbours, the share of the peer). 22
+epochs took half an hour on Beauty, on one core. Neighbours take 8 * 512 bytes an item and are fitted in seconds up to
+30,000 items.
 """
 
 from ml_collections import ConfigDict

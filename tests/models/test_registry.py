@@ -258,18 +258,18 @@ def test_auto_is_the_transformer_on_a_real_order_and_the_mean_on_a_random_one(na
         ours, theirs = (jax.eval_shape(s.networks[network].init, jax.random.key(0), context()) for s in (auto, plain))
         assert ours == theirs and bool(ours["encoder"]) == ordered
     names, order = " and ".join(auto.networks), "real" if ordered else "random"
-    rate = "" if ordered else " (learning rates times 3)"
+    rate = "" if ordered else " (learning rates times 5)"
     assert auto.notes == (f"encoder of {names}: {chosen}{rate}, for the order within sessions is {order}",)
     assert plain.notes == ()
     rates = [next(iter(system.optimizers.values())).learning_rate for system in (auto, plain)]
-    assert rates[0] == (1 if ordered else 3) * rates[1]
+    assert rates[0] == (1 if ordered else 5) * rates[1]
 
 
 def test_auto_is_said_of_the_networks_that_have_it() -> None:
     networks = {"id": IdNetworkConfig(dim=4, encoder="auto"), "text": VectorNetworkConfig(dim=4)}
     config = AlterRecConfig(networks=networks, mining=MiningConfig(k1=2, k2=ITEMS, augment=False)).check()
     assert config.build(CatalogueInfo(ITEMS, ordered=False)).notes == (
-        "encoder of id: mean (learning rates times 3), for the order within sessions is random",
+        "encoder of id: mean (learning rates times 5), for the order within sessions is random",
     )
 
 

@@ -16,6 +16,7 @@ from alterrec_jax.evaluation.ranking import component_scores, rank_targets
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
+from alterrec_jax.sharding.item_shards import ItemShards
 from benchmarks.timing import seconds
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
@@ -34,12 +35,12 @@ def main() -> int:
     tables = {name: jnp.asarray(random.normal(size=(items, dim)), jnp.float32) for name in ("id", "text")}
     queries = {name: random.normal(size=(count, dim)).astype(np.float32) for name in tables}
     targets = Targets(np.arange(count), np.ones(count, np.int32), random.integers(0, items, count).astype(np.int32))
-    size = default_batch_size(items)
+    size, shards = default_batch_size(items), ItemShards.of(items, 1)
 
     def products() -> None:
         for start in range(0, count, size):
             for name, array in queries.items():
-                jax.block_until_ready(component_scores(array[start : start + size], tables[name]))
+                jax.block_until_ready(component_scores(array[start : start + size], tables[name], shards))
 
     def ranked() -> None:
         rank_targets([queries], tables, _VIEWS, targets)

@@ -3,9 +3,9 @@
 Two matrices B [known item, candidate], each the solution of a ridge regression on training sessions:
 
 * `together` (EASE; Steck, 2019, eq. 8): X [session, item] is 1 where a session holds an item. With
-  P = (X'X + l2 I)^-1, B = I - P diag(P)^-1, so that no item predicts itself.
+  P = (X'X + ridge I)^-1, B = I - P diag(P)^-1, so that no item predicts itself.
 * `following` (SLIT, the transitions of SLIST; Choi et al., 2021): S [prefix, item] holds decay^age of the items of a
-  prefix, T [prefix, item] decay^distance of those that follow it. B = (S'S + l2 I)^-1 S'T.
+  prefix, T [prefix, item] decay^distance of those that follow it. B = (S'S + ridge I)^-1 S'T.
 
 Recommending, an item of the session counts decay^age, the latest one 1; an item that stands in it twice counts once.
 
@@ -63,7 +63,7 @@ class NeighbourSettings:
         low=0,
         high=1,
     )
-    l2: float = setting(100.0, "strength of the ridge, in sessions", above=0)
+    ridge: float = setting(100.0, "strength of the ridge, in sessions", above=0)
     neighbours: int = setting(512, "entries of a row that are kept, those of largest magnitude", low=1)
     dense_items: int = setting(
         30_000, "catalogues up to so many items are solved at once, by a dense inverse of float32", low=0
@@ -83,7 +83,7 @@ class NeighbourSettings:
 
     def fitted(self, train: Sessions, items: int) -> Neighbours:
         """The matrix of NumPy arrays, from training sessions alone; a decay must have been chosen."""
-        ridge = Ridge(self.l2, min(self.neighbours, items), self.dense_items, min(self.support, items))
+        ridge = Ridge(self.ridge, min(self.neighbours, items), self.dense_items, min(self.support, items))
         return solve(train, items, ridge, self.decay if self.relation == FOLLOWING else None)
 
 

@@ -60,9 +60,9 @@ def test_networks_are_listed_by_name_and_other_kinds_behind_them() -> None:
     fields = fields_of(AlterRecConfig())
     names = [field.name for field in fields]
     assert {"networks.id.dropout", "networks.text.mlp_hidden", "mining.beta_per"} <= set(names)
-    of_neighbours = ("relation", "decay", "l2", "neighbours", "dense_items", "support")
-    of_others = [f"networks.NAME.{name}" for name in ("kind", "attributes", *of_neighbours)]
-    assert [name for name in names if ".NAME." in name] == of_others
+    of_neighbours = {"relation", "decay", "ridge", "neighbours", "dense_items", "support"}
+    of_others = {f"networks.NAME.{name}" for name in {"kind", "attributes"} | of_neighbours}
+    assert {name for name in names if ".NAME." in name} == of_others
     (attributes,) = (field for field in fields if field.name == "networks.NAME.attributes")
     assert attributes.may_be == "list of: category | brand"
     (hidden,) = (field for field in fields if field.name == "networks.text.mlp_hidden")

@@ -56,8 +56,8 @@ TINY: dict[str, RunConfig] = {
         networks={
             "id": IdNetworkConfig(peer="rest", encoder="mean", dim=6, learning_rate=RATE),
             "text": VectorNetworkConfig(peer="together", encoder="mean", dim=4, learning_rate=RATE, mlp_hidden=(7,)),
-            "together": NeighbourConfig(l2=1.0, neighbours=9),
-            "following": NeighbourConfig(relation="following", decay=0.5, l2=1.0),
+            "together": NeighbourConfig(ridge=1.0, neighbours=9),
+            "following": NeighbourConfig(relation="following", decay=0.5, ridge=1.0),
         },
         mining=MiningConfig(negatives="weighted", augment=False),
     ),

@@ -42,7 +42,7 @@ def expected(relation: str, decay: float, train: Sessions, l2: float) -> np.ndar
 @pytest.mark.parametrize(("relation", "decay"), RELATIONS)
 def test_the_matrix_is_that_of_the_equations(relation: str, decay: float, dataset: Dataset) -> None:
     train = dataset.splits["train"]
-    found = whole(NeighbourConfig(relation=relation, decay=decay, l2=2.0).fitted(train, CATALOGUE))
+    found = whole(NeighbourConfig(relation=relation, decay=decay, ridge=2.0).fitted(train, CATALOGUE))
     # Items further away than decay^steps = 1e-3 are left out.
     of_equations = expected(relation, decay, train, 2.0)
     np.testing.assert_allclose(found, of_equations, rtol=1e-3, atol=2e-3 if decay < 1 else 1e-4)
@@ -50,7 +50,7 @@ def test_the_matrix_is_that_of_the_equations(relation: str, decay: float, datase
 
 def test_a_column_of_the_sparse_solution_solves_its_own_equations(dataset: Dataset) -> None:
     train, l2 = dataset.splits["train"], 3.0
-    found = whole(NeighbourConfig(decay=1.0, l2=l2, support=6, dense_items=0).fitted(train, CATALOGUE))
+    found = whole(NeighbourConfig(decay=1.0, ridge=l2, support=6, dense_items=0).fitted(train, CATALOGUE))
     held = np.zeros((len(train), CATALOGUE))
     for row, session in enumerate(sessions_of(train)):
         held[row, session] = 1
@@ -67,8 +67,8 @@ def test_a_column_of_the_sparse_solution_solves_its_own_equations(dataset: Datas
 
 def test_the_strongest_entries_of_a_row_are_kept(dataset: Dataset) -> None:
     train = dataset.splits["train"]
-    all_of_them = whole(NeighbourConfig(decay=1.0, l2=2.0).fitted(train, CATALOGUE))
-    kept = NeighbourConfig(decay=1.0, l2=2.0, neighbours=5).fitted(train, CATALOGUE)
+    all_of_them = whole(NeighbourConfig(decay=1.0, ridge=2.0).fitted(train, CATALOGUE))
+    kept = NeighbourConfig(decay=1.0, ridge=2.0, neighbours=5).fitted(train, CATALOGUE)
     assert kept.items.shape == (CATALOGUE, 5)
     np.testing.assert_allclose(
         np.sort(np.abs(kept.weights), axis=1), np.sort(np.abs(all_of_them), axis=1)[:, -5:], rtol=1e-6
@@ -99,7 +99,7 @@ SESSIONS = [[3, 5, 3, 8], [4], [7, 7, 2], [1, 2, 3, 4, 5, 6, 7], [9, 9]]
 
 @pytest.mark.parametrize("decay", [1.0, 0.5])
 def test_a_prefix_sums_its_own_items_however_it_is_packed(decay: float, dataset: Dataset) -> None:
-    matrix = NeighbourConfig(decay=1.0, l2=2.0, neighbours=7).fitted(dataset.splits["train"], CATALOGUE)
+    matrix = NeighbourConfig(decay=1.0, ridge=2.0, neighbours=7).fitted(dataset.splits["train"], CATALOGUE)
     batch, ends = batch_of(SESSIONS)
     sums = latest_items(batch, decay, 50)
     found = np.asarray(scores_of_entries(entries_of(sums, jax.tree.map(jnp.asarray, matrix)), 0, CATALOGUE))
@@ -125,7 +125,7 @@ def test_only_the_latest_items_are_summed() -> None:
 @pytest.mark.parametrize("blocks", [False, True])
 @pytest.mark.parametrize("words", ["", "data:2,model:2"])
 def test_ranks_are_those_of_the_rows_of_scores(blocks: bool, words: str, dataset: Dataset) -> None:
-    config = NeighbourRankingConfig(decay=1.0, l2=2.0, neighbours=7)
+    config = NeighbourRankingConfig(decay=1.0, ridge=2.0, neighbours=7)
     test = dataset.splits["test"]
     targets = select_targets(test, "all_prefixes")
     rows = config.rows(dataset, test, targets)

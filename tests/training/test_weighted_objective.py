@@ -26,8 +26,8 @@ def system() -> System:
     networks = {
         "id": IdNetworkConfig(encoder="mean", dim=5, dropout=0.0),
         "text": VectorNetworkConfig(encoder="mean", dim=4, dropout=0.0, mlp_hidden=(3,)),
-        "near": NeighbourConfig(l2=1.0, neighbours=6, decay=1.0),
-        "far": NeighbourConfig(relation="following", l2=1.0, decay=0.5),
+        "near": NeighbourConfig(ridge=1.0, neighbours=6, decay=1.0),
+        "far": NeighbourConfig(relation="following", ridge=1.0, decay=0.5),
     }
     mining = MiningConfig(negatives="weighted", k1=1, augment=False)
     return AlterRecConfig(networks=networks, max_length=LENGTH, mining=mining).check().build(CatalogueInfo(ITEMS))

@@ -24,7 +24,7 @@ $(RUN)/data/manifest.json: | .venv/ready
 	$(BIN)/python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 \
 		--held_out_rare_items=drop --out=$(RUN)/data
 
-train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what each component brings (six to eight minutes)
+train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and print what each component brings (about five minutes)
 	$(BIN)/python -m experiments.train --config=experiments/configs/best.py --config.epochs=8 --config.networks.id.dropout=0.1 \
 		--config.networks.text.learning_rate=6e-4 --data_dir=$(RUN)/data --workdir=$(RUN)
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json

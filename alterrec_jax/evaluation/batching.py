@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from alterrec_jax.scoring.prefix_encoder import on_host
+
 
 def rebatch(
     batches: Iterable[Mapping[str, Any]], names: Iterable[str], size: int
@@ -24,7 +26,7 @@ def rebatch(
     held: dict[str, list[Any]] = {name: [] for name in names}
     count = 0
     for batch in batches:
-        arrays = {name: jax.tree.map(_on_host, batch[name]) for name in names}
+        arrays = {name: jax.tree.map(on_host, batch[name]) for name in names}
         if len({len(array) for array in arrays.values()}) > 1:
             raise ValueError(f"components of one batch differ in length: { {n: len(a) for n, a in arrays.items()} }")
         start, stop = 0, len(arrays[names[0]])
@@ -53,11 +55,6 @@ def joined(trees: list[Any]) -> Any:
 def padded_rows(tree: Any, size: int) -> Any:
     """Every array of a tree with rows of zeros behind it, so that it has `size` of them."""
     return jax.tree.map(lambda array: np.pad(array, ((0, size - len(array)), *((0, 0),) * (array.ndim - 1))), tree)
-
-
-def _on_host(array: Any) -> np.ndarray:
-    array = np.asarray(array)
-    return array if array.dtype.kind == "i" else np.asarray(array, np.float32)
 
 
 def default_batch_size(catalogue: int, max_scores: int = 2**22) -> int:

@@ -124,7 +124,7 @@ class PrefixEncoder:
             interaction, wanted_here = batch.interaction, batch.is_target
             on_device = mesh.put(batch._replace(interaction=None), mesh.BATCH)
             for name, encode in self._encode.items():
-                found = jax.tree.map(_on_host, encode(self._params[name], self.item_tables[name], on_device))
+                found = jax.tree.map(on_host, encode(self._params[name], self.item_tables[name], on_device))
                 if name not in out:
                     out[name] = jax.tree.map(lambda part: np.zeros((count + 1, *part.shape[1:]), part.dtype), found)
                 for all_of_them, some in zip(jax.tree.leaves(out[name]), jax.tree.leaves(found), strict=True):
@@ -143,9 +143,10 @@ class PrefixEncoder:
         return cut_chunks(shortest - 1, longest, self._max_length, stride=1)
 
 
-def _on_host(embeddings: Any) -> np.ndarray:
+def on_host(embeddings: Any) -> np.ndarray:
+    """As a NumPy array, whole numbers as they are, others as float32."""
     array = np.asarray(embeddings)
-    return array if array.dtype == np.int32 else np.asarray(array, np.float32)
+    return array if array.dtype.kind == "i" else np.asarray(array, np.float32)
 
 
 def drop_unknown(prefixes: Prefixes, catalogue: int) -> Prefixes:

@@ -196,24 +196,16 @@ def peer_weighted(
         key: jax.Array,
         windows: WindowCache | None,
         reuse: bool,
-    ) -> tuple[PeerWeighted, WindowCache | None]:
+    ) -> tuple[Mined, WindowCache | None]:
         del params, context, key, reuse
         assert frozen is not None, "a peer must be frozen"
         queries = frozen_queries(components, shared, frozen, batch)
         of_targets = scores_of_items(queries, frozen.candidates, batch.targets)
-        return PeerWeighted(queries, frozen.candidates, of_targets, batch.targets), windows  # another stage's
+        negatives = PeerWeighted(queries, frozen.candidates, of_targets, batch.targets)
+        return Mined(negatives, batch.targets[:, None][:, :0]), windows  # another stage's
 
-    def loss(
-        params: Mapping[str, Params], context: Context, batch: SessionBatch, key: jax.Array, mined: PeerWeighted
-    ) -> dict[str, jax.Array]:
-        table, queries = embed(network, params[name], context, batch, key)
-        losses = sampled_softmax_loss(
-            target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, batch.targets)),
-            log_sum=log_sum_exp(queries, table, mined, network.catalogue_size, limits=limits),
-        )
-        return {NEXT_ITEM: jnp.sum(losses, where=batch.is_target)}
-
-    return Objective(loss, mine)
+    whole = WindowSettings(k1=0, k2=network.catalogue_size)
+    return Objective(_mined_loss(name, network, whole, limits), mine)
 
 
 def own_window(

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax.contract import Neighbours
-from alterrec_jax.numerics import scores_of
-from alterrec_jax.scoring.item_sums import Entries, scores_of_entries
+from alterrec_jax.scoring.item_sums import Entries, scores_at, scores_of_entries, slice_scores
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import slice_rows
 from alterrec_jax.sharding.item_shards import LANE, ItemShards
@@ -212,7 +211,7 @@ def _target_scores(
 
     def of_component(name: str, query: Any) -> jax.Array:
         if isinstance(query, Entries):
-            return jnp.sum(jnp.where(query.items == item[:, None], query.values, 0), axis=1)
+            return scores_at(query, item)
         return jnp.einsum("bd,bd->b", query, lookup(tables[name], column), precision="highest")
 
     scores = {name: of_component(name, query) for name, query in queries.items()}
@@ -281,7 +280,8 @@ def block_scores(query: Any, table: Any, start: jax.Array | int, block: int, sha
     """float32 [batch, block], of a component in some of a device's columns; arguments as of `count_in_blocks`."""
     if isinstance(query, Entries):
         return scores_of_entries(query, mesh.shard_offset(shards.items_per_device, mesh.MODEL) + start, block)
-    return scores_of(query, slice_rows(table, start, block))
+    scores: jax.Array = slice_scores(query, table, start, block)
+    return scores
 
 
 def weighed(components: Mapping[str, jax.Array], weights: Mapping[str, jax.Array | float]) -> jax.Array:

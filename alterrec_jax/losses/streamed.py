@@ -48,8 +48,9 @@ def log_sum_exp(
         prefixes = len(queries) // mesh.size(mesh.DATA)
         block = held if prefixes * held <= limits.scores else max(limits.scores_of_block // prefixes, 1)
     padded = candidates is not None and candidates != len(table)
-    gpu_kernels = gpu_kernels and isinstance(negatives, WindowNegatives) and isinstance(negatives.queries, jax.Array)
-    if gpu_kernels and isinstance(negatives, WindowNegatives):  # which count a table's entries in int32
+    if not isinstance(negatives, WindowNegatives) or not isinstance(negatives.queries, jax.Array):
+        gpu_kernels = False
+    elif gpu_kernels:  # which count a table's entries in int32
         gpu_kernels = held * max(table.shape[1], negatives.table.shape[1]) < 2**31
     way = ReductionPlan(min(block, held), candidates if padded else None, gpu_kernels)
     return _log_sum_exp(way, queries, table, negatives)

@@ -33,8 +33,8 @@ def freeze(
     own = {name: params[components[name].trained] for name in view}
     tables = {name: make_item_tables(components[name].network, own[name], context) for name in view}
     candidates = [of.candidates for of in tables.values() if not isinstance(of.candidates, Neighbours)]
-    if not candidates:
-        candidates = [jnp.zeros_like(of.candidates.weights[:, :0]) for of in list(tables.values())[:1]]
+    if not candidates:  # of no width
+        candidates = [next(iter(tables.values())).candidates.weights[:, :0]]
     side_by_side = candidates[0] if len(candidates) == 1 else jnp.concatenate(candidates, axis=1)
     return FrozenView(own, tables, side_by_side)
 

@@ -71,6 +71,11 @@ def scores_of_entries(entries: Entries, first: jax.Array | int, size: int) -> ja
     return jax.vmap(of_prefix)(place, entries.values)
 
 
+def scores_at(entries: Entries, items: jax.Array) -> jax.Array:
+    """float32 [prefix], the score of one item, int32 [prefix], for each prefix."""
+    return jnp.sum(jnp.where(entries.items == items[:, None], entries.values, 0), axis=1)
+
+
 def slice_scores(
     queries: jax.Array | Queries, table: jax.Array, start: jax.Array | int, size: int, first: jax.Array | int = 0
 ) -> jax.Array:
@@ -104,6 +109,5 @@ def all_scores(
 def scores_of_items(queries: jax.Array | Queries, table: jax.Array, items: jax.Array) -> jax.Array:
     """float32 [prefix], the score of one item, int32 [prefix], for each prefix."""
     if isinstance(queries, Queries):
-        of_item = jnp.where(queries.entries.items == items[:, None], queries.entries.values, 0)
-        return scores_of_items(queries.vectors, table, items) + jnp.sum(of_item, axis=1)
+        return scores_of_items(queries.vectors, table, items) + scores_at(queries.entries, items)
     return jnp.einsum("pd,pd->p", queries, lookup(table, items), preferred_element_type=jnp.float32)

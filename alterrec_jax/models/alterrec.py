@@ -54,6 +54,7 @@ FUSED = "fused"
 
 RANDOM, WINDOW, OWN_WINDOW, FULL, WEIGHTED = "random", "window", "own_window", "full", "weighted"
 NEGATIVES = ("peer", "self", "uniform", "full", "weighted")
+_OF_PEERS, _OF_ALL_ITEMS = ("peer", "weighted"), ("full", "weighted")
 NEXT, REST = "next", "rest"
 FITTED, FIXED = "fitted", "fixed"
 
@@ -105,7 +106,7 @@ class MiningConfig:
         Raises:
           UserError: k1 is not below the catalogue's size, so that no item is left.
         """
-        if self.k1 >= items and self.negatives != "full":
+        if self.k1 >= items and self.negatives not in _OF_ALL_ITEMS:
             raise UserError(f"mining.k1 is {self.k1}, but the catalogue has {items} items; choose a smaller one")
         beta = self.beta / max(self.positives, 1) if self.beta_per == "prefix" else self.beta
         return WindowSettings(
@@ -159,7 +160,7 @@ class AlterRecConfig(RunConfig):
         if len(self.networks) == 1:
             only = next(iter(self.networks))
             may_be = f"'self', 'uniform' or 'full', for the network {only} alone has no peer"
-            require(mining.negatives not in ("peer", "weighted"), "mining.negatives", mining.negatives, may_be)
+            require(mining.negatives not in _OF_PEERS, "mining.negatives", mining.negatives, may_be)
         if mining.negatives != "peer":
             require(not mining.augment, "mining.augment", True, "False where the negatives are not the peer's")
         require(mining.k1 < mining.k2, "mining.k1", mining.k1, f"below mining.k2 ({mining.k2})")
@@ -253,15 +254,16 @@ class AlterRecConfig(RunConfig):
             (name,) = stage.trains
             return peer_weighted(name, networks[name], components, dict(stage.peer), mining.peer_share, limits)
 
-        of_peers = mining.negatives in ("peer", "weighted")
-        peers = {name: self.peer_of(name, trained) for name in trained} if of_peers else {}
+        peers = {name: self.peer_of(name, trained) for name in trained} if mining.negatives in _OF_PEERS else {}
+        warmup = FULL if mining.negatives in _OF_ALL_ITEMS else RANDOM
+        alone_on = "the full catalogue" if warmup == FULL else "uniform negatives"
         notes = [*encoder_notes(self.trained, catalogue)]
         notes += [
-            f"note: the network {name} has no peer that ranks anything: its turns are on uniform negatives"
+            f"note: the network {name} has no peer that ranks anything: its turns are on {alone_on}"
             for name, peer in peers.items()
             if not peer
         ]
-        if mining.k2 > catalogue.items and mining.negatives != "full":
+        if mining.k2 > catalogue.items and mining.negatives not in _OF_ALL_ITEMS:
             items = catalogue.items
             notes.append(f"mining.k2 ({mining.k2}) exceeds the catalogue ({items} items): clipped to {items}")
         objective = dict(zip(NEGATIVES, (WINDOW, OWN_WINDOW, RANDOM, FULL, WEIGHTED), strict=True))[mining.negatives]
@@ -280,7 +282,7 @@ class AlterRecConfig(RunConfig):
                 self.epochs,
                 warmup_epochs=self.warmup_epochs,
                 turn_epochs=self.turn_epochs,
-                warmup=FULL if mining.negatives in ("full", "weighted") else RANDOM,
+                warmup=warmup,
                 objective=objective,
                 peers=peers,
             ),

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.config import setting
+from alterrec_jax.config import RunConfig, setting
 from alterrec_jax.contract import (
     CatalogueInfo,
     Context,
@@ -40,8 +40,6 @@ from alterrec_jax.models.closed_form import Ridge, reach, solve
 from alterrec_jax.models.counting import CountedConfig, Rows
 from alterrec_jax.models.registry import COUNTED, register
 from alterrec_jax.sharding import mesh
-
-_LONGEST = 50  # of a session, where no run says how long
 
 TOGETHER, FOLLOWING = "together", "following"
 _DECAYS = {TOGETHER: 0.7, FOLLOWING: 0.5}  # on validation of Amazon Beauty and Online Retail
@@ -157,7 +155,7 @@ class NeighbourRankingConfig(CountedConfig, NeighbourSettings):
             ids, where = histories(sessions, targets[start:stop])
             scores = np.zeros((stop - start, items), np.float32)
             for row, (session, held) in enumerate(zip(ids, where, strict=True)):
-                known = session[held & (session < items)][-config.reach(_LONGEST) :][::-1]
+                known = session[held & (session < items)][-config.reach(RunConfig.max_length) :][::-1]
                 _, first = np.unique(known, return_index=True)
                 for age in np.sort(first):
                     item = known[age]

@@ -132,7 +132,7 @@ def session_encoder(config: EncoderConfig, catalogue: CatalogueInfo) -> str:
 def optimizer_of(config: EncoderConfig, catalogue: CatalogueInfo) -> EncoderConfig:
     """The settings of a network's optimizer: where `auto` became the mean, the learning rate is that of a mean.
 
-    A rate that suits the Transformer leaves a mean where it began, on Complete Journey for as long as anybody waited.
+    The ID mean that validation chose on Complete Journey has five times the rate of Amazon Beauty's Transformer.
     """
     if config.encoder == AUTO and session_encoder(config, catalogue) == MEAN:
         return dataclasses.replace(config, learning_rate=_MEAN_RATE * config.learning_rate)

@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
                 "together": NeighbourConfig(),
                 "following": NeighbourConfig(relation="following"),
             },
-            mining=MiningConfig(negatives="weighted", peer_share=0.3, k1=1, augment=False),
+            mining=MiningConfig(negatives="weighted", peer_share=0.3, augment=False),
             protocol=ProtocolConfig(select_on="ndcg@20"),
         )
     )

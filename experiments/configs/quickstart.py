@@ -12,8 +12,7 @@ on the dataset of `make train`, which itself trains the recommended configuratio
 Measured on 2026-11-24, test, seed 0: fused Hits@20 0.1226 and NDCG@20 0.0500, ID 0.1194 and 0.0488, text 0.0846 and
 0.0344 (on one core, where rounding chooses another epoch, 0.1248 and 0.0518, 0.1204 and 0.0499, 0.0886 and 0.0356),
 popularity 0.0790 and 0.0379, co-occurrence 0.0983 and 0.0471 with the last item, 0.1427 and 0.0644 with the whole
-basket. Steps that
-became faster paid for an ID width of 192 instead of 64: validation Hits@20 0.134 instead of 0.131.
+basket. Steps that became faster paid for an ID width of 192 instead of 64: validation Hits@20 0.134 instead of 0.131.
 """
 
 from ml_collections import ConfigDict

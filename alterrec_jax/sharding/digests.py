@@ -38,7 +38,7 @@ def tree_digest(tree: Any) -> str:
             raise ValueError(
                 f"{jax.tree_util.keystr(path)} is of type {leaf.dtype}; a digest knows {', '.join(_TYPES)}"
             )
-    sums = jax.device_get(_sums([leaf for _, leaf in found]))
+    sums = jax.device_get([_sums(leaf) for _, leaf in found])
     digest = hashlib.sha256()
     for (path, leaf), lanes in zip(found, sums, strict=True):
         trailing = leaf.shape[1:] if leaf.ndim else "scalar"
@@ -46,14 +46,10 @@ def tree_digest(tree: Any) -> str:
     return digest.hexdigest()
 
 
-@jax.jit
-def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
-    """For each array uint32 [lane], the sums of its elements' bits, each mixed with its place."""
-    found = [_sums_of(jax.lax.bitcast_convert_type(jnp.atleast_1d(leaf), jnp.uint32)) for leaf in leaves]
-    return [mesh.with_sharding_constraint(sums, mesh.REPLICATED) for sums in found]
-
-
-def _sums_of(bits: jax.Array) -> jax.Array:
+@jax.jit  # a program for each shape, not for each tree: parameters and their moments share them
+def _sums(leaf: jax.Array) -> jax.Array:
+    """uint32 [lane], the sums of the elements' bits, each mixed with its place."""
+    bits = jax.lax.bitcast_convert_type(jnp.atleast_1d(leaf), jnp.uint32)
     ones = (1,) * (bits.ndim - 1)
     rows = jnp.arange(bits.shape[0], dtype=jnp.uint32).reshape(-1, *ones)
     columns = jnp.arange(math.prod(bits.shape[1:]), dtype=jnp.uint32).reshape(1, *bits.shape[1:])
@@ -64,18 +60,18 @@ def _sums_of(bits: jax.Array) -> jax.Array:
         lanes.append(jnp.where(bits == zero, zero, _mix(bits ^ place)))
     # In one pass: four sums of their own would read the array four times, and on a CPU write each lane out first.
     sums = jax.lax.reduce(lanes, [zero] * len(lanes), _add, range(bits.ndim))
-    return jnp.stack(sums)
+    return mesh.with_sharding_constraint(jnp.stack(sums), mesh.REPLICATED)
 
 
 def _add(one: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
     return [a + b for a, b in zip(one, other, strict=True)]
 
 
-def _mix(word: jax.Array) -> jax.Array:
-    """Murmur3's finaliser: one to one, and every bit of the word changes about half of them."""
-    word = (word ^ (word >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
-    word = (word ^ (word >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
-    return word ^ (word >> jnp.uint32(16))
+def _mix(word: Any) -> Any:
+    """Murmur3's finaliser, of uint32 of JAX or NumPy: one to one, and every bit of it changes about half of them."""
+    word = (word ^ (word >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    word = (word ^ (word >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return word ^ (word >> np.uint32(16))
 
 
 def row_digests(table: Any) -> np.ndarray:
@@ -102,9 +98,6 @@ def column_digests(columns: np.ndarray, values: np.ndarray, count: int) -> np.nd
     lanes = np.zeros((count, len(_LANES)), np.uint32)
     row, entry = np.nonzero(values)
     column, bits = columns[row, entry], values[row, entry].view(np.uint32)
-    with np.errstate(over="ignore"):
-        for lane, (word, _) in enumerate(_LANES):
-            place = np.asarray(_mix(jnp.asarray(row.astype(np.uint32) ^ np.uint32(word))))
-            mixed = np.asarray(_mix(jnp.asarray(bits ^ place)))
-            np.add.at(lanes[:, lane], column, mixed)
+    for lane, (word, _) in enumerate(_LANES):
+        np.add.at(lanes[:, lane], column, _mix(bits ^ _mix(row.astype(np.uint32) ^ np.uint32(word))))
     return lanes

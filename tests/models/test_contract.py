@@ -1,9 +1,8 @@
 """What every registered system promises, whatever it is: one suite over the registry."""
 
-import contextlib
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,7 +20,6 @@ from alterrec_jax.contract import (
     Params,
     SessionBatch,
     System,
-    make_item_tables,
 )
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
@@ -62,11 +60,39 @@ class Case:
     context: Context
     params: dict[str, Params]
 
-    def networks(self) -> Iterator[tuple[str, Network, Params]]:
+    @functools.cached_property
+    def networks(self) -> list["Compiled"]:
         """Each component's network with the parameters that it takes; `test_neighbours` looks at what is fitted."""
-        for name, component in self.system.components.items():
-            if component.network.fit is None:
-                yield name, component.network, self.params[component.trained]
+        return [
+            Compiled(name, component.network, self.params[component.trained], self.context)
+            for name, component in self.system.components.items()
+            if component.network.fit is None
+        ]
+
+
+class Compiled:
+    """A network's functions, compiled once for all tests, for batches are of one shape."""
+
+    def __init__(self, name: str, network: Network, params: Params, context: Context):
+        self.name, self.network, self.params, self._context = name, network, params, context
+        self.tables = jax.jit(network.item_tables)
+        self._embed = jax.jit(self._embeddings)
+
+    def _embeddings(self, params: Params, context: Context, batch: SessionBatch, key: jax.Array | None) -> jax.Array:
+        table_key, session_key = (None, None) if key is None else jax.random.split(key)
+        tables = self.network.item_tables(params, context, table_key)
+        return self.network.session_embeddings(params, tables, batch, session_key)
+
+    def embeddings(
+        self,
+        batch: SessionBatch,
+        params: Params | None = None,
+        context: Context | None = None,
+        key: jax.Array | None = None,
+    ) -> np.ndarray:
+        """float32 [row * position, dim], without dropout unless there is a key."""
+        found = self._embed(params or self.params, context or self._context, batch, key)
+        return np.asarray(found, np.float32)
 
 
 def random_params(network: Network, context: Context, seed: int) -> Params:
@@ -87,11 +113,11 @@ def case(request: pytest.FixtureRequest, dataset: Dataset) -> Case:
     return Case(request.param, config, dataset, system, context, params)
 
 
-def batch_of(sessions: list[list[int]], one_a_row: bool = False, whole: bool = False) -> tuple[SessionBatch, list]:
-    """Sessions packed into rows one after another, or one a row; and where the last item of each stands.
+ROWS = 5
 
-    With `whole` the positions before the last ones are no prefixes.
-    """
+
+def batch_of(sessions: list[list[int]], one_a_row: bool = False) -> tuple[SessionBatch, list[int]]:
+    """Sessions packed into rows one after another, or one a row, empty rows behind; and where the last of each is."""
     items = np.array([item for session in sessions for item in session], np.int32)
     lengths = np.array([len(session) for session in sessions])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -102,16 +128,11 @@ def batch_of(sessions: list[list[int]], one_a_row: bool = False, whole: bool = F
         rows.append(row)
         places.append(used)
         used += length
-    scored = lengths - 1 if whole else np.zeros_like(lengths)
-    chunks = Chunks(np.arange(len(sessions)), np.zeros_like(lengths), lengths, scored)
-    batch = fill_rows(items, offsets, chunks, Plan(np.array(rows), np.array(places), row + 1), LENGTH)
+    zeros = np.zeros_like(lengths)
+    chunks = Chunks(np.arange(len(sessions)), zeros, lengths, zeros)
+    batch = fill_rows(items, offsets, chunks, Plan(np.array(rows), np.array(places), ROWS), LENGTH)
     ends = [r * LENGTH + p + n - 1 for r, p, n in zip(rows, places, lengths.tolist(), strict=True)]
     return jax.tree.map(jnp.asarray, batch._replace(interaction=None)), ends
-
-
-def embeddings(network: Network, params: Params, context: Context, batch: SessionBatch) -> np.ndarray:
-    """float32 [row * position, dim], without dropout."""
-    return np.asarray(network.session_embeddings(params, make_item_tables(network, params, context), batch), np.float32)
 
 
 SESSIONS = [[3, 5, 3, 8], [4], [7, 7, 2], [1, 2, 3, 4, 5, 6, 7], [9, 9]]
@@ -119,12 +140,12 @@ SESSIONS = [[3, 5, 3, 8], [4], [7, 7, 2], [1, 2, 3, 4, 5, 6, 7], [9, 9]]
 
 def test_shapes_and_types(case: Case) -> None:
     batch, _ = batch_of(SESSIONS)
-    for _, network, params in case.networks():
-        tables = network.item_tables(params, case.context)
-        assert tables.candidates.shape == (CATALOGUE, network.dim) and tables.candidates.dtype == jnp.float32
+    for part in case.networks:
+        tables = part.tables(part.params, case.context)
+        assert tables.candidates.shape == (CATALOGUE, part.network.dim) and tables.candidates.dtype == jnp.float32
         for leaf in jax.tree.leaves(tables.inputs):
             assert len(leaf) == CATALOGUE
-        assert embeddings(network, params, case.context, batch).shape == (batch.items.size, network.dim)
+        assert part.embeddings(batch).shape == (batch.items.size, part.network.dim)
 
 
 def test_every_parameter_with_a_row_an_item_is_declared(case: Case) -> None:
@@ -136,27 +157,27 @@ def test_every_parameter_with_a_row_an_item_is_declared(case: Case) -> None:
 
 def test_a_prefix_alone_is_the_prefix_in_a_batch(case: Case) -> None:
     packed, ends = batch_of(SESSIONS)
-    for name, network, params in case.networks():
-        together = embeddings(network, params, case.context, packed)[ends]
+    for part in case.networks:
+        together = part.embeddings(packed)[ends]
         for session, found in zip(SESSIONS, together, strict=True):
             alone, (end,) = batch_of([session])
-            expected = embeddings(network, params, case.context, alone)[end]
-            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5, err_msg=f"{name} {session}")
+            expected = part.embeddings(alone)[end]
+            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5, err_msg=f"{part.name} {session}")
 
 
 def test_nothing_after_a_prefix_reaches_it(case: Case) -> None:
     """In the layout `packed` what follows stands in the same segment; in `prefix` it must not be there at all."""
     session = SESSIONS[3]
-    for name, network, params in case.networks():
-        if network.layout == PREFIX:
-            first, last = (_of_training(case, network, params, changed) for changed in (False, True))
+    for part in case.networks:
+        if part.network.layout == PREFIX:
+            first, last = (_of_training(case, part, changed) for changed in (False, True))
         else:
             (batch, _), (other, _) = batch_of([session]), batch_of([[*session[:3], 20, 21, 22, 23]])
-            first, last = (embeddings(network, params, case.context, b)[:3] for b in (batch, other))
-        np.testing.assert_array_equal(first, last, err_msg=name)
+            first, last = (part.embeddings(b)[:3] for b in (batch, other))
+        np.testing.assert_array_equal(first, last, err_msg=part.name)
 
 
-def _of_training(case: Case, network: Network, params: Params, changed: bool) -> np.ndarray:
+def _of_training(case: Case, part: Compiled, changed: bool) -> np.ndarray:
     """The embeddings of the first two prefixes of a training session, whose later items may be changed."""
     train = case.dataset.splits["train"]
     longest = int(np.argmax(train.lengths))
@@ -164,41 +185,30 @@ def _of_training(case: Case, network: Network, params: Params, changed: bool) ->
     if changed:
         items[3:] = (items[3:] + 1) % CATALOGUE
     session = dataclasses.replace(train, items=items, offsets=np.array([0, len(items)]), first_target=np.array([1]))
-    batches = TrainBatches(session, BATCH, LENGTH, network.layout)
+    batches = TrainBatches(session, BATCH, LENGTH, part.network.layout)
     batch = next(batches.epoch(jax.random.key(0)))
-    found = embeddings(network, params, case.context, jax.tree.map(jnp.asarray, batch))
+    found = part.embeddings(jax.tree.map(jnp.asarray, batch))
     return found[np.isin(batch.interaction, (0, 1, 2))]
 
 
 def test_without_a_key_nothing_is_random_and_with_one_dropout_is(case: Case) -> None:
     batch, ends = batch_of(SESSIONS)
-    for name, network, params in case.networks():
-        one, other = (embeddings(network, params, case.context, batch)[ends] for _ in range(2))
+    for part in case.networks:
+        one, other = (part.embeddings(batch)[ends] for _ in range(2))
         np.testing.assert_array_equal(one, other)
-        noisy = []
-        for seed in range(2):
-            table_key, session_key = jax.random.split(jax.random.key(seed))
-            tables = network.item_tables(params, case.context, table_key)
-            noisy.append(np.asarray(network.session_embeddings(params, tables, batch, session_key))[ends])
-        drops = "sr_gnn" not in name
+        noisy = [part.embeddings(batch, key=jax.random.key(seed))[ends] for seed in range(2)]
+        drops = "sr_gnn" not in part.name
         assert np.array_equal(*noisy) != drops
 
 
 def test_padding_changes_nothing(case: Case) -> None:
     batch, ends = batch_of(SESSIONS)
-    for _, network, params in case.networks():
-        padding = np.asarray(batch.segments) < 0
-        other = batch._replace(
-            items=jnp.where(padding, 17, batch.items), positions=jnp.where(padding, 3, batch.positions)
+    padding = np.asarray(batch.segments) < 0
+    other = batch._replace(items=jnp.where(padding, 17, batch.items), positions=jnp.where(padding, 3, batch.positions))
+    for part in case.networks:
+        np.testing.assert_allclose(
+            part.embeddings(other)[ends], part.embeddings(batch)[ends], rtol=1e-6, atol=1e-6, err_msg=part.name
         )
-        wider = jax.tree.map(lambda array: jnp.concatenate([array, array[:1]]), batch)
-        for changed in (other, wider._replace(segments=wider.segments.at[-1].set(-1))):
-            np.testing.assert_allclose(
-                embeddings(network, params, case.context, changed)[ends],
-                embeddings(network, params, case.context, batch)[ends],
-                rtol=1e-6,
-                atol=1e-6,
-            )
 
 
 def test_permuting_item_numbers_commutes(case: Case) -> None:
@@ -206,60 +216,69 @@ def test_permuting_item_numbers_commutes(case: Case) -> None:
     number = np.argsort(order)
     permuted = Context({name: rows[order] for name, rows in case.context.features.items()}, case.context.graphs)
     batch, ends = batch_of(SESSIONS)
-    for name, network, params in case.networks():
+    renumbered = batch._replace(items=jnp.asarray(number, jnp.int32)[batch.items])
+    for part in case.networks:
 
-        def rows(path: Any, leaf: jax.Array, network: Network = network) -> jax.Array:
+        def rows(path: Any, leaf: jax.Array, network: Network = part.network) -> jax.Array:
             return leaf[order] if is_per_item(network.per_item, path) else leaf
 
-        moved = jax.tree_util.tree_map_with_path(rows, params)
-        renumbered = batch._replace(items=jnp.asarray(number, jnp.int32)[batch.items])
+        moved = jax.tree_util.tree_map_with_path(rows, part.params)
         np.testing.assert_allclose(
-            embeddings(network, moved, permuted, renumbered)[ends],
-            embeddings(network, params, case.context, batch)[ends],
+            part.embeddings(renumbered, moved, permuted)[ends],
+            part.embeddings(batch)[ends],
             rtol=2e-5,
             atol=2e-5,
-            err_msg=name,
+            err_msg=part.name,
         )
-        candidates = [network.item_tables(p, c).candidates for p, c in ((moved, permuted), (params, case.context))]
+        candidates = [part.tables(p, c).candidates for p, c in ((moved, permuted), (part.params, case.context))]
         np.testing.assert_allclose(candidates[0], candidates[1][order], rtol=2e-5, atol=2e-5)
 
 
 def test_gradients_are_finite_where_sessions_have_one_item_and_rows_none(case: Case) -> None:
     batch, ends = batch_of([[4], [5]], one_a_row=True)
-    empty = jax.tree.map(
-        lambda array: jnp.concatenate([array, array[:LENGTH] if array.ndim == 1 else array[:1]]), batch
-    )
-    empty = empty._replace(segments=empty.segments.at[-1].set(-1), is_target=empty.is_target.at[-LENGTH:].set(False))
-    targets = jnp.zeros(empty.items.size, jnp.int32).at[jnp.asarray(ends)].set(jnp.asarray([6, 7]))
-    empty = empty._replace(targets=targets)
+    targets = np.zeros(batch.items.size, np.int32)
+    targets[ends] = 6, 7
+    batch = batch._replace(targets=jnp.asarray(targets))
     for stage in dict.fromkeys(stage._replace(epochs=1, peer=()) for stage in case.system.stages):
-        if case.system.objectives[stage.objective](stage).mine is not None:
-            continue
         objective = case.system.objectives[stage.objective](stage)
+        if objective.mine is not None:
+            continue
         trained = {name: case.params[name] for name in stage.trains}
 
         def loss(params: Any, objective: Any = objective) -> jax.Array:
-            return sum(objective.loss(params, case.context, empty, jax.random.key(0), None).values())
+            return sum(objective.loss(params, case.context, batch, jax.random.key(0), None).values())
 
-        value, gradient = jax.value_and_grad(loss)(trained)
+        value, gradient = jax.jit(jax.value_and_grad(loss))(trained)
         assert np.isfinite(value)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@dataclasses.dataclass
+class Run:
+    """A run of the system. Attributes: trained, as read back from its workdir; losses, of its epochs."""
+
+    trained: TrainedModel
+    losses: list[float]
+
+
+def run_of(case: Case, workdir: pathlib.Path) -> Run:
+    """Trains the system from the start."""
+    losses: list[float] = []
+    Trainer(case.config, case.dataset, workdir).run(lambda record: losses.append(record["loss"]))
+    return Run(load_trained(workdir), losses)
+
+
 @pytest.fixture(scope="module")
-def trained(case: Case, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
-    """The system after a run, read back from its workdir."""
-    workdir = tmp_path_factory.mktemp("contract") / case.config.family
-    Trainer(case.config, case.dataset, workdir).run()
-    return load_trained(workdir)
+def run(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The system after a run."""
+    return run_of(case, tmp_path_factory.mktemp("contract") / case.config.family)
 
 
-def test_a_run_is_saved_and_restored_to_the_bit(case: Case, trained: TrainedModel, tmp_path: pathlib.Path) -> None:
-    again = tmp_path / "again"
-    Trainer(case.config, case.dataset, again).run()
-    for one, other in zip(jax.tree.leaves(trained.params), jax.tree.leaves(load_trained(again).params), strict=True):
+def test_a_run_is_saved_and_restored_to_the_bit(case: Case, run: Run, tmp_path: pathlib.Path) -> None:
+    again = run_of(case, tmp_path / "again").trained
+    for one, other in zip(jax.tree.leaves(run.trained.params), jax.tree.leaves(again.params), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert trained.config == case.config and trained.finished
+    assert run.trained.config == case.config and run.trained.finished
 
 
 def neighbour_scores(sums: ItemSums, neighbours: Neighbours, prefix: int) -> np.ndarray:
@@ -270,8 +289,8 @@ def neighbour_scores(sums: ItemSums, neighbours: Neighbours, prefix: int) -> np.
     return scores
 
 
-def test_evaluation_recommendation_and_export_agree(case: Case, trained: TrainedModel) -> None:
-    system, dataset = trained.system, trained.dataset
+def test_evaluation_recommendation_and_export_agree(case: Case, run: Run) -> None:
+    trained, system, dataset = run.trained, run.trained.system, run.trained.dataset
     sessions = [[3, 5, 3, 8], [7, 7, 2], [9]]
     recommender = Recommender(trained, exclude_session_items=False)
     found = list(recommender(sessions, k=CATALOGUE))
@@ -289,7 +308,8 @@ def test_evaluation_recommendation_and_export_agree(case: Case, trained: Trained
         expected = np.zeros(CATALOGUE, np.float32)
         for name, weight in view.items():
             component, tables = system.components[name], encoder.item_tables[name]
-            of_batch = component.network.session_embeddings(trained.params[component.trained], tables, batch)
+            embed = jax.jit(component.network.session_embeddings)
+            of_batch = embed(trained.params[component.trained], tables, batch)
             if isinstance(of_batch, ItemSums):
                 expected += weight * neighbour_scores(of_batch, tables.candidates, end)
             else:
@@ -299,7 +319,8 @@ def test_evaluation_recommendation_and_export_agree(case: Case, trained: Trained
             np.testing.assert_allclose([scored[item] for item in range(CATALOGUE)], expected, rtol=2e-4, atol=2e-5)
 
 
-def test_what_validation_measured_is_what_evaluation_measures(case: Case, trained: TrainedModel) -> None:
+def test_what_validation_measured_is_what_evaluation_measures(case: Case, run: Run) -> None:
+    trained = run.trained
     protocol = protocol_of(case.config.protocol, case.dataset)
     targets = protocol.select(case.dataset, "validation")
     encoder = trained.encoder()
@@ -359,24 +380,19 @@ def _without_dropout(config: RunConfig) -> RunConfig:
     return from_mapping(type(config), values).check()
 
 
-def test_a_mesh_agrees_with_one_device(case: Case) -> None:
-    losses = []
-    for words in ("", "data:2,model:2"):
-        context_manager = mesh.used(mesh.make_mesh(words, jax.devices()[:4])) if words else contextlib.nullcontext()
-        with context_manager:
-            system = case.config.build(catalogue_info(case.dataset))
-            context = make_context(case.dataset, system.reads, case.config.precision)
-            batches = TrainBatches(case.dataset.splits["train"], BATCH, LENGTH, system.layout, system.reads.users)
-            loop = TrainLoop(system, context, batches, len(case.dataset.splits["train"].items), seed=0)
-            train = case.dataset.splits["train"]
-            arrays, state = loop.fresh(lambda _: fitted_params(system, train)), RunState()  # noqa: B023
-            found = []
-            for event in loop.run(arrays, state):
-                if isinstance(event, EpochDone):
-                    found.append(float(arrays.totals.loss) / float(arrays.totals.prefixes))
-                    state.epoch, state.step = state.epoch + 1, 0
-        losses.append(found)
-    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-4)
+def test_a_mesh_agrees_with_one_device(case: Case, run: Run) -> None:
+    train = case.dataset.splits["train"]
+    with mesh.used(mesh.make_mesh("data:2,model:2", jax.devices()[:4])):
+        system = case.config.build(catalogue_info(case.dataset))
+        context = make_context(case.dataset, system.reads, case.config.precision)
+        batches = TrainBatches(train, BATCH, LENGTH, system.layout, system.reads.users)
+        loop = TrainLoop(system, context, batches, len(train.items), case.config.seed)
+        arrays, state, losses = loop.fresh(lambda _: fitted_params(system, train)), RunState(), []
+        for event in loop.run(arrays, state):
+            if isinstance(event, EpochDone):
+                losses.append(float(arrays.totals.loss) / float(arrays.totals.prefixes))
+                state.epoch, state.step = state.epoch + 1, 0
+    np.testing.assert_allclose(losses, run.losses, rtol=2e-4)
 
 
 def test_a_configuration_survives_json_and_names_its_family(case: Case) -> None:
@@ -400,20 +416,13 @@ def test_what_only_counts_reads_training_alone_and_scores_every_candidate(name: 
     targets = select_targets(test, "last")
     scores = config.rows(dataset, test, targets)(0, len(targets))
     assert scores.shape == (len(targets), CATALOGUE) and np.isfinite(scores).all()
-    nothing = dataclasses.replace(
-        test, items=test.items[:0], offsets=test.offsets[:1], first_target=test.first_target[:0]
-    )
-    without = dataclasses.replace(dataset, splits={**dataset.splits, "validation": nothing, "test": nothing})
+    without = without_held_out(dataset)
     np.testing.assert_array_equal(config.rows(without, test, targets)(0, len(targets)), scores)
 
 
 def test_held_out_sessions_reach_no_array_of_training(case: Case) -> None:
     """With validation and test deleted, what a run trains on is bit-identical."""
-    test = case.dataset.splits["test"]
-    nothing = dataclasses.replace(
-        test, items=test.items[:0], offsets=test.offsets[:1], first_target=test.first_target[:0]
-    )
-    without = dataclasses.replace(case.dataset, splits={**case.dataset.splits, "validation": nothing, "test": nothing})
+    without = without_held_out(case.dataset)
     context = make_context(without, case.system.reads, case.config.precision)
     assert catalogue_info(without) == catalogue_info(case.dataset)
     fitted = [fitted_params(case.system, d.splits["train"]) for d in (without, case.dataset)]

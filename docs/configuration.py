@@ -26,7 +26,7 @@ every system: its default, what it may be, and what it does. A file names only w
 
 Any field can be overridden on the command line:
 
-```
+```sh
 python -m experiments.train --config=experiments/configs/best.py --config.epochs=8 --config.networks.id.dropout=0.3 \\
     "--config.networks.text.mlp_hidden=(128,64)" --config.protocol.select_on=hits@20 --data_dir=DIR --workdir=DIR
 ```

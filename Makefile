@@ -43,7 +43,7 @@ lint: .venv/ready ## Run the linter, the type checker and the rules of the house
 	$(BIN)/python .ci/rules.py
 
 docs: .venv/ready ## Build the site of the docs in runs/site; a broken link stops it
-	$(BIN)/python -m sphinx -q -W --keep-going -c docs . runs/site
+	$(BIN)/python -m sphinx -q -E -a -W --keep-going -c docs . runs/site
 
 clean: ## Remove .venv and runs/
 	rm -rf .venv runs

@@ -16,6 +16,7 @@ from tests.docs.pages import CONFIGS, PAGES, ROOT, Block, blocks, commands, docs
 PLACEHOLDERS = {
     "FILE": "experiments/configs/best.py",
     "experiments/configs/last_item.py": "experiments/configs/best.py",
+    "last_item": "best",
     "K": "20",
     "N": "2",
     "I": "0",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from alterrec_jax.config import bounds_in_words, flat, to_mapping
+from alterrec_jax.config import FamilyConfig, bounds_in_words, flat, to_mapping
 from alterrec_jax.models.registry import Family, families, family
 from alterrec_jax.runtime import command_line
 
@@ -70,8 +70,8 @@ def explained(one: Family) -> str:
     return "\n".join(lines)
 
 
-def fields_of(config: Any) -> list[Field]:
-    """Every field of a configuration, or of a record in one, those of the records in it behind a dot.
+def fields_of(config: FamilyConfig) -> list[Field]:
+    """Every field of a configuration, those of the records in it behind a dot.
 
     Records that have names of their own, such as AlterRec's networks, are listed under the names that the configuration
     has; behind them, under NAME, what records of other kinds have besides.

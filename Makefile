@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := runs/quickstart
 ARGS ?=
 
-.PHONY: help setup train test faults lint clean
+.PHONY: help setup train test faults lint docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ lint: .venv/ready ## Run the linter, the type checker and the rules of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/rules.py
+
+docs: .venv/ready ## Build the site of the docs in runs/site; a broken link stops it
+	$(BIN)/python -m sphinx -q -E -a -W --keep-going -c docs . runs/site
 
 clean: ## Remove .venv and runs/
 	rm -rf .venv runs

@@ -10,8 +10,8 @@ The whole catalogue is ranked without the items that the user already has, as th
 
 Chosen on validation: windows over the whole catalogue that spare only the peer's first item (k1 = 1; a run with
 k1 = 20, and more dropout, was a fifth lower in Hits@20 after seven epochs), a text temperature of 0.5, no augmentation;
-then a width of 128, and learning rates that fall to a third after eight epochs of a network's own (BUILD.md tells what
-each step gave).
+then a width of 128, and learning rates that fall to a third after eight epochs of a network's own (what each step gave:
+docs/benchmarks.md).
 
 Measured on 2026-11-21, test, mean and standard deviation of seeds 0, 1, 2:
 

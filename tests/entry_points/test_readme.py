@@ -3,13 +3,13 @@
 import json
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 
 import polars as pl
 import pytest
 
+from tests.docs import pages
 from tests.entry_points.conftest import ROOT, SMALL, Command
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,21 +28,19 @@ def own_files(logs: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
 
 
-def commands(block: str) -> list[list[str]]:
-    """The words of each command of a code block of the README, the one that holds `block`."""
-    text = next(part for part in re.findall(r"```\n(.*?)```", README, re.DOTALL) if block in part)
-    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line]
+def block_with(text: str) -> list[pages.Command]:
+    """The commands of a shell block of the README, the one that holds `text`."""
+    block = next(block for block in pages.blocks(ROOT / "README.md") if block.language == "sh" and text in block.text)
+    return list(pages.commands(block))
 
 
 def test_your_own_data_in_three_commands(command: Command, own_files: pathlib.Path) -> None:
-    found = commands("data_tools.prepare")
-    assert [words[:3] for words in found] == [
-        ["python", "-m", "data_tools.prepare"],
-        ["python", "-m", "experiments.train"],
-        ["python", "-m", "experiments.evaluate"],
-    ]
-    for _, _, module, *flags in found:
+    found = block_with("alterrec prepare")
+    modules = ["data_tools.prepare", "experiments.train", "experiments.evaluate"]
+    assert [module for _, module, _ in found] == modules
+    for _, module, flags in found:
         placed = [re.sub(r"=((clicks|items)\.csv|(data|runs)/mine.*)$", rf"={own_files}/\1", flag) for flag in flags]
+        placed = [flag.replace("--config=best", "--config=experiments/configs/best.py") for flag in placed]
         small = [flag for flag in SMALL[1:] if ".mining." not in flag] if module == "experiments.train" else []
         done = command(module, *placed, *small)
         assert done.returncode == 0, done.stderr
@@ -51,18 +49,17 @@ def test_your_own_data_in_three_commands(command: Command, own_files: pathlib.Pa
     described = command("data_tools.describe", f"{own_files}/data/mine")
     assert described.returncode == 0, described.stderr
     assert "catalogue" in described.stdout and (own_files / "data/mine/describe.png").is_file()
-    (echo,) = commands("experiments.recommend")
-    where = echo.index("|")
-    flags = [flag.replace("runs/mine", f"{own_files}/runs/mine") for flag in echo[where + 4 :]]
-    line = echo[1].replace("item id", "i3")
-    done = command("experiments.recommend", *flags, input=line)
+    echo, recommend = block_with("alterrec recommend")
+    flags = [flag.replace("runs/mine", f"{own_files}/runs/mine") for flag in recommend.words]
+    line = echo.words[1].replace("item id", "i3")
+    done = command(recommend.module, *flags, input=line)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["recommendations"]) == 20
-    export, serve = commands("experiments.export")
-    done = command("experiments.export", f"--workdir={own_files}/runs/mine", f"--out={own_files}/served")
+    export, _, serve = block_with("alterrec export")
+    done = command(export.module, f"--workdir={own_files}/runs/mine", f"--out={own_files}/served")
     assert done.returncode == 0, done.stderr
-    assert export[2:] == ["experiments.export", "--workdir=runs/mine", "--out=served"]
-    assert serve[serve.index("|") + 1 :] == ["python", "served/serve.py", "served"]
+    assert export.words == ("--workdir=runs/mine", "--out=served")
+    assert serve.words == ("python", "served/serve.py", "served")
     found = subprocess.run(
         [sys.executable, "-I", "served/serve.py", "served"], input=line, capture_output=True, text=True, cwd=own_files
     )
@@ -71,7 +68,7 @@ def test_your_own_data_in_three_commands(command: Command, own_files: pathlib.Pa
 
 def test_the_two_commands_are_targets_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for words in commands("make train"):
+    for _, _, words in block_with("make train"):
         assert words[0] == "make" and re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
 
 

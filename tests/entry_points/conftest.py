@@ -1,5 +1,6 @@
 """The real commands on small data of the form that a user has: made, prepared and trained once for all tests here."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -10,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.commands import ROOT, Process, Server
+
 WORDS = ("soap", "brush", "cream", "lotion", "mirror", "comb", "razor", "towel")
 COLOURS = ("red", "blue", "green", "white", "black", "pink", "brown")
 
@@ -36,6 +38,7 @@ SMALL = (
 )
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Process]
 
 
 @pytest.fixture(scope="session")
@@ -45,19 +48,33 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def command(environment: dict[str, str]) -> Command:
-    """Runs `python -m MODULE FLAGS...` from the root of the project, as the README says."""
+def start(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts `MODULE, FLAGS...` as a process of its own, a fork."""
+    with contextlib.closing(Server(environment, tmp_path_factory.mktemp("server"))) as server:
+        yield server.start
 
-    def run(module: str, *flags: str, **kwargs: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *flags],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            **kwargs,  # type: ignore[call-overload]
-        )
+
+@pytest.fixture(scope="session")
+def command(start: Start) -> Command:
+    """Runs `MODULE, FLAGS...` to its end as a process of its own, a fork."""
+
+    def run(module: str, *flags: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        process = start(module, *flags)
+        stdout, stderr = process.communicate(input, timeout=300)
+        assert process.returncode is not None
+        return subprocess.CompletedProcess([module, *flags], process.returncode, stdout, stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def python(environment: dict[str, str]) -> Command:
+    """Runs `python -m MODULE FLAGS...` from the root of the project, as a shell does, and compiles as for a user."""
+    users = {name: value for name, value in environment.items() if name != "XLA_FLAGS"}
+
+    def run(module: str, *flags: str, input: str = "") -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", module, *flags]
+        return subprocess.run(line, cwd=ROOT, env=users, input=input, capture_output=True, text=True, timeout=300)
 
     return run
 
@@ -125,7 +142,7 @@ def checkpoints(workdir: pathlib.Path) -> set[str]:
     return {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
 
 
-def wait_for_checkpoint(process: subprocess.Popen[str], workdir: pathlib.Path) -> bool:
+def wait_for_checkpoint(process: Process, workdir: pathlib.Path) -> bool:
     """Waits until the process has written a checkpoint that was not there before; False if it ended without."""
     before = checkpoints(workdir)
     while process.poll() is None:

@@ -2,14 +2,12 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import load_dataset, write_dataset
-from tests.entry_points.conftest import ROOT, WORDS, Command, prepare
+from tests.entry_points.conftest import WORDS, Command, Start, prepare
 
 METRICS = {f"{name}@{k}" for name in ("hits", "ndcg", "mrr") for k in (10, 20)}
 
@@ -107,18 +105,8 @@ def test_recommend(command: Command, trained: pathlib.Path, dataset: pathlib.Pat
         assert [item["id"] for item in found if item["by"] == "text"] == [strange]
 
 
-def test_recommend_answers_each_request_as_it_comes_until_nobody_reads(
-    environment: dict[str, str], trained: pathlib.Path
-) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.recommend", f"--workdir={trained}", "--k=3", "--unknown=error"],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_recommend_answers_each_request_as_it_comes_until_nobody_reads(start: Start, trained: pathlib.Path) -> None:
+    process = start("experiments.recommend", f"--workdir={trained}", "--k=3", "--unknown=error")
     assert process.stdin and process.stdout and process.stderr
     answers = []
     for item in ("i3", "nothing"):
@@ -135,7 +123,7 @@ def test_recommend_answers_each_request_as_it_comes_until_nobody_reads(
         assert stderr.read() == ""
 
 
-def test_show(command: Command, trained: pathlib.Path, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_show(python: Command, trained: pathlib.Path, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
     there = load_dataset(dataset)
     write_dataset(
         tmp_path / "coloured",
@@ -146,7 +134,7 @@ def test_show(command: Command, trained: pathlib.Path, dataset: pathlib.Path, tm
         provenance={"text_encoder": there.manifest["text_encoder"]},
     )
     flags = (f"--workdir={trained}", f"--data_dir={tmp_path / 'coloured'}", "--sessions=2", "--k=4")
-    done = command("experiments.show", *flags)
+    done = python("experiments.show", *flags)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout and r"\x1b[31m" in done.stdout
     assert done.stdout.count("in the basket") == 2

@@ -4,15 +4,14 @@ import json
 import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from alterrec_jax.training.checkpoint import read_newest
+from tests.commands import Process
 from tests.conftest import CLOCKS
-from tests.entry_points.conftest import ROOT, SMALL, Command
+from tests.entry_points.conftest import SMALL, Command, Start
 
 # No warm-up, and so two programs instead of four.
 RUN = (
@@ -29,23 +28,14 @@ def environment_of(environment: dict[str, str], devices: int) -> dict[str, str]:
     return {**environment, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
 
 
-def pair(environment: dict[str, str], *flags: str) -> list[subprocess.Popen[str]]:
+def pair(start: Start, environment: dict[str, str], *flags: str) -> list[Process]:
     """Two processes of one command, with two devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     joined = (f"--coordinator=localhost:{port}", "--processes=2", "--mesh=data:2,model:2")
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", *flags, *joined, f"--process={number}"],
-            cwd=ROOT,
-            env=environment_of(environment, 2),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
+    of_two = environment_of(environment, 2)
+    return [start(*flags, *joined, f"--process={number}", environment=of_two) for number in range(2)]
 
 
 def newest(workdir: pathlib.Path) -> int:
@@ -53,9 +43,9 @@ def newest(workdir: pathlib.Path) -> int:
     return max((int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()), default=-1)
 
 
-def train_together(environment: dict[str, str], workdir: pathlib.Path, *flags: str) -> list[subprocess.Popen[str]]:
+def train_together(start: Start, environment: dict[str, str], workdir: pathlib.Path, *flags: str) -> list[Process]:
     """Starts two processes that train, and waits until they have saved."""
-    before, processes = newest(workdir), pair(environment, *flags)
+    before, processes = newest(workdir), pair(start, environment, *flags)
     for _ in range(3000):
         if newest(workdir) > before:
             return processes
@@ -74,13 +64,13 @@ def history(workdir: pathlib.Path) -> list[dict[str, float]]:
 
 
 def test_two_processes_are_stopped_killed_and_continued_by_one(
-    dataset: pathlib.Path, environment: dict[str, str], command: Command, tmp_path: pathlib.Path
+    dataset: pathlib.Path, environment: dict[str, str], start: Start, command: Command, tmp_path: pathlib.Path
 ) -> None:
     workdir, alone = tmp_path / "two", tmp_path / "one"
     flags = ("experiments.train", *RUN, f"--data_dir={dataset}", f"--workdir={workdir}")
 
     # A signal that reaches one of them is heeded by both.
-    processes = train_together(environment, workdir, *flags)
+    processes = train_together(start, environment, workdir, *flags)
     processes[1].send_signal(signal.SIGTERM)
     told = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [75, 75], told
@@ -88,7 +78,7 @@ def test_two_processes_are_stopped_killed_and_continued_by_one(
 
     # One that dies ends the other one.
     for victim in (1, 0):
-        processes = train_together(environment, workdir, *flags)
+        processes = train_together(start, environment, workdir, *flags)
         processes[victim].kill()
         started = time.monotonic()
         told = [process.communicate(timeout=120)[1] for process in processes]
@@ -97,11 +87,9 @@ def test_two_processes_are_stopped_killed_and_continued_by_one(
         assert "another task died" in told[1 - victim] or "cannot go on" in told[1 - victim], told[1 - victim]
 
     # One process on another mesh goes on, and one that never had company comes to the same.
-    on_four = environment_of(environment, 4)
-    done = subprocess.run(
-        [sys.executable, "-m", *flags, "--mesh=model:4"], cwd=ROOT, env=on_four, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "continuing at epoch" in done.stderr, done.stderr
+    on_four = start(*flags, "--mesh=model:4", environment=environment_of(environment, 4))
+    _, stderr = on_four.communicate(timeout=300)
+    assert on_four.returncode == 0 and "continuing at epoch" in stderr, stderr
     whole = command("experiments.train", *RUN, f"--data_dir={dataset}", f"--workdir={alone}")
     assert whole.returncode == 0, whole.stderr
     for found, wanted in zip(history(workdir), history(alone), strict=True):
@@ -113,7 +101,9 @@ def test_two_processes_are_stopped_killed_and_continued_by_one(
         evaluated = command("experiments.evaluate", f"--workdir={run}", f"--output={tmp_path / f'{number}.json'}")
         assert evaluated.returncode == 0, evaluated.stderr
         results.append(json.loads((tmp_path / f"{number}.json").read_text()))
-    processes = pair(environment, "experiments.evaluate", f"--workdir={workdir}", f"--output={tmp_path / '2.json'}")
+    processes = pair(
+        start, environment, "experiments.evaluate", f"--workdir={workdir}", f"--output={tmp_path / '2.json'}"
+    )
     told = ["".join(process.communicate(timeout=120)) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     assert "hits@20" in told[0].lower() and "hits@20" not in told[1].lower()

@@ -4,8 +4,6 @@ import json
 import pathlib
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -19,18 +17,12 @@ from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.training.checkpoint import CheckpointStore, read_newest
 from alterrec_jax.training.loop import TrainLoop
 from tests.conftest import CLOCKS
-from tests.entry_points.conftest import ROOT, SMALL, Command, wait_for_checkpoint
+from tests.entry_points.conftest import SMALL, Command, Start, wait_for_checkpoint
 
 
-def start(dataset: pathlib.Path, workdir: pathlib.Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def training(dataset: pathlib.Path, workdir: pathlib.Path) -> tuple[str, ...]:
+    """The command."""
+    return ("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}")
 
 
 def last_state(workdir: pathlib.Path, dataset_folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -63,12 +55,12 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path, dataset: pathlib.Pat
 
 
 def test_killed_at_random_moments_and_continued(
-    trained: pathlib.Path, dataset: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
+    trained: pathlib.Path, dataset: pathlib.Path, start: Start, tmp_path: pathlib.Path
 ) -> None:
     workdir, draw = tmp_path / "killed", random.Random(1)
     kills, within_an_epoch = 0, 0
     while kills < 3:
-        process = start(dataset, workdir, environment)
+        process = start(*training(dataset, workdir))
         if wait_for_checkpoint(process, workdir):
             time.sleep(draw.random() * 0.8)
             process.send_signal(signal.SIGKILL)
@@ -76,7 +68,7 @@ def test_killed_at_random_moments_and_continued(
         assert process.returncode == -signal.SIGKILL, "the run ended before it was killed; make it longer"
         kills += 1
         within_an_epoch += read_newest(workdir).meta["run_state"]["step"] > 0
-    process = start(dataset, workdir, environment)
+    process = start(*training(dataset, workdir))
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert within_an_epoch >= 1, "no kill fell within an epoch; make the epochs of this test longer"
@@ -84,17 +76,17 @@ def test_killed_at_random_moments_and_continued(
 
 
 def test_sigterm_saves_and_the_same_command_continues(
-    trained: pathlib.Path, dataset: pathlib.Path, environment: dict[str, str], command: Command, tmp_path: pathlib.Path
+    trained: pathlib.Path, dataset: pathlib.Path, start: Start, command: Command, tmp_path: pathlib.Path
 ) -> None:
     workdir = tmp_path / "stopped"
-    process = start(dataset, workdir, environment)
+    process = start(*training(dataset, workdir))
     assert wait_for_checkpoint(process, workdir)
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 75, stderr
     assert "the same command continues" in stderr
-    done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={workdir}")
+    done = command(*training(dataset, workdir))
     assert done.returncode == 0, done.stderr
     assert "continuing at epoch" in done.stderr
     assert_same_run(trained, workdir, dataset)
@@ -102,6 +94,6 @@ def test_sigterm_saves_and_the_same_command_continues(
 
 def test_a_finished_run_is_not_trained_again(trained: pathlib.Path, dataset: pathlib.Path, command: Command) -> None:
     before = json.dumps(read_newest(trained).meta, sort_keys=True)
-    done = command("experiments.train", *SMALL, f"--data_dir={dataset}", f"--workdir={trained}")
+    done = command(*training(dataset, trained))
     assert done.returncode == 0, done.stderr
     assert json.dumps(read_newest(trained).meta, sort_keys=True) == before

@@ -3,14 +3,12 @@
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from experiments.paper.names import NAMES
-from tests.entry_points.conftest import ROOT, Command
+from tests.entry_points.conftest import Command, Start
 from tests.entry_points.study import OTHERS, assert_one_page, assert_whole, flags
 
 
@@ -48,10 +46,10 @@ def test_what_exists_is_drawn_again_and_not_trained(
 
 
 def test_a_killed_study_goes_on_to_the_same_numbers(
-    environment: dict[str, str], dataset: pathlib.Path, studied: pathlib.Path, tmp_path: pathlib.Path
+    start: Start, command: Command, dataset: pathlib.Path, studied: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    whole = [sys.executable, "-m", "experiments.paper.naive_vs_independent", *flags(dataset, tmp_path)]
-    process = subprocess.Popen(whole, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    whole = ("experiments.paper.naive_vs_independent", *flags(dataset, tmp_path))
+    process = start(*whole)
     deadline = time.monotonic() + 120
 
     def saved() -> bool:
@@ -63,7 +61,7 @@ def test_a_killed_study_goes_on_to_the_same_numbers(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it was killed in its middle"
-    done = subprocess.run(whole, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = command(*whole)
     assert done.returncode == 0, done.stderr
     tables = [folder / "naive_vs_independent" / "table.csv" for folder in (tmp_path, studied)]
     assert tables[0].read_bytes() == tables[1].read_bytes()

@@ -3,14 +3,12 @@
 import json
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import polars as pl
 import pytest
 
-from tests.entry_points.conftest import ROOT, SMALL, Command, wait_for_checkpoint
+from tests.entry_points.conftest import SMALL, Command, Start, wait_for_checkpoint
 from tests.entry_points.test_bad_input import assert_one_line
 
 TINY = (*SMALL, "--config.epochs=2")
@@ -26,24 +24,16 @@ def flags(dataset: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     return (*TINY, f"--data_dir={dataset}", f"--space={space}")
 
 
-def start(flags: tuple[str, ...], workdir: pathlib.Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.sweep", *flags, f"--workdir={workdir}"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def sweep(flags: tuple[str, ...], workdir: pathlib.Path) -> tuple[str, ...]:
+    """The command."""
+    return ("experiments.sweep", *flags, f"--workdir={workdir}")
 
 
 @pytest.fixture(scope="module")
-def swept(
-    flags: tuple[str, ...], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> pathlib.Path:
+def swept(flags: tuple[str, ...], start: Start, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The workdir of a sweep by two processes at once."""
     workdir = tmp_path_factory.mktemp("sweeps") / "two"
-    processes = [start(flags, workdir, environment) for _ in range(2)]
+    processes = [start(*sweep(flags, workdir)) for _ in range(2)]
     told = [process.communicate(timeout=300) for process in processes]
     for process, (_, stderr) in zip(processes, told, strict=True):
         assert process.returncode == 0, stderr
@@ -119,11 +109,11 @@ def test_another_family_is_searched_by_its_main_view(
 
 
 def test_killed_and_stopped_midway_and_begun_again(
-    flags: tuple[str, ...], swept: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
+    flags: tuple[str, ...], swept: pathlib.Path, start: Start, tmp_path: pathlib.Path
 ) -> None:
     workdir = tmp_path / "killed"
     for trial, kind, status in ((1, signal.SIGKILL, -signal.SIGKILL), (2, signal.SIGTERM, 75)):
-        process, folder = start(flags, workdir, environment), workdir / "trials" / str(trial)
+        process, folder = start(*sweep(flags, workdir)), workdir / "trials" / str(trial)
         assert wait_for_checkpoint(process, folder)
         process.send_signal(kind)
         _, stderr = process.communicate(timeout=60)
@@ -131,7 +121,7 @@ def test_killed_and_stopped_midway_and_begun_again(
         assert not (workdir / "best.py").exists()
     assert "the same command continues" in stderr
     began = time.time()
-    process = start(flags, workdir, environment)
+    process = start(*sweep(flags, workdir))
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert "trial 2: going on with it" in stderr and "continuing at epoch" in stderr
@@ -139,7 +129,7 @@ def test_killed_and_stopped_midway_and_begun_again(
     assert (workdir / "best.py").stat().st_mtime > began
     assert_whole(workdir)
     assert table(workdir).equals(table(swept)), "an interrupted sweep finds what one that was not has found"
-    again = start(flags, workdir, environment)
+    again = start(*sweep(flags, workdir))
     assert again.communicate(timeout=60)[0] == stdout
 
 

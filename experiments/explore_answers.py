@@ -42,7 +42,7 @@ class Explorer:
         return {
             "run": self._name,
             "model": trained.config.family,
-            "epoch": trained.best.get("epoch"),
+            "best_epoch": trained.best["epoch"] + 1,
             "finished": trained.finished,
             "items": self._catalogue,
             "test_sessions": len(self._fitting),

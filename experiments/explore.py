@@ -28,7 +28,7 @@ _OPEN = flags.DEFINE_bool("open", None, "Whether to open the page in a browser; 
 
 
 def main() -> int:
-    """Serves the page until it is told to stop."""
+    """Serves the page until a signal ends it."""
     stop = threading.Event()
     with stop_signals(stop, "closing the page"):
         name = pathlib.Path(_WORKDIR.value).resolve().name

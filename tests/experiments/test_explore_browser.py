@@ -14,8 +14,15 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.neighbours import NeighbourConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.training.trainer import Trainer
+from experiments.explore_answers import Explorer
 from experiments.explore_server import Server
-from tests.experiments.conftest import MARKUP, VIEWS
+from tests.experiments.examples import MARKUP, dataset_with_markup, serving
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 # Where CI=true a browser must be there: nothing is passed over in silence.
@@ -33,6 +40,29 @@ OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+CONFIG = AlterRecConfig(
+    batch_prefixes=24,
+    epochs=2,
+    warmup_epochs=1,
+    turn_epochs=1,
+    networks={
+        "id": IdNetworkConfig(encoder="mean", dim=6, learning_rate=0.03),
+        "text": VectorNetworkConfig(encoder="mean", dim=4, learning_rate=0.03, mlp_hidden=(7,)),
+        "together": NeighbourConfig(ridge=1.0),
+    },
+    mining=MiningConfig(negatives="full", augment=False),
+    protocol=ProtocolConfig(exclude_session_items="no"),
+)
+VIEWS = ["fused", "id", "text", "together"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The page of a run that was trained."""
+    folder = tmp_path_factory.mktemp("explore")
+    Trainer(CONFIG, dataset_with_markup(folder / "data"), folder / "run").run()
+    with serving(Explorer(load_trained(folder / "run"), "tiny run")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

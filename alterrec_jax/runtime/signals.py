@@ -10,16 +10,17 @@ from alterrec_jax.runtime.console import log
 
 
 @contextlib.contextmanager
-def stop_signals(stop: threading.Event) -> Iterator[None]:
+def stop_signals(stop: threading.Event, reaction: str = "saving a checkpoint, then stopping") -> Iterator[None]:
     """Within it, SIGTERM, SIGHUP and SIGINT set the event instead of ending the process; a second SIGINT ends it.
 
-    SIGHUP says that the terminal is gone; where it is ignored, as `nohup` has it, it stays so.
+    SIGHUP says that the terminal is gone; where it is ignored, as `nohup` has it, it stays so. The line that is logged
+    tells the signal and the `reaction` to it.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        log(f"{signal.Signals(number).name}: saving a checkpoint, then stopping")
+        log(f"{signal.Signals(number).name}: {reaction}")
         stop.set()
 
     numbers = [signal.SIGTERM, signal.SIGINT]

@@ -1,7 +1,7 @@
-"""The top items for given sessions, by the score of the system's main view.
+"""The top items for given sessions, by the score of a view of the system, the main one unless another is named.
 
 Items that were not in training are placed by a component that reads their features alone, such as a text network. A
-session of which the main view knows nothing, an empty one say, gets what is bought most: all its scores would tie.
+session of which the view knows nothing, an empty one say, gets what is bought most: all its scores would tie.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class Recommendation(NamedTuple):
     Attributes:
       item: its number; from the catalogue's size on, the number of a new item.
       score: what it was ranked by; the kinds of score are not comparable.
-      by: what scored it: the system's main view, the component that places new items, or "popularity" in training.
+      by: what scored it: the view that ranks, the component that places new items, or "popularity" in training.
     """
 
     item: int
@@ -65,6 +65,7 @@ class Recommender:
         numbers after the catalogue's. Empty for none.
       limits: how many items a device scores at a time.
       sessions_at_once: how many sessions are scored together.
+      view: the view of the system that ranks, by name; empty for the main one.
     """
 
     trained: TrainedModel
@@ -72,12 +73,17 @@ class Recommender:
     new_items: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     limits: RankingLimits = RankingLimits()
     sessions_at_once: int = 64
+    view: str = ""
 
     def __post_init__(self) -> None:
         self._catalogue = self.trained.dataset.catalogue_size
         self._new = len(next(iter(self.new_items.values()))) if self.new_items else 0
         system = self.trained.system
-        self._weights = used_weights(system.views[system.main])
+        self._view = self.view or system.main
+        if self._view not in system.views:
+            there = ", ".join(system.views)
+            raise UserError(f"a run of model={self.trained.config.family} has no view '{self._view}'; it has {there}")
+        self._weights = used_weights(system.views[self._view])
         self._placing = new_item_component(system, self.new_items) if self._new else None
         if self._new and self._placing is None:
             raise UserError(
@@ -116,7 +122,7 @@ class Recommender:
     ) -> Iterator[list[Recommendation]]:
         """Yields the k best items for each session.
 
-        A new item has no score of the main view, so it cannot be weighed against fused scores: it takes the rank that
+        A new item has no score of the view, so it cannot be weighed against fused scores: it takes the rank that
         the component which places it gives it among the catalogue and the new items, and moves what stood there down.
         Ranks are those among the items that a session may get.
 
@@ -183,12 +189,12 @@ class Recommender:
             name: joined([batch[name] for batch in encoder.encode(prefixes)])
             for name, encoder in self._encoders.items()
         }
-        # Without the component that places new items, the main view knows nothing of them.
+        # Without the component that places new items, the view knows nothing of them.
         known = lengths if self._placing in self._weights else self._of_catalogue(sessions)
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones
         shape = mesh.padded(shape, mesh.DATA)
         padding = ((0, shape - len(sessions)), (0, 0))
-        queries, listed_items, only_listed, known_to_placing, known_to_main = mesh.put(
+        queries, listed_items, only_listed, known_to_placing, known_to_view = mesh.put(
             (
                 {name: padded_rows(query, shape) for name, query in encoded.items()},
                 np.pad(_in_rows([items for items, _ in listed]), padding, constant_values=NO_ITEM),
@@ -199,7 +205,7 @@ class Recommender:
             mesh.BATCH,
         )
         new_scores = self._new_scores(queries, listed_items, only_listed, known_to_placing)
-        query = Query(listed_items, only_listed, known_to_main, self._counts, new_scores)
+        query = Query(listed_items, only_listed, known_to_view, self._counts, new_scores)
         best = TopK.empty(shape, min(k, self._catalogue), self._new)
         for start in range(0, self._shards.columns_per_device, self._block):
             # The scores are those of evaluation, made by its functions: what ties there ties here.
@@ -207,12 +213,12 @@ class Recommender:
                 name: component_scores(queries[name], self._block_of(table, start), self._shards, start, self._block)
                 for name, table in self._tables.items()
             }
-            main = view_scores(scores, self._weights)
-            placing = scores[self._placing] if self._placing else main
-            best = update_top_k(best, main, placing, start, query, shards=self._shards, catalogue=self._catalogue)
+            of_view = view_scores(scores, self._weights)
+            placing = scores[self._placing] if self._placing else of_view
+            best = update_top_k(best, of_view, placing, start, query, shards=self._shards, catalogue=self._catalogue)
         found = jax.device_get(mesh.replicated((best.scores, best.items, new_scores, best.ranks)))
         for row, some in enumerate(known):
-            by = self.trained.system.main if some else POPULARITY
+            by = self._view if some else POPULARITY
             parts = (part[row] for part in found)
             yield _merge(*parts, by=by, placing=self._placing or "", catalogue=self._catalogue, k=k)
 

@@ -21,7 +21,7 @@ class Query(NamedTuple):
     Attributes:
       listed: int32 [session, place], items by number, in any order; `NO_ITEM` where there is none.
       only_listed: bool [session, 1], whether only the listed items are wanted, or all but them.
-      known: bool [session, 1], whether the main view knows something of the session; else it is scored by `counts`.
+      known: bool [session, 1], whether the view knows something of the session; else it is scored by `counts`.
       counts: float32 [column], by the `ItemShards` of the scores: how often each item was bought in training.
       new_scores: float32 [session, new item], scores of items beyond the catalogue by the component that places them;
         minus infinity where one is not wanted, or where that component knows nothing of the session.
@@ -58,7 +58,7 @@ class TopK(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("shards", "catalogue"))
 def update_top_k(
     best: TopK,
-    main: jax.Array,
+    of_view: jax.Array,
     placing: jax.Array,
     start: jax.Array | int,
     query: Query,
@@ -70,7 +70,7 @@ def update_top_k(
 
     Args:
       best: of the blocks before.
-      main, placing: float32 [session, column], the scores of a block by the main view and by the component that places
+      of_view, placing: float32 [session, column], the scores of a block by that view and by the component that places
         new items; the latter are read only if there are some.
       start: the first column of the block, on every device.
       query: what is known of the sessions.
@@ -78,12 +78,12 @@ def update_top_k(
       catalogue: how many items can be recommended.
     """
 
-    def of_device(best: TopK, main: jax.Array, placing: jax.Array, start: jax.Array | int, query: Query) -> TopK:
-        block, k = main.shape[1], best.scores.shape[1]
+    def of_device(best: TopK, of_view: jax.Array, placing: jax.Array, start: jax.Array | int, query: Query) -> TopK:
+        block, k = of_view.shape[1], best.scores.shape[1]
         here, column = shards.local_columns(query.listed)
         column = jnp.where(here & (column >= start), column - start, NO_ITEM)
         wanted = is_wanted(column, query.only_listed, block) & shards.is_item(start, block, catalogue)[None]
-        scores = jnp.where(query.known, main, slice_rows(query.counts, start, block)[None, :])
+        scores = jnp.where(query.known, of_view, slice_rows(query.counts, start, block)[None, :])
         scores = jnp.where(wanted, scores, -jnp.inf)
         found, numbers = search.best_items(
             scores, min(k, block * mesh.size(mesh.MODEL)), shards.items_per_device, start
@@ -100,7 +100,7 @@ def update_top_k(
     by_row, by_item = mesh.BATCH, mesh.ITEMS
     specs_of_query = Query(by_row, by_row, by_row, by_item, by_row)  # type: ignore[arg-type]
     specs = (by_row, mesh.BATCH_AND_ITEMS, mesh.BATCH_AND_ITEMS, mesh.REPLICATED, specs_of_query)
-    merged: TopK = mesh.shard_map(of_device, specs, by_row)(best, main, placing, start, query)
+    merged: TopK = mesh.shard_map(of_device, specs, by_row)(best, of_view, placing, start, query)
     return merged
 
 

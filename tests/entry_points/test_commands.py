@@ -2,6 +2,9 @@
 
 import json
 import pathlib
+import re
+import signal
+import urllib.request
 
 import polars as pl
 import pytest
@@ -140,3 +143,19 @@ def test_show(python: Command, trained: pathlib.Path, dataset: pathlib.Path, tmp
     assert done.stdout.count("in the basket") == 2
     assert done.stdout.count("recommended") == 2
     assert any(word in done.stdout for word in WORDS)
+    lines = done.stdout.split("\n")
+    assert max(map(len, lines)) <= 120
+    assert [line.split() for line in lines].count(["fused", "id", "text"]) == 2  # the views, side by side
+    assert re.search(r"^ +1  .*  [a-h] [0-9]+%", done.stdout, re.MULTILINE)  # and what speaks for the first
+
+
+def test_explore_serves_the_page_until_it_is_told_to_stop(start: Start, trained: pathlib.Path) -> None:
+    process = start("experiments.explore", f"--workdir={trained}", "--noopen")
+    assert process.stdout
+    found = re.fullmatch(r"whole: (http://127\.0\.0\.1:[0-9]+/) \(Ctrl-C closes it\)\n", process.stdout.readline())
+    assert found, process.communicate(timeout=60)
+    with urllib.request.urlopen(f"{found[1]}api/about", timeout=60) as answer:
+        assert json.load(answer)["run"] == "whole"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "SIGTERM: closing the page\n")

@@ -29,6 +29,7 @@ from alterrec_jax.data.targets import select_targets
 from alterrec_jax.evaluation.protocol import protocol_of, rank_split
 from alterrec_jax.models.counting import CountedConfig
 from alterrec_jax.models.registry import COUNTED, TRAINED, families, family, read_config
+from alterrec_jax.serving.evidence import Explainer
 from alterrec_jax.serving.export import arrays_of, everything, exported_top_items, rows_of, served
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import TrainedModel, load_trained
@@ -317,6 +318,21 @@ def test_evaluation_recommendation_and_export_agree(case: Case, run: Run) -> Non
         for scored in (by_item, of_export):
             assert sorted(scored) == list(range(CATALOGUE))
             np.testing.assert_allclose([scored[item] for item in range(CATALOGUE)], expected, rtol=2e-4, atol=2e-5)
+
+
+def test_evidence_is_what_leaving_an_item_out_changes(run: Run) -> None:
+    trained, main = run.trained, run.trained.system.main
+    session, wanted = [3, 5, 3, 8], [9, 0, 3]
+    left = [session, [5, 8], [3, 3, 8], [3, 5, 3]]
+    evidence = Explainer(trained)(session, {main: wanted})[main]
+    log_probs = []
+    for some in Recommender(trained, exclude_session_items=False)(left, k=CATALOGUE):
+        by_item = {entry.item: entry.score for entry in some}
+        scores = np.array([by_item[item] for item in range(CATALOGUE)])
+        log_probs.append(scores - np.log(np.exp(scores - scores.max()).sum()) - scores.max())
+    expected = [(log_probs[0] - without)[wanted] for without in log_probs[1:]]
+    np.testing.assert_allclose(evidence.values.T, expected, rtol=1e-3, atol=1e-4)
+    assert evidence.items.tolist() == [3, 5, 8]
 
 
 def test_what_validation_measured_is_what_evaluation_measures(case: Case, run: Run) -> None:

@@ -20,6 +20,8 @@ import warnings
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
+from tests.programs import programs_appear_whole
+
 ROOT = pathlib.Path(__file__).parents[1]
 STREAMS = ("stdin", "stdout", "stderr")
 # What most commands import sooner or later; none of it defines a flag.
@@ -207,6 +209,7 @@ if __name__ == "__main__":
         warnings.simplefilter("ignore")
         for name in IMPORTED:
             importlib.import_module(name)
+    programs_appear_whole()
     gc.freeze()  # else a collection in a fork would copy all that was imported
     to_run = _serve(sys.argv[1])
     _become(to_run)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
+from tests.programs import programs_appear_whole
 
 # Axes that meet only by broadcasting, and keys that are used twice, are mistakes here.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -23,15 +24,14 @@ jax.config.update("jax_num_cpu_devices", 8)  # of which all but the tests of mes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests, and the commands that they start, compile the same programs again and again: here they find them.
-
-    Each worker has its own, for nothing locks them.
-    """
-    programs = tempfile.TemporaryDirectory(prefix="programs-")
-    config.add_cleanup(programs.cleanup)
-    os.environ |= {"JAX_COMPILATION_CACHE_DIR": programs.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    jax.config.update("jax_compilation_cache_dir", programs.name)
+    """Tests, and the commands that they start, compile the same programs again and again: here they find them."""
+    if not hasattr(config, "workerinput"):  # workers inherit what the first process of the tests sets
+        programs = tempfile.TemporaryDirectory(prefix="programs-")
+        config.add_cleanup(programs.cleanup)
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": programs.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    programs_appear_whole()
 
 
 # Different primes, so that no swapped axis goes unnoticed.

@@ -41,7 +41,9 @@ from tests.training.examples import (
     title,
 )
 
-ID_WINDOW, TEXT_WINDOW, ID_RANDOM = stage_of("id", "window", "text"), stage_of("text", "window", "id"), STAGES[0]
+STAGES_OF_ID = [stage for stage in STAGES if stage.trains == ("id",)]
+ID_RANDOM, ID_WINDOW = STAGES_OF_ID[:2]
+TEXT_WINDOW, TEXT_FULL = stage_of("text", "window", "id"), stage_of("text", "full")
 
 
 class Stepping(NamedTuple):
@@ -261,7 +263,7 @@ def test_half_a_window_is_what_was_drawn_and_the_same_positives() -> None:
     np.testing.assert_allclose(after.totals.loss, np.sum(losses), rtol=1e-5)
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=title)
+@pytest.mark.parametrize("stage", [*STAGES_OF_ID, TEXT_WINDOW], ids=title)
 def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage) -> None:
     optimizer, found = optax.sgd(1.0), []
     # Blocks that leave a rest, of everything that knows blocks.
@@ -278,7 +280,7 @@ def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), parts.params, whole.params)
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=title)
+@pytest.mark.parametrize("stage", [ID_RANDOM, ID_WINDOW, TEXT_WINDOW, TEXT_FULL], ids=title)
 def test_bfloat16_products_are_near_and_what_is_kept_is_float32(stage: Stage) -> None:
     optimizer, found = optax.adam(1e-3), []
     (name,) = stage.trains
@@ -288,8 +290,8 @@ def test_bfloat16_products_are_near_and_what_is_kept_is_float32(stage: Stage) ->
         system, known = system_of("transformer", precision=precision, mining=whole), context(precision)
         step, network = steps.compiled(step_of(system, stage, optimizer)), system.networks[name]
         state, peer = fresh(system, stage, optimizer, known), frozen(system, stage, known)
-        tables = network.item_tables(state.params[name], known)
-        queries = network.session_embeddings(state.params[name], tables, batch())
+        tables = jax.eval_shape(network.item_tables, state.params[name], known)
+        queries = jax.eval_shape(network.session_embeddings, state.params[name], tables, batch())
         assert queries.dtype == jnp.dtype(precision)
         found.append(step(state, peer, known, batch(), jax.random.key(0)))
     exact, rounded = found

@@ -33,10 +33,10 @@ from tests.sharding.examples import (
     params_on_mesh,
 )
 from tests.training.examples import (
+    ALTERNATING,
     ITEMS,
     LENGTH,
     MINING,
-    STAGES,
     batch,
     on_host,
     stage_of,
@@ -46,6 +46,7 @@ from tests.training.examples import (
 )
 
 ID_WINDOW, TEXT_RANDOM = stage_of("id", "window", "text"), stage_of("text", "random")
+TEXT_FULL = stage_of("text", "full")
 REST = stage_of("id", "window", "text", "image")
 
 
@@ -75,7 +76,9 @@ def stepped(
         return on_host(after)
 
 
-EVERY_STAGE = [(stage, "data:4,model:2") for stage in (*STAGES, REST)]
+# One of each kind; that of the text network on the whole catalogue is made in blocks below.
+KINDS = (*ALTERNATING, stage_of("id", "full"), stage_of("id", "own_window"), REST)
+EVERY_STAGE = [(stage, "data:4,model:2") for stage in KINDS]
 BOTH_ENDS = [(stage, words) for stage in (ID_WINDOW, TEXT_RANDOM) for words in MESHES[:2]]
 
 
@@ -91,7 +94,7 @@ def test_dropout_does_not_depend_on_the_mesh() -> None:
     assert_alike(stepped(ID_WINDOW, "data:4,model:2", *case), whole)
 
 
-@pytest.mark.parametrize("stage", [ID_WINDOW, stage_of("text", "window", "id"), stage_of("text", "full")], ids=title)
+@pytest.mark.parametrize("stage", [ID_WINDOW, stage_of("text", "window", "id"), TEXT_FULL], ids=title)
 def test_a_long_catalogue_in_blocks_makes_the_same_step(stage: Stage) -> None:
     in_blocks = MemoryLimits(
         scores=1, scores_of_piece=4 * 12, scores_of_block=14 * 5, items_of_product=5, rows_of_table=5
@@ -172,9 +175,14 @@ def ranked(items: int, k1: int, k2: int, p: int) -> tuple[np.ndarray, np.ndarray
     return queries, table, [(oracle.window(scores, k1, k2), oracle.top(scores, p)) for scores in rows]
 
 
-@pytest.mark.parametrize("max_scores", [2**26, 1])
 @pytest.mark.parametrize(
-    ("words", "selection"), [*((words, "search") for words in MESHES), ("data:4,model:2", "top_k")]
+    ("words", "selection", "max_scores"),
+    [
+        *((words, "search", 2**26) for words in MESHES),
+        ("data:4,model:2", "search", 1),
+        ("data:4,model:2", "top_k", 2**26),
+        ("model:8", "top_k", 1),
+    ],
 )
 @pytest.mark.parametrize(("items", "k1", "k2", "p"), [(901, 3, 500, 3), (901, 90, 901, 0), (11, 2, 9, 2)])
 def test_windows_are_those_of_the_oracle(

@@ -79,6 +79,7 @@ def test_equals_the_oracle(case, exclude, limits):
         assert ranks[view].above.dtype == ranks[view].equal.dtype == np.int32
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64, 1009, None])
 @pytest.mark.parametrize("cuts", [(), (1, 2, 2, 40), (50,)])
 def test_any_batching_gives_the_same(case, batch_size, cuts, limits):
@@ -110,6 +111,7 @@ def test_alpha_at_its_ends_is_the_single_network(case, alpha, single):
     np.testing.assert_array_equal(ranks["fused"].equal, ranks[single].equal)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("catalogue", [5, 97, 1009, 12103])
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_items_with_equal_rows_tie_wherever_they_stand(catalogue, batch_size, limits):
@@ -147,6 +149,7 @@ def test_twins_are_items_whose_rows_are_equal_in_every_table():
     assert first_duplicate(digests[:1]).tolist() != expected
 
 
+@pytest.mark.rounding
 def test_a_long_catalogue_is_ranked_equally_in_rows_and_in_blocks():
     rng = np.random.default_rng(11)
     catalogue, dim = 3001, 23

@@ -151,6 +151,7 @@ def test_new_items_do_reach_the_top_and_not_only_the_end(trained: TrainedModel) 
     assert min(ranks) < 8 and max(ranks) > 12
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("alpha", [0.0, ALPHA, 1.0])
 def test_items_are_ranked_as_they_are_evaluated(trained: TrainedModel, alpha: float) -> None:
     vectors, params = trained.dataset.text_vectors.copy(), {name: dict(tree) for name, tree in trained.params.items()}
@@ -177,6 +178,7 @@ def test_items_are_ranked_as_they_are_evaluated(trained: TrainedModel, alpha: fl
         assert ranks.equal[row * CATALOGUE + 3] == 1 + CATALOGUE - 20
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("new", [5, 61, 131, 4097, 4099])
 @pytest.mark.parametrize("dim", [61, 121])
 def test_new_items_that_are_alike_tie(dataset: Dataset, dim: int, new: int) -> None:

@@ -32,6 +32,7 @@ def trained(config: RunConfig, dataset: Dataset, workdir: pathlib.Path, **length
     return Trainer(dataclasses.replace(config, **lengths), dataset, workdir).run()
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(
     ("config", "lengths"),
     [

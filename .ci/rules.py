@@ -16,6 +16,7 @@ ROOMS = (
     "numerics",
     "contract",
     "config",
+    "config_files",
     "stages",
     "data",
     "nn",

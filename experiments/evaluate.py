@@ -23,7 +23,8 @@ from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.per_target import write_per_target
 from alterrec_jax.evaluation.protocol import Protocol, protocol_of, weight_sweep
 from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.evaluation.report import Details, evaluate_counted, evaluate_split, format_table
+from alterrec_jax.evaluation.report import Details, evaluate_counted, evaluate_split
+from alterrec_jax.evaluation.report_table import format_table
 from alterrec_jax.models.counting import CountedConfig
 from alterrec_jax.models.registry import read_config
 from alterrec_jax.runtime import command_line, files, processes

@@ -1,7 +1,9 @@
-"""What `report.evaluate_split` returns, as a table for the terminal."""
+"""What `report.evaluate_split` returns, as a table: for the terminal, and to compute with."""
 
 from collections.abc import Mapping
 from typing import Any
+
+import polars as pl
 
 from alterrec_jax.runtime.text_table import aligned
 
@@ -13,8 +15,7 @@ def format_table(result: Mapping[str, Any]) -> str:
     blocks.append({**views, **result["baselines"]})
     if "sweep" in result:
         blocks.append({f"alpha {label}": metrics for label, metrics in result["sweep"].items()})
-    columns = [name for name in next(iter(views.values())) if name != "intervals"]
-    interval = next((name for name in reversed(columns) if name.startswith("hits@")), columns[-1])
+    columns, interval = _columns(result)
     level = f"{protocol['bootstrap']['level']:.0%}"
     main = next(iter(views))
     rows = [["", *columns, f"{interval}, {level} interval", f"{main} minus this", "p"]]
@@ -26,6 +27,31 @@ def format_table(result: Mapping[str, Any]) -> str:
         rows = [row[:-3] for row in rows]
     table = f"{aligned(rows)}\n{_caption(protocol, interval)}"
     return f"{table}\n\n{_recommended_table(result)}" if "recommended" in result else table
+
+
+def as_frame(result: Mapping[str, Any]) -> pl.DataFrame:
+    """The views and baselines of an `evaluate_split`, one a row, the main view first.
+
+    Returns:
+      Columns name (str), the metrics (float64), and of hits at the largest k: low and high, its interval; difference,
+      the main view's minus this one's; p, of the paired test (float64, null where there is none).
+    """
+    columns, interval = _columns(result)
+    main = next(iter(result["protocol"]["views"]))
+    rows = []
+    for name, row in {**{view: result[view] for view in result["protocol"]["views"]}, **result["baselines"]}.items():
+        low, high = row["intervals"][interval] if "intervals" in row else (None, None)
+        difference = result["differences"].get(f"{main} - {name}", {})
+        tested = (difference.get(interval), difference.get("p", {}).get(interval))
+        rows.append((name, *(row[column] for column in columns), low, high, *tested))
+    numbers = (*columns, "low", "high", "difference", "p")
+    return pl.DataFrame(rows, {"name": pl.String, **dict.fromkeys(numbers, pl.Float64)}, orient="row")
+
+
+def _columns(result: Mapping[str, Any]) -> tuple[list[str], str]:
+    """The metrics, and the one of them whose intervals and differences are shown."""
+    columns = [name for name in result[next(iter(result["protocol"]["views"]))] if name != "intervals"]
+    return columns, next((name for name in reversed(columns) if name.startswith("hits@")), columns[-1])
 
 
 def _recommended_table(result: Mapping[str, Any]) -> str:

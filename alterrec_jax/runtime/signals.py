@@ -13,8 +13,12 @@ from alterrec_jax.runtime.console import log
 def stop_signals(stop: threading.Event) -> Iterator[None]:
     """Within it, SIGTERM, SIGHUP and SIGINT set the event instead of ending the process; a second SIGINT ends it.
 
-    SIGHUP says that the terminal is gone; where it is ignored, as `nohup` has it, it stays so.
+    SIGHUP says that the terminal is gone; where it is ignored, as `nohup` has it, it stays so. Signals are the main
+    thread's: in any other one nothing is changed.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:

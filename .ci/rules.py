@@ -27,6 +27,8 @@ ROOMS = (
     "evaluation",
     "training",
     "serving",
+    "run",
+    "api",
 )
 NETWORK_NAMES = ("id", "text", "fused")
 # What is about the paper, the data that carry texts, and the models themselves may name its networks.

@@ -70,7 +70,7 @@ def prepare(
 def load_config(name: str | os.PathLike[str], /, **overrides: Any) -> FamilyConfig:
     """The configuration of a file, with some fields changed: `load_config("best", **{"networks.id.dropout": 0.1})`.
 
-    Records can be made without a file as well, `alterrec_jax.models.core.CoreConfig(epochs=5)` say.
+    Records can be made without a file as well, `alterrec_jax.models.core.COREConfig(epochs=5)` say.
 
     Args:
       name: of a configuration that is shipped ("best"), or the path of a file of your own (ending in .py).

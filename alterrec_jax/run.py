@@ -102,8 +102,8 @@ class Run:
         metric = f"{self.trained.system.main}_{self.config.protocol.select_on}"
         state = "finished" if self.finished else "not finished"
         return (
-            f"Run({self.workdir}: {self.config.family}, {state}; best epoch {self.best['epoch'] + 1}, validation {metric} "
-            f"{self.best[metric]:.4f})"
+            f"Run({self.workdir}: {self.config.family}, {state}; best epoch {self.best['epoch'] + 1}, "
+            f"validation {metric} {self.best[metric]:.4f})"
         )
 
     def recommend(

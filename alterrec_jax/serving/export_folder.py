@@ -108,7 +108,7 @@ def write_export(
             "dim": model.item_vectors.shape[1],
             "input_dim": model.looked_up.shape[1],
             "exclude_session_items": exclude_session_items,
-            "platforms": PLATFORMS,
+            "platforms": list(PLATFORMS),
             "jax": jax.__version__,
             "epoch": trained.best["epoch"] + 1,
             "dataset": dataset.fingerprint,

@@ -36,9 +36,7 @@ class TableAnswerer:
         asked = self._read(sessions, exclude, only)
         for row, one in enumerate(asked):
             if one.unknown and unknown == requests.ERROR:
-                raise UserError(
-                    f"session {row} has ids that the run does not know: {_few(one.unknown)}; leave them out"
-                )
+                raise UserError(f"session {row} has ids unknown to the run: {_few(one.unknown)}; leave them out")
         if strange := dict.fromkeys(item for one in asked for item in one.unknown):
             log(f"note: left out {len(strange):,} ids unknown to the run: {_few([*strange])}")
         found = self._recommender(

@@ -127,7 +127,6 @@ def train(config: FamilyConfig, dataset: Dataset | str | os.PathLike[str], workd
     try:
         Trainer(config, data, pathlib.Path(workdir)).run()
     except Interrupted:
-        log("saved; the same call continues from here")
         raise KeyboardInterrupt("saved; the same call continues from here") from None
     return load(workdir, data)
 

@@ -16,6 +16,7 @@ ROOMS = (
     "numerics",
     "contract",
     "config",
+    "config_files",
     "stages",
     "data",
     "nn",
@@ -26,6 +27,8 @@ ROOMS = (
     "evaluation",
     "training",
     "serving",
+    "run",
+    "api",
 )
 NETWORK_NAMES = ("id", "text", "fused")
 # What is about the paper, the data that carry texts, and the models themselves may name its networks.
@@ -58,6 +61,8 @@ def _of_library(path: pathlib.Path) -> Iterator[str]:
             imported = _room(node.module if node.module != "alterrec_jax" else f"alterrec_jax.{node.names[0].name}")
             if imported and room and ROOMS.index(imported) > ROOMS.index(room):
                 yield f"{name}:{node.lineno}: {room} imports {imported}, which stands above it"
+            if node.module.split(".")[0] in ("experiments", "data_tools") and room not in ("run", "api"):
+                yield f"{name}:{node.lineno}: the library knows neither experiments nor data_tools"
             if node.module.split(".")[0] == "flax" and room not in ("nn", "models"):
                 yield f"{name}:{node.lineno}: only nn/ and models/ import flax"
         flax = isinstance(node, ast.Import) and any(part.name.startswith("flax") for part in node.names)

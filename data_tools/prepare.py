@@ -15,9 +15,9 @@ from typing import Any
 
 from absl import flags
 
-from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.printable import printable
+from data_tools.given import options_of
 from data_tools.options import SOURCES, Options
 from data_tools.pipeline import prepare
 
@@ -54,20 +54,8 @@ def options_from_flags() -> Options:
     Raises:
       UserError: --source is missing, or a flag was given that the source does not read.
     """
-    source = FLAGS["source"].value
-    if source is None:
-        raise UserError(f"--source is missing; choose one of {', '.join(SOURCES)}")
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(Options):
-        flag = FLAGS[field.name]
-        if flag.present and source not in field.metadata["sources"]:
-            readers = " or ".join(field.metadata["sources"])
-            raise UserError(f"--{field.name} is read by --source={readers} only; leave it out")
-        value: Any = flag.value
-        if isinstance(field.default, tuple):
-            value = tuple(value)
-        values[field.name] = field.default if value is None else value
-    return Options(**values)
+    given = {field.name: FLAGS[field.name] for field in dataclasses.fields(Options)}
+    return options_of({name: flag.value for name, flag in given.items() if flag.present})
 
 
 def main() -> None:

@@ -6,9 +6,11 @@ import importlib.util
 import logging
 import os
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
+import tqdm
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
@@ -77,8 +79,10 @@ class SentenceModel:
     @functools.cached_property
     def _network(self) -> Any:
         # Imported here, for it takes seconds and is not needed where the cache knows all texts.
-        import sentence_transformers
-        import transformers
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", tqdm.TqdmWarning)  # in a notebook, that bars of others could be prettier
+            import sentence_transformers
+            import transformers
 
         logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
         transformers.utils.logging.disable_progress_bar()

@@ -1,14 +1,9 @@
 """The flag --config: a Python file with get_config(), whose fields --config.FIELD=VALUE overrides."""
 
-import importlib.machinery
-import traceback
-import types
-from typing import Any
-
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alterrec_jax.errors import UserError
+from alterrec_jax.config_files import run_config_file
 
 flags.disclaim_key_flags()  # a flag defined here belongs to the command that asks for it, and stands in its --help
 
@@ -17,26 +12,8 @@ class _ConfigFile(flags.ArgumentParser):
     """Tells in one line what is wrong with the file, which ml_collections tells in a traceback, late, or not at all."""
 
     def parse(self, path: str) -> ConfigDict:
-        """The configuration that the file makes.
-
-        Raises:
-          UserError: there is no such file, it fails, or it makes no configuration.
-        """
-        module: Any = types.ModuleType("config")
-        try:
-            importlib.machinery.SourceFileLoader("config", path).exec_module(module)
-            config = module.get_config() if hasattr(module, "get_config") else None
-        except Exception as error:
-            raise UserError(f"--config={path} fails: {type(error).__name__}: {error}{_line(error, path)}") from None
-        if not isinstance(config, ConfigDict):
-            raise UserError(f"--config={path} has no get_config() that returns a ConfigDict; see experiments/configs")
-        return config.lock()
-
-
-def _line(error: Exception, path: str) -> str:
-    """Where in the file it failed; a syntax error says so itself."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    return f" (line {lines[-1]})" if lines else ""
+        """The configuration that the file makes; a `UserError` where it makes none."""
+        return run_config_file(path, f"--config={path}")
 
 
 def define(description: str) -> flags.FlagHolder:

@@ -7,7 +7,6 @@ A system that only counts needs no run:
     python -m experiments.evaluate --config=experiments/configs/session_knn.py --data_dir=DIR
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,17 +17,17 @@ from alterrec_jax.config import TARGET_RULES, ProtocolConfig
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.fitted_views import fit_view, fit_views, in_words, without_each
 from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.per_target import write_per_target
-from alterrec_jax.evaluation.protocol import Protocol, protocol_of, weight_sweep
+from alterrec_jax.evaluation.protocol import Protocol, protocol_of
 from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.evaluation.report import Details, evaluate_counted, evaluate_split, format_table
+from alterrec_jax.evaluation.report import Details, evaluate_counted
+from alterrec_jax.evaluation.report_table import format_table
 from alterrec_jax.models.counting import CountedConfig
 from alterrec_jax.models.registry import read_config
 from alterrec_jax.runtime import command_line, files, processes
-from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
+from alterrec_jax.serving.evaluate import evaluate_trained
 from alterrec_jax.serving.trained_model import load_trained
 from experiments import config_flag, devices
 
@@ -107,38 +106,14 @@ def _evaluate() -> None:
 
 def _evaluate_run(workdir: str) -> dict[str, Any]:
     trained = load_trained(workdir, _DATA_DIR.value)
-    system, protocol = trained.system, _protocol(trained.config.protocol, trained.dataset)
-    sweep = weight_sweep(system.views[system.main], _alphas(_ALPHA.value)) if _ALPHA.value else None
-    if not trained.finished:
-        log(f"note: the run in {workdir} has not come to its end; this is its best epoch so far")
-    if _REFIT.value and not system.fitted:
-        raise UserError(
-            f"--refit fits weights anew, but the run in {workdir} has none that are fitted; leave it out, or train "
-            "several networks with --config.fusion_weights=fitted"
-        )
-    encoder = trained.encoder()
-    asked = (trained.dataset, encoder, encoder.tables, protocol)
-    if _REFIT.value:
-        system = system._replace(views=fit_views(system, *asked, trained.config.protocol.select_on))
-        for name in system.fitted:
-            log(f"{name} = {in_words(system.views[name])}, fitted on the validation split of {trained.dataset.path}")
-    fit = functools.partial(fit_view, metric=trained.config.protocol.select_on)
-    parts = without_each(system, lambda view: fit(view, *asked)) if _COMPONENTS.value else {}
-    return evaluate_split(
-        trained.dataset,
+    return evaluate_trained(
+        trained,
         _SPLIT.value,
-        encoder,
-        encoder.tables,
-        {**system.views, **parts},
-        protocol,
-        sweep=sweep,
+        _protocol(trained.config.protocol, trained.dataset),
+        alphas=_alphas(_ALPHA.value or []),
+        refit=_REFIT.value,
+        components=_COMPONENTS.value,
         bootstrap=Bootstrap(resamples=_RESAMPLES.value),
-        notes={
-            "model": trained.config.family,
-            "seed": trained.config.seed,
-            "selected_on": f"validation {trained.config.protocol.select_on}",
-            "best_epoch": trained.best["epoch"] + 1,
-        },
         details=_details(trained.dataset),
     )
 

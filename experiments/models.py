@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from alterrec_jax.config import FamilyConfig, bounds_in_words, flat, to_mapping
-from alterrec_jax.models.registry import Family, families, family
+from alterrec_jax.config import FamilyConfig, bounds_in_words
+from alterrec_jax.models.registry import Family, family, list_models
 from alterrec_jax.runtime import command_line
 
 _MODEL = flags.DEFINE_string("model", None, "Whose fields to list, with or without --model=; by default a table.")
@@ -51,10 +51,9 @@ def main() -> None:
 
 def table() -> str:
     """One line a family."""
-    rows = [["name", "title", "paper", "kind", "layout", "fields", "needs besides sessions"]]
-    for one in families().values():
-        count = str(len(flat(to_mapping(one.config()))) - 1)  # without "model"
-        rows.append([one.name, one.title, one.paper or "-", one.kind, one.layout or "-", count, one.needs or "-"])
+    models = list_models()
+    rows = [models.columns, *([str(cell) or "-" for cell in row] for row in models.rows())]
+    rows[0][-1] += " besides sessions"
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import jax
-import numpy as np
 from absl import flags
 
 from alterrec_jax.data.dataset import Dataset
@@ -27,8 +26,8 @@ from alterrec_jax.runtime.console import log
 from alterrec_jax.serving import requests
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import load_trained
-from data_tools.encode_text import encode_items, load_encoder_of
-from data_tools.item_texts import FIELD, joined, read_items, text_columns_of
+from data_tools.item_texts import text_columns_of
+from data_tools.new_items import FEATURE, NewItems, read_new_items
 from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
 from experiments import devices
 
@@ -65,9 +64,6 @@ _EXCLUDE = flags.DEFINE_bool(
 )
 devices.define()
 
-TEXT = "text"
-"""The feature that --new_items brings."""
-
 
 def main() -> int:
     """Reads requests, writes answers in the same order."""
@@ -79,12 +75,13 @@ def main() -> int:
 def _recommend() -> None:
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     dataset = trained.dataset
-    new_ids, new_names, vectors = _new_items(dataset)
-    catalogue = dataset.items.head(dataset.catalogue_size)
-    ids, names = [*catalogue["item_id"], *new_ids], [*catalogue["name"], *new_names]
     protocol = protocol_of(trained.config.protocol, dataset)
     exclude = protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
-    recommender = Recommender(trained, exclude, {TEXT: vectors} if len(vectors) else {})
+    new = _new_items(dataset)
+    recommender = Recommender(trained, exclude, {FEATURE: new.vectors} if new and new.ids else {})
+    catalogue = dataset.items.head(dataset.catalogue_size)
+    ids = [*catalogue["item_id"], *(new.ids if new else ())]
+    names = [*catalogue["name"], *(new.names if new else ())]
     answerer = requests.Answerer(recommender, ids, names, _K.value, _UNKNOWN.value)
     with _opened(_INPUT.value) as stream, _written(_OUTPUT.value) as write:
         for answer in answerer(stream):
@@ -131,26 +128,19 @@ def _written(path: str) -> Iterator[Callable[[bytes], None]]:
         yield write
 
 
-def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
-    """Ids, names and float32 [new item, d_text] text vectors of --new_items, encoded as the dataset's items were."""
-    made_with = dataset.manifest["text_encoder"]
+def _new_items(dataset: Dataset) -> NewItems | None:
+    """Those of --new_items, if there are some."""
     if not _NEW_ITEMS.value:
-        return [], [], np.zeros((0, dataset.text_vectors.shape[1]), np.float32)
-    columns = text_columns_of(_TEXT_COLUMNS.value) if _TEXT_COLUMNS.value else made_with["columns"]
-    items = read_items(
+        return None
+    return read_new_items(
         _NEW_ITEMS.value,
-        id_column=_ITEM_COLUMN.value,
-        text_columns=columns,
-        name_column=_NAME_COLUMN.value or columns[0],
+        dataset,
+        item_column=_ITEM_COLUMN.value,
+        text_columns=text_columns_of(_TEXT_COLUMNS.value) if _TEXT_COLUMNS.value else (),
+        name_column=_NAME_COLUMN.value or "",
+        text_model=_TEXT_MODEL.value or "",
+        cache_dir=_CACHE_DIR.value,
     )
-    fields = [FIELD + column for column in columns]
-    items = items.with_columns(joined(fields).alias("text"))
-    known = set(dataset.items["item_id"].head(dataset.catalogue_size))
-    if again := [item for item in items["item_id"] if item in known]:
-        raise UserError(f"{_NEW_ITEMS.value}: item '{again[0]}' was in training and is not new; take its row out")
-    encoder = load_encoder_of(made_with, _TEXT_MODEL.value or "")
-    vectors = encode_items(items, fields, made_with["fusion"], encoder, _CACHE_DIR.value)
-    return items["item_id"].to_list(), items["name"].to_list(), vectors
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def write_best(workdir: pathlib.Path, base: RunConfig, best: FrozenTrial, metric
     files.write_text(
         workdir / BEST,
         f'"""{docstring}\n"""\n\nfrom ml_collections import ConfigDict\n\n'
-        f"{_imports(config)}from experiments.configs.base import overridable\n\n\n"
+        f"{_imports(config)}from alterrec_jax.config_files import overridable\n\n\n"
         'def get_config() -> ConfigDict:\n    """The configuration of the run."""\n'
         f"    return overridable(\n        {_source(config, ' ' * 8)}\n    )\n",
     )

@@ -94,6 +94,11 @@ class Dataset:
     vectors: Mapping[str, np.ndarray]
     splits: Mapping[str, Sessions]
 
+    def __repr__(self) -> str:
+        sessions = ", ".join(f"{len(part):,} {split}" for split, part in self.splits.items())
+        items = f"{self.catalogue_size:,} of {len(self.items):,} items in the catalogue"
+        return f"Dataset({self.path}: {sessions} sessions, {items})"
+
     @property
     def text_vectors(self) -> np.ndarray:
         """float32 [items, d_text], zeros where an item has no text."""

@@ -9,8 +9,10 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import polars as pl
+
 import alterrec_jax.models
-from alterrec_jax.config import FamilyConfig, RunConfig, from_mapping
+from alterrec_jax.config import FamilyConfig, RunConfig, flat, from_mapping, to_mapping
 from alterrec_jax.errors import UserError, nearest
 
 Config = TypeVar("Config", bound=type[FamilyConfig])
@@ -61,6 +63,19 @@ def families() -> Mapping[str, Family]:
     for module in pkgutil.iter_modules(alterrec_jax.models.__path__):
         importlib.import_module(f"{alterrec_jax.models.__name__}.{module.name}")
     return dict(sorted(_FAMILIES.items(), key=lambda entry: (entry[1].kind != TRAINED, entry[0])))
+
+
+def list_models() -> pl.DataFrame:
+    """The systems that a configuration can name, one a row, those that train first.
+
+    Columns name, title, paper, kind ("trained" or "counted"), layout, fields (int64, how many its configuration has)
+    and needs, what it reads besides sessions; "" where there is none.
+    """
+    rows = [
+        (one.name, one.title, one.paper, one.kind, one.layout, len(flat(to_mapping(one.config()))) - 1, one.needs)
+        for one in families().values()
+    ]
+    return pl.DataFrame(rows, ["name", "title", "paper", "kind", "layout", "fields", "needs"], orient="row")
 
 
 def family(name: str) -> Family:

@@ -1,11 +1,13 @@
 """Progress on everything that takes over two seconds: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import errno
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import tqdm
+from absl import logging
 
 from alterrec_jax.runtime.printable import printable
 
@@ -71,3 +73,14 @@ def log(message: str) -> None:
     except OSError as error:
         if error.errno != errno.EIO:  # the terminal is gone, and nobody watches any more; work goes on, or is saved
             raise
+
+
+@contextlib.contextmanager
+def no_library_warnings() -> Iterator[None]:
+    """Within it, libraries that log by absl report errors only."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

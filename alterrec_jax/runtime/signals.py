@@ -14,8 +14,11 @@ def stop_signals(stop: threading.Event, reaction: str = "saving a checkpoint, th
     """Within it, SIGTERM, SIGHUP and SIGINT set the event instead of ending the process; a second SIGINT ends it.
 
     SIGHUP says that the terminal is gone; where it is ignored, as `nohup` has it, it stays so. The line that is logged
-    tells the signal and the `reaction` to it.
+    tells the signal and the `reaction` to it. Signals are the main thread's: in any other one nothing is changed.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:

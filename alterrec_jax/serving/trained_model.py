@@ -59,13 +59,13 @@ class TrainedModel:
         return PrefixEncoder(chosen, params or self.params, context, self.config.max_length, count)
 
 
-def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> TrainedModel:
+def load_trained(workdir: str | os.PathLike[str], data: str | os.PathLike[str] | Dataset | None = None) -> TrainedModel:
     """Reads the best parameters of a run.
 
     Args:
       workdir: where it was trained.
-      data_dir: a dataset folder with the same items, and perhaps more, which then are no candidates; None for the one
-        that it was trained on.
+      data: a dataset, or its folder, with the same items, and perhaps more, which then are no candidates; None for the
+        one that it was trained on.
 
     Raises:
       UserError: no intact checkpoint, no epoch done yet, no dataset, or one without these items.
@@ -75,9 +75,9 @@ def load_trained(workdir: str | os.PathLike[str], data_dir: str | os.PathLike[st
     if meta["run_state"]["best"] is None:
         raise UserError(f"{workdir} has not finished its first epoch yet; let experiments.train go on")
     trained_on = pathlib.Path(meta["dataset"]["path"])
-    if data_dir is None and not trained_on.is_dir():
+    if data is None and not trained_on.is_dir():
         raise UserError(f"the dataset {trained_on} that {workdir} was trained on is gone; name it by --data_dir")
-    dataset = load_dataset(data_dir or trained_on)
+    dataset = data if isinstance(data, Dataset) else load_dataset(data or trained_on)
     if dataset.fingerprint != meta["dataset"]["fingerprint"]:
         dataset = as_numbered_in(workdir, dataset, meta["dataset"]["text_encoder"])
         # Validation chose the model by this rule, and for this order: another folder of the same items changes neither.

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files, processes
-from alterrec_jax.runtime.console import log
+from alterrec_jax.runtime.console import log, no_library_warnings
 from alterrec_jax.sharding.digests import tree_digest
 from alterrec_jax.training.run_state import check_own
 
@@ -58,16 +58,16 @@ class CheckpointStore:
     ):
         self._late_seconds = late_seconds
         self._folder, self._read_only = pathlib.Path(workdir).absolute() / folder, read_only
-        # Whoever only reads must not clear away what a run that is going on has half written, nor trip over what that
-        # run clears away meanwhile.
-        options = (
-            ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)
-            if read_only
-            else ocp.CheckpointManagerOptions(
-                max_to_keep=kept, enable_async_checkpointing=True, cleanup_tmp_directories=True
+        # Whoever only reads must neither clear away what a run has half written, nor trip over what it clears away.
+        with no_library_warnings():  # that a folder is only read
+            options = (
+                ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)
+                if read_only
+                else ocp.CheckpointManagerOptions(
+                    max_to_keep=kept, enable_async_checkpointing=True, cleanup_tmp_directories=True
+                )
             )
-        )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
         """Begins to write a checkpoint, and comes back when its arrays may be overwritten.

@@ -21,8 +21,8 @@ from alterrec_jax.evaluation.fitted_views import WEIGHT
 from alterrec_jax.runtime import files
 from alterrec_jax.training.run_state import CONFIG
 
-_HISTORY, _EVENTS, _CURVES = "history.csv", "tensorboard", "curves.png"
-WRITTEN = (CONFIG, _HISTORY, _EVENTS, _CURVES)
+_HISTORY, _EVENTS, CURVES = "history.csv", "tensorboard", "curves.png"
+WRITTEN = (CONFIG, _HISTORY, _EVENTS, CURVES)
 _WORDS = ("network", "objective", "optimizer")
 _SHOWN = "_hits@20"
 _DRAW_SECONDS = 10  # between two pictures: each takes half a second, as long as an epoch of little data
@@ -69,7 +69,7 @@ class RunLog:
     def draw(self) -> None:
         """Brings the curves up to the history."""
         if self._to_draw:
-            with files.replacing(self._workdir / _CURVES) as partial:
+            with files.replacing(self._workdir / CURVES) as partial:
                 _draw_curves(self._to_draw, partial)
         self._drawn_at, self._to_draw = time.monotonic(), ()
 

@@ -17,9 +17,9 @@ Not measured: the data is the user's own download. The paper scores Hits@20 79.7
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

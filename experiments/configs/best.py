@@ -20,10 +20,10 @@ seconds on Complete Journey, on two idle cores. They take 8 * 512 bytes an item.
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

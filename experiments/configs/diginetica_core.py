@@ -15,8 +15,8 @@ Hits@20 still rose slowly (0.4208, 0.4925, 0.5111, 0.5207, 0.5246, 0.5260, 0.526
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.core import COREConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

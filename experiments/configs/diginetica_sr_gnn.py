@@ -25,8 +25,8 @@ epoch takes some seven minutes on a core.
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

@@ -11,8 +11,8 @@ Not measured to its end: thirty epochs of one network take about twenty minutes 
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, TransformerOnIdsConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

@@ -23,9 +23,9 @@ from it.
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

@@ -18,9 +18,9 @@ basket. Steps that became faster paid for an ID width of 192 instead of 64: vali
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

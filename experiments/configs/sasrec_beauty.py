@@ -13,8 +13,8 @@ that network has Hits@10 0.0913 and NDCG@10 0.0563 (`amazon_beauty`).
 from ml_collections import ConfigDict
 
 from alterrec_jax.config import ProtocolConfig
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.sasrec import SASRecConfig, TransformerOnIdsConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

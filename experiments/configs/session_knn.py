@@ -7,8 +7,8 @@
 
 from ml_collections import ConfigDict
 
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.session_knn import SessionKNNConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

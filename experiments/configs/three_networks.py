@@ -12,9 +12,9 @@ Not measured: an example, whose settings were not tuned.
 
 from ml_collections import ConfigDict
 
+from alterrec_jax.config_files import overridable
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.unimodal import AttributeNetworkConfig, IdNetworkConfig, VectorNetworkConfig
-from experiments.configs.base import overridable
 
 
 def get_config() -> ConfigDict:

@@ -21,7 +21,7 @@ def three(command: Command, dataset: pathlib.Path, tmp_path_factory: pytest.Temp
         "from alterrec_jax.config import ProtocolConfig\n"
         "from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig\n"
         "from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig\n"
-        "from experiments.configs.base import overridable\n"
+        "from alterrec_jax.config_files import overridable\n"
         "def get_config():\n"
         "    like = {'encoder': 'mean', 'dim': 16, 'learning_rate': 5e-3}\n"
         "    networks = {'id': IdNetworkConfig(**like), 'text': VectorNetworkConfig(mlp_hidden=(17,), **like),\n"

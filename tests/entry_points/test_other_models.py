@@ -18,7 +18,7 @@ def naive(command: Command, dataset: pathlib.Path, tmp_path_factory: pytest.Temp
     config = workdir.parent / "naive.py"
     config.write_text(
         "from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig\n"
-        "from experiments.configs.base import overridable\n"
+        "from alterrec_jax.config_files import overridable\n"
         "def get_config():\n"
         "    return overridable(NFRecConfig(network=FusedNetworkConfig(dim=16, learning_rate=5e-3)))\n"
     )

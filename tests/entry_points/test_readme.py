@@ -76,5 +76,5 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
 
 
 def test_every_configuration_is_told_in_the_readme() -> None:
-    configs = {path.stem for path in (ROOT / "experiments/configs").glob("*.py")} - {"__init__", "base"}
+    configs = {path.stem for path in (ROOT / "experiments/configs").glob("*.py")} - {"__init__"}
     assert [name for name in configs if f"`{name}`" not in README] == []

@@ -15,7 +15,8 @@ from alterrec_jax.evaluation.protocol import Protocol
 from alterrec_jax.evaluation.rank_counts import RankingLimits
 from alterrec_jax.evaluation.ranking import rank_rows, rank_targets
 from alterrec_jax.evaluation.recommended import Recommended
-from alterrec_jax.evaluation.report import Details, evaluate_counted, evaluate_split, format_table
+from alterrec_jax.evaluation.report import Details, evaluate_counted, evaluate_split
+from alterrec_jax.evaluation.report_table import format_table
 from alterrec_jax.models.counting import PopularityConfig
 from tests.evaluation.examples import fusion, make_dataset, random_sessions
 from tests.oracles import ranking as oracle

@@ -9,7 +9,8 @@ from alterrec_jax.data.targets import select_targets
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.protocol import Protocol, validate, weight_sweep
-from alterrec_jax.evaluation.report import evaluate_split, format_table
+from alterrec_jax.evaluation.report import evaluate_split
+from alterrec_jax.evaluation.report_table import format_table
 from tests.evaluation.examples import fusion, make_dataset, make_sessions, random_sessions
 
 ITEMS, CATALOGUE, DIM = 31, 29, 5

@@ -24,7 +24,7 @@ from alterrec_jax.training.run_state import RunState
 NAMES = sorted(
     path.stem
     for path in (pathlib.Path(__file__).parents[2] / "experiments/configs").glob("*.py")
-    if path.stem not in ("__init__", "base")
+    if path.stem != "__init__"
 )
 TINY = {
     "dim": 4,

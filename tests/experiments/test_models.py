@@ -9,10 +9,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from alterrec_jax.config import flat, to_mapping
+from alterrec_jax.config_files import overridable
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.models.registry import families, family, read_config
-from experiments.configs.base import overridable
 from experiments.models import Field, explained, fields_of, table
 
 NAMES = list(families())

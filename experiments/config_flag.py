@@ -1,4 +1,7 @@
-"""The flag --config: a Python file with get_config(), whose fields --config.FIELD=VALUE overrides."""
+"""The flag --config: a Python file with get_config(), whose fields --config.FIELD=VALUE overrides.
+
+The files of experiments/configs are known by their bare names: --config=best.
+"""
 
 import importlib.machinery
 import traceback
@@ -9,6 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alterrec_jax.errors import UserError
+from experiments import shipped
 
 flags.disclaim_key_flags()  # a flag defined here belongs to the command that asks for it, and stands in its --help
 
@@ -16,20 +20,21 @@ flags.disclaim_key_flags()  # a flag defined here belongs to the command that as
 class _ConfigFile(flags.ArgumentParser):
     """Tells in one line what is wrong with the file, which ml_collections tells in a traceback, late, or not at all."""
 
-    def parse(self, path: str) -> ConfigDict:
+    def parse(self, value: str) -> ConfigDict:
         """The configuration that the file makes.
 
         Raises:
-          UserError: there is no such file, it fails, or it makes no configuration.
+          UserError: there is no such file or name, it fails, or it makes no configuration.
         """
+        path = shipped.config_file(value)
         module: Any = types.ModuleType("config")
         try:
             importlib.machinery.SourceFileLoader("config", path).exec_module(module)
             config = module.get_config() if hasattr(module, "get_config") else None
         except Exception as error:
-            raise UserError(f"--config={path} fails: {type(error).__name__}: {error}{_line(error, path)}") from None
+            raise UserError(f"--config={value} fails: {type(error).__name__}: {error}{_line(error, path)}") from None
         if not isinstance(config, ConfigDict):
-            raise UserError(f"--config={path} has no get_config() that returns a ConfigDict; see experiments/configs")
+            raise UserError(f"--config={value} has no get_config() that returns a ConfigDict; see experiments/configs")
         return config.lock()
 
 

@@ -7,20 +7,19 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from usearch.index import Index
 
 from alterrec_jax.config import to_json
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.numerics import scores_of
-from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime import command_line, extras, files
 from alterrec_jax.runtime.console import log, progress
 from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.serving.export import (
@@ -34,6 +33,9 @@ from alterrec_jax.serving.export import (
     served,
 )
 from alterrec_jax.serving.trained_model import load_trained
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write; an earlier export there is replaced.", required=True)
@@ -70,6 +72,7 @@ _SESSIONS, _TIMED, _AT_ONCE = 1000, 100, 100
 
 def main() -> int:
     """Writes the folder, measures the index against the exact scan, and prints both."""
+    extras.require("export", "an export", "flatbuffers", "usearch")
     out = pathlib.Path(_OUT.value)
     _check_target(out)
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
@@ -89,7 +92,7 @@ def main() -> int:
             np.save(folder / "neighbour_items.npy", model.neighbours.items, allow_pickle=False)
             np.save(folder / "neighbour_weights.npy", model.neighbours.weights, allow_pickle=False)
         files.write_json(folder / "item_ids.json", dataset.items["item_id"].head(dataset.catalogue_size).to_list())
-        shutil.copyfile(pathlib.Path(__file__).parents[1] / "examples" / "serve.py", folder / "serve.py")
+        shutil.copyfile(pathlib.Path(__file__).with_name("serve.py"), folder / "serve.py")
         index = _written_index(model, folder) if model.neighbours is None else None
         measured = _measure(model, held, index, top)
         about = {
@@ -123,8 +126,10 @@ def _check_target(out: pathlib.Path) -> None:
     files.require_ours(out, _NAMES)
 
 
-def _written_index(model: Served, folder: pathlib.Path) -> Index:
+def _written_index(model: Served, folder: pathlib.Path) -> "Index":
     """Writes the encoder and an index of the item vectors, which together find what the model ranks first."""
+    from usearch.index import Index  # here, for it comes with an extra
+
     (folder / "session_encoder.jax").write_bytes(exported_encoder(model))
     # In one piece: what usearch writes to a full disk itself, it may lose without a word.
     saved = _index(model.item_vectors).save()
@@ -136,8 +141,10 @@ def _written_index(model: Served, folder: pathlib.Path) -> Index:
     return index
 
 
-def _index(vectors: np.ndarray) -> Index:
+def _index(vectors: np.ndarray) -> "Index":
     """Of all items by number, for dot products."""
+    from usearch.index import Index
+
     index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=_LINKS.value)
     for start in progress(range(0, len(vectors), 1000), "index", unit="thousand items"):
         some = vectors[start : start + 1000]
@@ -162,7 +169,7 @@ def _sessions(dataset: Dataset) -> list[list[int]]:
     return [session for session in held if session]
 
 
-def _measure(model: Served, sessions: list[list[int]], index: Index | None, program: bytes) -> dict[str, Any]:
+def _measure(model: Served, sessions: list[list[int]], index: "Index | None", program: bytes) -> dict[str, Any]:
     """What a search takes, for one session at a time, and what the index finds of the exact top k, if there is one."""
     rows = rows_of(sessions, model.max_length)
     everywhere = [jnp.asarray(array) for array in arrays_of(model)]
@@ -174,7 +181,7 @@ def _measure(model: Served, sessions: list[list[int]], index: Index | None, prog
     return measured if index is None else {**measured, **_measure_index(model, rows, index)}
 
 
-def _measure_index(model: Served, rows: np.ndarray, index: Index) -> dict[str, Any]:
+def _measure_index(model: Served, rows: np.ndarray, index: "Index") -> dict[str, Any]:
     """The index beside an exact scan of the item vectors."""
     table, looked_up = jnp.asarray(model.item_vectors), jnp.asarray(model.looked_up)
     encode = jax.jit(model.encode)

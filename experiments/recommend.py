@@ -133,9 +133,14 @@ def _written(path: str) -> Iterator[Callable[[bytes], None]]:
 
 def _new_items(dataset: Dataset) -> tuple[list[str], list[str], np.ndarray]:
     """Ids, names and float32 [new item, d_text] text vectors of --new_items, encoded as the dataset's items were."""
-    made_with = dataset.manifest["text_encoder"]
     if not _NEW_ITEMS.value:
-        return [], [], np.zeros((0, dataset.text_vectors.shape[1]), np.float32)
+        return [], [], np.zeros((0, 0), np.float32)
+    if TEXT not in dataset.vectors:
+        raise UserError(
+            f"--new_items are recommended by their text, which {dataset.path} holds no vectors of; prepare it without "
+            "--text_model=none"
+        )
+    made_with = dataset.manifest["text_encoder"]
     columns = text_columns_of(_TEXT_COLUMNS.value) if _TEXT_COLUMNS.value else made_with["columns"]
     items = read_items(
         _NEW_ITEMS.value,

@@ -1,4 +1,4 @@
-"""Packages that only some commands need. They come with an extra of the installation, and are imported by their users."""
+"""Packages that only some commands need: they come with an extra of the installation, and are imported where used."""
 
 import importlib.util
 

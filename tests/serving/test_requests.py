@@ -66,7 +66,7 @@ class Pipe(io.BytesIO):
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
     """The functions of the example."""
-    return runpy.run_path(str(ROOT / "examples" / "serve.py"))
+    return runpy.run_path(str(ROOT / "experiments" / "serve.py"))
 
 
 @pytest.mark.parametrize("line", REQUESTS)

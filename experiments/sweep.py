@@ -26,7 +26,7 @@ from alterrec_jax.training.trainer import Interrupted
 from experiments import config_flag, shipped
 
 _CONFIG = config_flag.define(
-    "The file of experiments/configs that a sweep begins from; --config.FIELD=VALUE overrides a field for all trials.",
+    "The configuration that a sweep begins from, a name or a path; --config.FIELD=VALUE is for all trials.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _WORKDIR = flags.DEFINE_string(

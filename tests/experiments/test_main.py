@@ -1,18 +1,13 @@
-"""The one command: what it lists, what it runs, and what it says of commands that need an extra which is missing."""
+"""The one command: what it lists, and what it runs."""
 
-import importlib
 import pathlib
-import re
 import runpy
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from absl import flags
 
 from alterrec_jax import __version__
-from alterrec_jax.errors import UserError
 from experiments import __main__ as dispatcher
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -75,47 +70,3 @@ def test_a_command_is_run_as_python_does_with_its_own_flags(
     monkeypatch.setattr(runpy, "run_module", lambda name, **how: ran.append((name, how, sys.argv[1:])))
     assert run(monkeypatch, *arguments) == 0
     assert ran == [(module, {"run_name": "__main__", "alter_sys": True}, ["--seed=1"])]
-
-
-@pytest.fixture
-def no_flags() -> Iterator[None]:
-    """Each command is a process of its own, with flags of its own: here as if none had been imported."""
-    ours = [name for name in flags.FLAGS if _of_ours(name)]
-    hidden = {name: flags.FLAGS[name] for name in ours}
-    modules = {name: module for name, module in sys.modules.items() if name.startswith(("experiments.", "data_tools."))}
-    for name in hidden:
-        delattr(flags.FLAGS, name)
-    for name in modules:
-        del sys.modules[name]
-    yield
-    for name in [name for name in flags.FLAGS if _of_ours(name)]:
-        delattr(flags.FLAGS, name)
-    for name in [name for name in sys.modules if name.startswith(("experiments.", "data_tools."))]:
-        del sys.modules[name]
-    sys.modules |= modules
-    for name, flag in hidden.items():
-        flags.FLAGS[name] = flag
-
-
-def _of_ours(flag: str) -> bool:
-    return str(flags.FLAGS.find_module_defining_flag(flag, "")).startswith(("experiments", "data_tools"))
-
-
-@pytest.mark.usefixtures("no_flags")
-@pytest.mark.parametrize(
-    ("module", "package", "extra"),
-    [("export", "usearch", "export"), ("sweep", "optuna", "sweep"), ("paper.report", "jinja2", "plots")],
-)
-def test_a_missing_extra_is_named(module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    command = importlib.import_module(f"experiments.{module}")
-    with pytest.raises(UserError, match=rf"needs {package}.*" + re.escape(f'pip install "alterrec_jax[{extra}]"')):
-        command.main()
-
-
-@pytest.mark.usefixtures("no_flags")
-def test_a_study_that_cannot_draw_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    command: Any = importlib.import_module("experiments.paper.command")
-    with pytest.raises(UserError, match=r"the study's k1 needs matplotlib"):
-        command._main("k1", None, None)

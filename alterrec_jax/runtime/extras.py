@@ -24,4 +24,4 @@ def require(extra: str, what: str, *modules: str, otherwise: str = "") -> None:
     """
     if missing := [module for module in modules if not installed(module)]:
         remedy = f'run: pip install "alterrec_jax[{extra}]"{f", or {otherwise}" if otherwise else ""}'
-        raise UserError(f"{what} needs {' and '.join(missing)}, not installed here; {remedy}")
+        raise UserError(f"{what} needs {', '.join(missing)}, not installed here; {remedy}")

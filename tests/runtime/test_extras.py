@@ -18,6 +18,6 @@ def test_what_is_missing_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError) as told:
         extras.require("text", "encoding texts", "numpy", "json", "no_such_package", otherwise="do without")
     assert str(told.value) == (
-        "encoding texts needs numpy and no_such_package, not installed here; "
+        "encoding texts needs numpy, no_such_package, not installed here; "
         'run: pip install "alterrec_jax[text]", or do without'
     )

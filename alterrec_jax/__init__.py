@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from alterrec_jax.models.registry import list_models
     from alterrec_jax.run import Evaluation, Run
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Dataset",
     "Evaluation",

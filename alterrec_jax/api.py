@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from data_tools.frames import Table
 
 # By their place, and not by importing them: in a notebook a folder called experiments may stand before ours.
-_CONFIGS = pathlib.Path(__file__).parents[1] / "experiments" / "configs"
+_SHIPPED = pathlib.Path(__file__).parents[1] / "experiments" / "shipped.py"
 
 
 def prepare(
@@ -83,7 +83,7 @@ def load_config(name: str | os.PathLike[str], /, **overrides: Any) -> FamilyConf
       UserError: there is no such configuration or field (the nearest is named), or a value that the field cannot have.
     """
     given = os.fspath(name)
-    path = given if given.endswith(".py") else str(runpy.run_path(str(_CONFIGS / "__init__.py"))["shipped"](given))
+    path = runpy.run_path(str(_SHIPPED))["config_file"](given)
     where = f"configuration {given}"
     values = run_config_file(path, where).to_dict()
     for field, value in overrides.items():

@@ -10,7 +10,8 @@ from absl import flags
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.data.dataset_files import PICTURE
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime import command_line, extras, files
+from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.printable import printable
 from data_tools import description, description_plot
 
@@ -30,6 +31,10 @@ def main() -> None:
         files.require_no_links(dataset.path, [PICTURE])
     output = pathlib.Path(_OUTPUT.value or dataset.path / PICTURE)
     print(printable(description.as_text(described)))
+    if not _OUTPUT.value and not extras.installed("matplotlib"):
+        log('note: no picture is drawn without matplotlib; run: pip install "alterrec_jax[plots]"')
+        return
+    extras.require("plots", f"--output={output}", "matplotlib")
     description_plot.draw(described, output)
     print(printable(f"\nplots: {output}"))
 

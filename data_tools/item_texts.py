@@ -24,7 +24,9 @@ def clean(text: pl.Expr) -> pl.Expr:
 
 
 def joined(columns: Sequence[str]) -> pl.Expr:
-    """The non-empty ones of the text columns in one text."""
+    """The non-empty ones of the text columns in one text; "" where there are none."""
+    if not columns:
+        return pl.lit("")
     present = [pl.when(pl.col(column) != "").then(pl.col(column)) for column in columns]
     return pl.concat_str(present, separator=SEPARATOR, ignore_nulls=True).fill_null("")
 

@@ -50,8 +50,14 @@ def read_new_items(
       cache_dir: where the vectors of texts are kept.
 
     Raises:
-      UserError: the file or a column is missing, an item was in training, or the text model is not the dataset's.
+      UserError: the file or a column is missing, the dataset has no text vectors, an item was in training, or the
+        text model is not the dataset's.
     """
+    if FEATURE not in dataset.vectors:
+        raise UserError(
+            f"{path}: new items are recommended by their text, which {dataset.path} holds no vectors of; prepare it "
+            "without --text_model=none"
+        )
     made_with = dataset.manifest["text_encoder"]
     columns = tuple(text_columns) or tuple(made_with["columns"])
     items = read_items(path, id_column=item_column, text_columns=columns, name_column=name_column or columns[0])

@@ -11,6 +11,7 @@ CACHE_DIR_HELP = "Folder where the vectors of texts are kept from run to run."  
 
 # What pandas, databases and spreadsheets write where a value is unknown.
 NULL_VALUES = ("NaN", "nan", "NULL", "null", "None", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", r"\N")
+NO_TEXT_MODEL = "none"  # the value of --text_model that leaves texts as they are
 DUPLICATES = ("error", "drop", "keep")
 SESSION_ID = "session_id"  # the column that names the session, where none is named
 
@@ -112,11 +113,13 @@ class Options:
     text_columns: str = _flag(
         "",
         "Columns of --items that hold text, with commas between, the most telling first; lists of strings are joined "
-        "by spaces. Defaults: tabular title; amazon_m2 title,desc.",
+        "by spaces. Defaults: tabular title (with --text_model=none no column); amazon_m2 title,desc.",
         sources=_FILES,
     )
     name_column: str = _flag(
-        "", "Column of --items that is shown to people; the first of --text_columns by default.", sources=_LOGS
+        "",
+        "Column of --items that is shown to people; by default the first of --text_columns, or else the id.",
+        sources=_LOGS,
     )
     price_column: str = _flag(
         "",
@@ -247,7 +250,8 @@ class Options:
     text_model: str = _flag(
         "",
         "Folder or hub name of a sentence-transformers model; the packaged all-MiniLM-L6-v2 by default. The paper "
-        "takes distiluse-base-multilingual-cased-v1 for amazon_m2: name it here.",
+        "takes distiluse-base-multilingual-cased-v1 for amazon_m2: name it here. none: texts are not encoded, which "
+        "needs no PyTorch and is enough for systems that read none.",
     )
     text_fusion: str = _flag(
         "concat",

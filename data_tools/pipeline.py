@@ -16,7 +16,7 @@ from alterrec_jax.runtime.text_table import aligned
 from data_tools import catalogue, encode_text, findings, item_features, item_texts, option_checks, protocol, splits
 from data_tools.coverage import coverage_of
 from data_tools.logs import Logs, limit_lengths
-from data_tools.options import Options
+from data_tools.options import NO_TEXT_MODEL, Options
 from data_tools.shortage import require_sessions
 from data_tools.sources import amazon_m2, complete_journey, tabular
 from data_tools.tally import Tally
@@ -43,6 +43,8 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
       UserError: a setting or a file is wrong, or nothing is left after filtering.
     """
     options = option_checks.checked(options)
+    if encoder is None and options.text_model != NO_TEXT_MODEL:
+        encoder = encode_text.load_encoder(options.text_model)
     tally = Tally()
     log(f"reading {options.source}")
     logs = limit_lengths(
@@ -68,10 +70,13 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         items, logs.attributes, parts, catalogue_size=catalogue_size, image_dir=options.image_dir
     )
     further = {name: np.asarray(table[rows], np.float32) for name, table in logs.vectors.items()}
-    encoder = encoder or encode_text.load_encoder(options.text_model)
-    vectors = encode_text.encode_items(items, logs.text_columns, options.text_fusion, encoder, options.cache_dir)
+    vectors, encoded = None, {}
+    if encoder is not None:
+        vectors = encode_text.encode_items(items, logs.text_columns, options.text_fusion, encoder, options.cache_dir)
+        encoded = {"text_encoder": _encoder_note(options, logs, encoder, vectors)}
     provenance = {
-        **_provenance(options, logs, tally, items, encoder, vectors),
+        **_provenance(options, logs, tally, items),
+        **encoded,
         "attributes": attributes,
         "vectors": {name: _vectors_note(name, table, catalogue_size) for name, table in further.items()},
         "protocol": protocol.protocol_of(parts.filter(pl.col("split") == "train")),
@@ -128,9 +133,17 @@ def _vectors_note(name: str, table: np.ndarray, catalogue_size: int) -> dict[str
     return {"file": vectors_file(name), "width": table.shape[1], "rule": rule, **coverage_of(table, catalogue_size)}
 
 
-def _provenance(
-    options: Options, logs: Logs, tally: Tally, items: pl.DataFrame, encoder: encode_text.Encoder, vectors: np.ndarray
-) -> dict[str, Any]:
+def _encoder_note(options: Options, logs: Logs, encoder: encode_text.Encoder, vectors: np.ndarray) -> dict[str, Any]:
+    return {
+        "model": encoder.name,
+        "sha256": encoder.sha256,
+        "dim": int(vectors.shape[1]),
+        "fusion": options.text_fusion,
+        "columns": [column.removeprefix(item_texts.FIELD) for column in logs.text_columns],
+    }
+
+
+def _provenance(options: Options, logs: Logs, tally: Tally, items: pl.DataFrame) -> dict[str, Any]:
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_SETTINGS}
     return {
         "source": options.source,
@@ -139,13 +152,6 @@ def _provenance(
         "split_rule": _split_rule(options),
         "order": logs.order,
         **logs.provenance,
-        "text_encoder": {
-            "model": encoder.name,
-            "sha256": encoder.sha256,
-            "dim": int(vectors.shape[1]),
-            "fusion": options.text_fusion,
-            "columns": [column.removeprefix(item_texts.FIELD) for column in logs.text_columns],
-        },
         "items_without_text": int((items["text"] == "").sum()),
         **({"k_core": _k_core_note(options)} if options.k_core else {}),
         "steps": tally.as_records(),

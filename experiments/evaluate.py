@@ -4,7 +4,7 @@
 
 A system that only counts needs no run:
 
-    python -m experiments.evaluate --config=experiments/configs/session_knn.py --data_dir=DIR
+    python -m experiments.evaluate --config=session_knn --data_dir=DIR
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ from alterrec_jax.serving.trained_model import load_trained
 from experiments import config_flag, devices
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
-_CONFIG = config_flag.define("Instead of a run: the configuration of a system that only counts.")
+_CONFIG = config_flag.define("Instead of a run: the configuration of a system that only counts, a name or a path.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Which held-out sessions to rank.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
 _DATA_DIR = flags.DEFINE_string(

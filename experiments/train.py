@@ -1,6 +1,6 @@
 """Trains the system of a configuration on a prepared dataset, or continues a run that was interrupted or is lengthened.
 
-    python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=DIR --workdir=DIR
+    python -m experiments.train --config=quickstart --data_dir=DIR --workdir=DIR
 
 Any field of the configuration can be overridden: --config.seed=1 --config.networks.text.dropout=0.3
 """
@@ -20,7 +20,8 @@ from alterrec_jax.training.trainer import Interrupted, Trainer
 from experiments import config_flag, devices
 
 _CONFIG = config_flag.define(
-    "A file of experiments/configs; --config.FIELD=VALUE overrides a field. python -m experiments.models MODEL "
+    "A configuration that is shipped (experiments/configs), by its name, say best, or the path of a file of your own; "
+    "--config.FIELD=VALUE overrides a field. python -m experiments.models MODEL "
     "explains the fields.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)

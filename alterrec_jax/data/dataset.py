@@ -4,7 +4,8 @@
     items.parquet      item_id, name, text, and optional attributes (`dataset_files.ATTRIBUTE_COLUMNS`), null where an
                        item has none: row i is item i
     sessions.parquet   split, session_id, user_id, items (list of item numbers), first_target, and optionally alone
-    text_vectors.npy   float32 [items, d_text], row i belongs to item i; zeros where an item has no text
+    text_vectors.npy   float32 [items, d_text], row i belongs to item i; zeros where an item has no text. Not there
+                       if texts were not encoded
     NAME_vectors.npy   float32 [items, width], likewise, of any further feature
 
 Items are numbered so that the catalogue (the items that training contains, unless prepared otherwise) comes
@@ -84,7 +85,8 @@ class Dataset:
       path: the folder.
       manifest: the content of manifest.json.
       items: columns item_id, name, text, and the attributes that were prepared; row i is item i.
-      vectors: by the name of the feature, "text" among them: float32 [items, width], memory-mapped.
+      vectors: by the name of the feature, "text" among them if texts were encoded: float32 [items, width],
+        memory-mapped.
       splits: the sessions of train, validation and test.
     """
 
@@ -101,7 +103,7 @@ class Dataset:
 
     @property
     def text_vectors(self) -> np.ndarray:
-        """float32 [items, d_text], zeros where an item has no text."""
+        """float32 [items, d_text], zeros where an item has no text; a `KeyError` where texts were not encoded."""
         return self.vectors[TEXT]
 
     def has_vector(self, name: str) -> np.ndarray:
@@ -162,7 +164,7 @@ def write_dataset(
     *,
     items: pl.DataFrame,
     sessions: pl.DataFrame,
-    text_vectors: np.ndarray,
+    text_vectors: np.ndarray | None,
     catalogue_size: int,
     provenance: Mapping[str, Any],
     vectors: Mapping[str, np.ndarray] | None = None,
@@ -174,7 +176,7 @@ def write_dataset(
       items: columns item_id, name and text (str), and any of `dataset_files.ATTRIBUTE_COLUMNS`; the catalogue first.
       sessions: columns split, session_id, user_id (str or null), items (list of int32), first_target (int32), and
         optionally alone (list of bool, as long as items, or null).
-      text_vectors: float32 [items, d_text].
+      text_vectors: float32 [items, d_text]; None if texts were not encoded.
       catalogue_size: how many of the items, from the first, can be recommended.
       provenance: what else the manifest tells: source, split, seed, hashes, text encoder, attributes, protocol.
       vectors: of further features, by their names ("text" is not one): float32 [items, width].
@@ -183,7 +185,7 @@ def write_dataset(
       UserError: the folder cannot be written, say because the disk is full, or holds more than a dataset.
       ValueError: `vectors` names "text", or has another number of rows than there are items.
     """
-    tables = {TEXT: text_vectors, **(vectors or {})}
+    tables = {**({} if text_vectors is None else {TEXT: text_vectors}), **(vectors or {})}
     if TEXT in (vectors or {}):
         raise ValueError("'text' is the name of text_vectors; call further vectors otherwise")
     if wrong := [name for name, table in tables.items() if len(table) != len(items)]:

@@ -13,8 +13,9 @@ from alterrec_jax.runtime import files
 from alterrec_jax.runtime.polars_errors import panics_as_errors
 
 FORMAT = "alterrec-dataset"
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # version 1 has neither item attributes nor further vectors nor a protocol
+FORMAT_VERSION = 3
+# Version 1 has neither item attributes nor further vectors nor a protocol; 1 and 2 always have text vectors.
+READABLE_VERSIONS = (1, 2, 3)
 
 MANIFEST, ITEMS, SESSIONS = "manifest.json", "items.parquet", "sessions.parquet"
 PICTURE = "describe.png"  # which data_tools.describe draws
@@ -51,7 +52,8 @@ def vector_names(hashes: Mapping[str, str]) -> list[str]:
 
 def fingerprint(hashes: Mapping[str, str], catalogue_size: int) -> str:
     """Names the content of a folder: 16 hexadecimal digits over the hashes of its files and its catalogue."""
-    named = [catalogue_size, *(hashes[name] for name in (ITEMS, vectors_file(TEXT), SESSIONS))]
+    texts = [hashes[name] for name in (vectors_file(TEXT),) if name in hashes]
+    named = [catalogue_size, hashes[ITEMS], *texts, hashes[SESSIONS]]
     further = [(name, hashes[vectors_file(name)]) for name in vector_names(hashes) if name != TEXT]
     return files.json_digest([*named, *map(list, further)])[:16]
 
@@ -93,7 +95,7 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
     if manifest.get("format_version") not in READABLE_VERSIONS:
         raise UserError(
             f"dataset {path} has format version {manifest.get('format_version')}, this program reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; {REMEDY}"
+            f"{', '.join(map(str, READABLE_VERSIONS))}; {REMEDY}"
         )
     _require_intact(path / MANIFEST, manifest)
     return manifest

@@ -114,5 +114,10 @@ def preparation_flag(name: str) -> str:
 
 
 def _missing(dataset: Dataset, name: str) -> str:
+    if name == TEXT:
+        return (
+            f"this system needs text of the items, which {dataset.path} holds no vectors of; prepare it without "
+            "--text_model=none"
+        )
     flag = preparation_flag(name)
     return f"this system needs {name} of the items, which {dataset.path} lacks; prepare it with {flag}"

@@ -15,7 +15,7 @@ from alterrec_jax.config import to_json
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.numerics import scores_of
-from alterrec_jax.runtime import files
+from alterrec_jax.runtime import extras, files
 from alterrec_jax.runtime.console import log, progress
 from alterrec_jax.serving.export import (
     PLATFORMS,
@@ -46,7 +46,7 @@ _NAMES = (
     "items.usearch",
     "serve.py",
 )  # what an export consists of: only this gives way to another
-_SERVE = pathlib.Path(__file__).parents[2] / "examples" / "serve.py"
+_SERVE = pathlib.Path(__file__).parents[2] / "experiments" / "serve.py"
 _SESSIONS, _TIMED, _AT_ONCE = 1000, 100, 100
 
 
@@ -80,9 +80,10 @@ def write_export(
       The content of export.json.
 
     Raises:
-      UserError: something else lies in `out`, there are no k items, usearch is not installed, or the dataset has no
-        validation session to measure with.
+      UserError: something else lies in `out`, there are no k items, the extra `export` is not installed, or the dataset
+        has no validation session to measure with.
     """
+    extras.require("export", "an export", "flatbuffers", "usearch")
     require_replaceable(out)
     dataset = trained.dataset
     if not trained.finished:
@@ -136,34 +137,28 @@ def require_replaceable(out: pathlib.Path) -> None:
 
 def _written_index(model: Served, folder: pathlib.Path, settings: IndexSettings) -> "Index":
     """Writes the encoder and an index of the item vectors, which together find what the model ranks first."""
+    from usearch.index import Index  # here, for it comes with an extra
+
     (folder / "session_encoder.jax").write_bytes(exported_encoder(model))
     # In one piece: what usearch writes to a full disk itself, it may lose without a word.
     saved = _index(model.item_vectors, settings.links).save()
     assert saved is not None
     (folder / "items.usearch").write_bytes(saved)
     # As others find it: the effort is not in the file.
-    index = _usearch().restore(str(folder / "items.usearch"), expansion_search=settings.effort)
+    index = Index.restore(str(folder / "items.usearch"), expansion_search=settings.effort)
     assert index is not None
     return index
 
 
 def _index(vectors: np.ndarray, links: int) -> "Index":
     """Of all items by number, for dot products."""
-    index = _usearch()(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=links)
+    from usearch.index import Index
+
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=links)
     for start in progress(range(0, len(vectors), 1000), "index", unit="thousand items"):
         some = vectors[start : start + 1000]
         index.add(np.arange(start, start + len(some), dtype=np.uint64), some)
     return index
-
-
-def _usearch() -> "type[Index]":
-    try:
-        from usearch.index import Index
-    except ImportError:
-        raise UserError(
-            'usearch, which makes the index, is not installed; run: pip install "alterrec_jax[export]"'
-        ) from None
-    return Index
 
 
 def _sessions(dataset: Dataset) -> list[list[int]]:

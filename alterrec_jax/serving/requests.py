@@ -2,7 +2,7 @@
 
 A request is {"session": ["item id", ...]}; "exclude" lists what it must not get, "only" all that it may get. Ids that
 the model does not know are left out and named in the answer. A line that is no request gets an answer that says so, and
-the next one is read. `examples/serve.py` has the same rules once more, for it needs none of this library.
+the next one is read. `experiments/serve.py` has the same rules once more, for it needs none of this library.
 """
 
 import json

@@ -26,7 +26,7 @@ def coverage_notes(system: System, dataset: Dataset) -> list[str]:
         if name in _in_use(system):
             raise UserError(
                 f"{what}: nothing can be learned from {dataset.path}; prepare it with other {flags}, or train on item "
-                "ids, --config=experiments/configs/sasrec_beauty.py say"
+                "ids, --config=sasrec_beauty say"
             )
         notes.append(f"note: {what}; it is neither trained nor mined. Prepare the dataset with other {flags}")
     said = {feature for name in tied for feature in system.networks[name].reads.features}

@@ -1,7 +1,8 @@
 """What a run leaves to read: config.json, history.csv, TensorBoard events and curves.png.
 
 All of it is written from the history that the checkpoint holds, and anew when a run is continued, so an interrupted run
-neither loses an epoch nor tells one twice.
+neither loses an epoch nor tells one twice. The events and the picture are by-products, of packages that come with an
+extra: a run goes on without.
 """
 
 import contextlib
@@ -13,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from tensorboard.summary import Writer
 
 from alterrec_jax.config import RunConfig, to_json
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
 from alterrec_jax.evaluation.fitted_views import WEIGHT
-from alterrec_jax.runtime import files
+from alterrec_jax.runtime import extras, files
+from alterrec_jax.runtime.console import log
 from alterrec_jax.training.run_state import CONFIG
 
 _HISTORY, _EVENTS, CURVES = "history.csv", "tensorboard", "curves.png"
@@ -37,7 +38,14 @@ class RunLog:
         self._to_draw: tuple[Mapping[str, Any], ...] = ()
         files.write_json(workdir / CONFIG, to_json(config))
         shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # written anew from the history
-        self._writer = Writer(str(workdir / _EVENTS))
+        missing = [module for module in ("tensorboard", "matplotlib") if not extras.installed(module)]
+        if missing:
+            log(
+                f"note: {_HISTORY} has what {' and '.join(missing)} would show, not installed here; to see it, run: "
+                'pip install "alterrec_jax[plots]"'
+            )
+        self._draws = "matplotlib" not in missing
+        self._writer = _NoEvents() if "tensorboard" in missing else _event_writer(workdir / _EVENTS)
         if history:
             self.write(history)
 
@@ -68,10 +76,27 @@ class RunLog:
 
     def draw(self) -> None:
         """Brings the curves up to the history."""
-        if self._to_draw:
+        if self._to_draw and self._draws:
             with files.replacing(self._workdir / CURVES) as partial:
                 _draw_curves(self._to_draw, partial)
         self._drawn_at, self._to_draw = time.monotonic(), ()
+
+
+class _NoEvents:
+    """Stands in for TensorBoard's writer where that is not installed."""
+
+    def add_scalar(self, tag: str, value: float, step: int, wall_time: float) -> None:
+        """Does nothing, as the others."""
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _event_writer(folder: pathlib.Path) -> Any:
+    from tensorboard.summary import Writer
+
+    return Writer(str(folder))
 
 
 def _draw_curves(history: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:

@@ -48,12 +48,14 @@ def similar_items(
     """The nearest known items of each new one, by the cosine of their text vectors.
 
     Args:
-      dataset: its catalogue's texts are compared.
+      dataset: its catalogue's texts are compared; no item has a neighbour where they were not encoded.
       rows: int32 [catalogue], negative for new items.
       neighbours: how many, at most.
       limits: how many items a device compares with at a time.
     """
     catalogue, new = dataset.catalogue_size, np.flatnonzero(rows < 0).astype(np.int32)
+    if TEXT not in dataset.vectors:
+        return Similar(new[:0], np.zeros((0, neighbours), np.int32), np.zeros((0, neighbours), np.float32))
     shards = ItemShards.of(catalogue, limits.block)
     # A new item becomes a row of zeros, whose cosine of 0 weighs nothing.
     table = padded_table(_known_units(*(mesh.put_rows(a, np.float32) for a in (_texts(dataset), rows >= 0))), shards)

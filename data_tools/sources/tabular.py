@@ -33,7 +33,7 @@ from data_tools import (
 from data_tools.inputs import Interactions
 from data_tools.list_rows import POSITION, WHAT
 from data_tools.logs import Logs, number_sessions, order_sessions
-from data_tools.options import Options
+from data_tools.options import NO_TEXT_MODEL, Options
 from data_tools.tally import Tally
 
 
@@ -107,8 +107,11 @@ def _read_items(
     options: Options, null_values: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, dict[str, Any]], dict[str, int], str]:
     """Ids, names, texts and features; notes on the features; missing values by column; and the file's separator."""
-    text_columns = item_texts.text_columns_of(options.text_columns or "title")
-    id_column, name_column = options.items_id_column or options.item_column, options.name_column or text_columns[0]
+    default = "title" if options.text_model != NO_TEXT_MODEL else ""
+    named = options.text_columns or default
+    text_columns = item_texts.text_columns_of(named) if named else ()
+    id_column = options.items_id_column or options.item_column
+    name_column = options.name_column or next(iter(text_columns), id_column)
     given = separated.character(options.separator, "separator")
     separator = tables.separator_of(options.items, "items", [id_column, *text_columns, name_column], given)
     items = item_texts.read_items(

@@ -5,7 +5,7 @@ The whole catalogue is ranked without the items that the user already has, as th
     python -m data_tools.prepare --source=tabular --interactions=interactions.csv.gz --items=items.csv \
         --session_column=user_id --item_column=item_id --order_column=position --text_columns=title \
         --split=leave_one_out --out=data/beauty
-    python -m experiments.train --config=experiments/configs/amazon_beauty.py --data_dir=data/beauty \
+    python -m experiments.train --config=amazon_beauty --data_dir=data/beauty \
         --workdir=runs/beauty
 
 Chosen on validation: windows over the whole catalogue that spare only the peer's first item (k1 = 1; a run with

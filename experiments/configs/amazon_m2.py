@@ -7,7 +7,7 @@ distiluse-base-multilingual-cased-v1.
 
     python -m data_tools.prepare --source=amazon_m2 --locale=FR --interactions=sessions_train.csv \
         --items=products_train.csv --text_model=distiluse-base-multilingual-cased-v1 --out=data/m2_french
-    python -m experiments.train --config=experiments/configs/amazon_m2.py --data_dir=data/m2_french \
+    python -m experiments.train --config=amazon_m2 --data_dir=data/m2_french \
         --workdir=runs/m2_french
 
 Not measured: the data is the user's own download. The paper scores Hits@20 79.75 and NDCG@20 51.86 on French, Hits@20

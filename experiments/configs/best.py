@@ -5,7 +5,7 @@ within sessions is real, and the weights of the fusion are fitted on validation,
 its best part. The networks learn by softmax over the whole catalogue of their own score plus three tenths of the
 peer's: what the peer knows is not learned again.
 
-    python -m experiments.train --config=experiments/configs/best.py --data_dir=DIR --workdir=DIR
+    python -m experiments.train --config=best --data_dir=DIR --workdir=DIR
 
 Measured on 2026-11-24, test, one seed, each chosen on validation (BUILD.md has intervals, the overrides of each run and
 what each component brings): Amazon Beauty Hits@10 0.1052 and NDCG@10 0.0645, Online Retail Hits@20 0.5242 and NDCG@20

@@ -6,7 +6,7 @@ learning rate in {0.01, 0.001}; here 0.3 and 0.001 stand for the choice that val
 
     python -m data_tools.prepare --source=complete_journey --min_item_count=5 --held_out_rare_items=drop \
         --out=data/complete_journey
-    python -m experiments.train --config=experiments/configs/complete_journey.py --data_dir=data/complete_journey \
+    python -m experiments.train --config=complete_journey --data_dir=data/complete_journey \
         --workdir=runs/complete_journey
 
 Not measured to its end: 30 epochs of 1.1 million prefixes want an accelerator. The command for the data takes half a

@@ -1,6 +1,6 @@
 """CORE on Diginetica, the public session benchmark (ids only; its files are the user's own).
 
-    python -m experiments.train --config=experiments/configs/diginetica_core.py --data_dir=data/diginetica \
+    python -m experiments.train --config=diginetica_core --data_dir=data/diginetica \
         --workdir=runs/diginetica_core
 
 (`experiments/configs/diginetica_sr_gnn.py` says how the data are prepared.) The authors' settings, but for batches of

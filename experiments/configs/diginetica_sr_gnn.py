@@ -3,7 +3,7 @@
     python -m data_tools.prepare --source=tabular --interactions=interactions.csv.gz --items=items.csv \
         --session_column=session_id --item_column=item_id --order_column=position --text_columns=title \
         --split=column --split_column=split --out=data/diginetica
-    python -m experiments.train --config=experiments/configs/diginetica_sr_gnn.py --data_dir=data/diginetica \
+    python -m experiments.train --config=diginetica_sr_gnn --data_dir=data/diginetica \
         --workdir=runs/diginetica_sr_gnn
 
 The authors' width, batch, first rate and L2. Their rate falls to a tenth after every third epoch, here to three tenths

@@ -1,6 +1,6 @@
 """LLM2SASRec on Amazon Beauty: SASRec whose item table starts from the principal components of the text vectors.
 
-    python -m experiments.train --config=experiments/configs/llm2sasrec_beauty.py --data_dir=data/beauty \
+    python -m experiments.train --config=llm2sasrec_beauty --data_dir=data/beauty \
         --workdir=runs/llm2sasrec_beauty
 
 All else as in `experiments/configs/sasrec_beauty.py`, so that the start is the only difference.

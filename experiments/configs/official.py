@@ -14,7 +14,7 @@ clicks; augmented rows with negatives of their own, averaged with the others; an
 
 For: comparing with the paper's code on the same data.
 
-    python -m experiments.train --config=experiments/configs/official.py --data_dir=DIR --workdir=DIR
+    python -m experiments.train --config=official --data_dir=DIR --workdir=DIR
 
 Not measured to its end: the peer's whole top k2 is sorted out for every prefix, at each step, since ranks are drawn
 from it.

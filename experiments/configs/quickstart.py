@@ -4,7 +4,7 @@ ID sessions by their mean, text sessions by a Transformer, as the paper has it f
 validation: no augmented positives, which cost accuracy here, and alpha = 0.8, for the text network is the weaker one:
 two thirds of the products share their text with another.
 
-    python -m experiments.train --config=experiments/configs/quickstart.py --data_dir=runs/quickstart/data \
+    python -m experiments.train --config=quickstart --data_dir=runs/quickstart/data \
         --workdir=runs/alterrec
 
 on the dataset of `make train`, which itself trains the recommended configuration (`best.py`).

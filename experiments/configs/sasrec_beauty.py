@@ -1,6 +1,6 @@
 """SASRec on Amazon Beauty: a causal Transformer on IDs by softmax over the whole catalogue, leave-one-out.
 
-    python -m experiments.train --config=experiments/configs/sasrec_beauty.py --data_dir=data/beauty \
+    python -m experiments.train --config=sasrec_beauty --data_dir=data/beauty \
         --workdir=runs/sasrec_beauty
 
 (`experiments/configs/amazon_beauty.py` says how the data are prepared.) Width, dropout and rates are those of the ID

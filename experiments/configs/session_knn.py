@@ -1,6 +1,6 @@
 """V-SkNN, which only counts: nothing is trained.
 
-    python -m experiments.evaluate --config=experiments/configs/session_knn.py --data_dir=DIR
+    python -m experiments.evaluate --config=session_knn --data_dir=DIR
 
 `popularity`, `cooccurrence` and `session_cooccurrence` stand beside every evaluated model anyway.
 """

@@ -3,7 +3,7 @@
 Whatever else is known of the items takes part likewise: a `VectorNetworkConfig(feature="image")` reads image vectors
 that preparation was given. `peer="next"` mines one other network instead of the rest.
 
-    python -m experiments.train --config=experiments/configs/three_networks.py --data_dir=DIR --workdir=DIR
+    python -m experiments.train --config=three_networks --data_dir=DIR --workdir=DIR
 
 Needs a dataset with category and brand (`data_tools.prepare --source=complete_journey` brings its own).
 

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from absl import flags
 from ml_collections import config_flags
 
+from alterrec_jax import __version__
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.registry import read_run_config
-from alterrec_jax.runtime import command_line, locks
+from alterrec_jax.runtime import command_line, extras, locks
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
@@ -53,6 +54,7 @@ def run(name: str, runs: Runs, make: Make) -> None:
 
 
 def _main(name: str, runs: Runs, make: Make) -> int:
+    extras.require("plots", f"the study's {name}", "matplotlib")  # before anything is trained
     keep_freed_memory()
     base = paper_base(read_run_config(_CONFIG.value.to_dict(), "--config").check())
     study = Study(load_dataset(_DATA_DIR.value), base, _seeds(), pathlib.Path(_WORKDIR.value))
@@ -112,11 +114,14 @@ def _seeds_in_words(study: Study) -> str:
 
 
 def _commit() -> str:
-    """The commit of this checkout, and whether it has been changed since; "unknown" outside of one."""
+    """The commit of this checkout, and whether it has been changed since; the version of what is installed."""
+    root = pathlib.Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an environment may lie in a checkout of something else
+        return f"none: alterrec_jax {__version__} as installed"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=pathlib.Path(__file__).parent,
+            cwd=root,
             capture_output=True,
             text=True,
             check=True,

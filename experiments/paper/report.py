@@ -7,12 +7,10 @@ import base64
 import pathlib
 from typing import Any
 
-import jinja2
-import markupsafe
 from absl import flags
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime import command_line, extras, files
 from experiments.paper.names import NAMES
 
 _WORKDIR = flags.DEFINE_string(
@@ -23,6 +21,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "HTML file to write; report.html i
 
 def main() -> int:
     """Writes the page."""
+    extras.require("plots", "the report", "jinja2")
+    import jinja2  # here, for it comes with an extra
+
     folder = pathlib.Path(_WORKDIR.value)
     sections = [_section(folder / name, name) for name in NAMES if (folder / name / "outcome.json").is_file()]
     if not sections:
@@ -62,8 +63,10 @@ def _section(folder: pathlib.Path, name: str) -> dict[str, Any]:
         raise UserError(f"{folder} is not whole ({error}); run python -m experiments.paper.{name} again") from None
 
 
-def _cell(cell: str) -> markupsafe.Markup:
-    """A cell, in bold where it stands between two asterisks each."""
+def _cell(cell: str) -> Any:
+    """A cell as Markup, in bold where it stands between two asterisks each."""
+    import markupsafe
+
     if cell.startswith("**"):
         return markupsafe.Markup("<strong>{}</strong>").format(cell.strip("*"))
     return markupsafe.escape(cell)

@@ -35,7 +35,7 @@ def paper_base(config: RunConfig) -> AlterRecConfig:
         found = ", ".join(config.networks) if isinstance(config, AlterRecConfig) else "others"
         raise UserError(
             f"the study starts from the paper's two networks, but --config is of model={config.family} with {found}; "
-            f"name a file whose networks are {ID} and {TEXT}, such as experiments/configs/quickstart.py"
+            f"name a configuration whose networks are {ID} and {TEXT}, such as quickstart"
         )
     for name, kind in ((ID, IdNetworkConfig), (TEXT, VectorNetworkConfig)):
         if not isinstance(network := config.networks[name], kind):

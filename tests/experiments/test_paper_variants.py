@@ -114,7 +114,7 @@ def test_sasrec_on_another_base_learns_as_the_text_transformer_does() -> None:
 def test_the_study_starts_from_the_paper_s_networks_alone() -> None:
     fixed = dataclasses.replace(BASE, fusion_weights="fixed")
     assert paper_base(BASE) == fixed and paper_base(fixed) == fixed, "the paper varies the weights"
-    with pytest.raises(UserError, match="model=core with others; name a file whose networks are id and text"):
+    with pytest.raises(UserError, match="model=core with others; name a configuration whose networks are id and text"):
         paper_base(COREConfig())
     three = dataclasses.replace(BASE, networks={**BASE.networks, "image": VectorNetworkConfig(feature="image")})
     with pytest.raises(UserError, match="model=alterrec with id, text, image"):

@@ -4,6 +4,8 @@ import io
 import json
 import pathlib
 import runpy
+import signal
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -66,7 +68,7 @@ class Pipe(io.BytesIO):
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
     """The functions of the example."""
-    return runpy.run_path(str(ROOT / "examples" / "serve.py"))
+    return runpy.run_path(str(ROOT / "experiments" / "serve.py"))
 
 
 @pytest.mark.parametrize("line", REQUESTS)
@@ -82,6 +84,15 @@ def test_what_is_none_is_told_in_the_same_words_by_the_example(line: bytes, exam
     with pytest.raises(ValueError) as of_example:
         example["read"](line)
     assert str(of_example.value) == str(error.value)
+
+
+def test_a_folder_that_is_no_export_is_told_in_one_line_by_the_example(
+    example: dict[str, Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["serve.py", str(tmp_path)])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit, match=r"error: .*export\.json"):
+        example["main"]()
 
 
 def test_lines_come_as_soon_as_they_are_there() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import sys
 import types
 from typing import NoReturn
 
@@ -53,3 +54,23 @@ def test_a_picture_that_cannot_be_drawn_hides_no_reason_for_an_end(
         log.write([record(0)])
     with pytest.raises(OSError, match="No space left"):
         log.draw()
+
+
+def test_a_run_goes_on_without_what_only_draws(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tensorboard", "matplotlib"):
+        monkeypatch.setitem(sys.modules, name, None)
+    log = RunLog(tmp_path, AlterRecConfig(), [record(0)])
+    log.write([record(0), record(1)])
+    log.draw()
+    log.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "history.csv"]
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "tensorboard and matplotlib" in told and '"alterrec_jax[plots]"' in told
+
+
+def test_a_run_draws_without_tensorboard(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    RunLog(tmp_path, AlterRecConfig(), [record(0)]).close()
+    assert (tmp_path / "curves.png").is_file() and not (tmp_path / "tensorboard").exists()

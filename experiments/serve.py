@@ -75,7 +75,11 @@ def main() -> None:
     if sys.stdin is None or sys.stdout is None:
         sys.exit("error: standard input or output is closed")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads the answers may stop
-    server, lines, failed = Server(given.folder), 0, 0
+    try:
+        server = Server(given.folder)
+    except (OSError, ImportError) as error:  # no export there, or flatbuffers not here
+        sys.exit(f"error: {error}")
+    lines, failed = 0, 0
     for number, line in enumerate(sys.stdin.buffer, 1):
         if not line.strip():
             continue

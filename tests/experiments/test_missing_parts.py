@@ -1,0 +1,87 @@
+"""Commands where something that they need is missing: an extra, or text vectors."""
+
+import importlib
+import pathlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from absl import flags
+
+from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.errors import UserError
+from tests.conftest import write_small_dataset
+
+
+@pytest.fixture
+def no_flags() -> Iterator[None]:
+    """Each command is a process of its own, with flags of its own: here as if none had been imported."""
+    ours = [name for name in flags.FLAGS if _of_ours(name)]
+    hidden = {name: flags.FLAGS[name] for name in ours}
+    modules = {name: module for name, module in sys.modules.items() if name.startswith(("experiments.", "data_tools."))}
+    for name in hidden:
+        delattr(flags.FLAGS, name)
+    for name in modules:
+        del sys.modules[name]
+    yield
+    for name in [name for name in flags.FLAGS if _of_ours(name)]:
+        delattr(flags.FLAGS, name)
+    for name in [name for name in sys.modules if name.startswith(("experiments.", "data_tools."))]:
+        del sys.modules[name]
+    sys.modules |= modules
+    for name, flag in hidden.items():
+        flags.FLAGS[name] = flag
+
+
+def _of_ours(flag: str) -> bool:
+    return not str(flags.FLAGS.find_module_defining_flag(flag, "")).startswith("absl.")
+
+
+@pytest.mark.usefixtures("no_flags")
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [("export", "usearch", "export"), ("sweep", "optuna", "sweep"), ("paper.report", "jinja2", "plots")],
+)
+def test_a_missing_extra_is_named(module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    command = importlib.import_module(f"experiments.{module}")
+    with pytest.raises(UserError, match=rf"needs {package}.*" + re.escape(f'pip install "alterrec_jax[{extra}]"')):
+        command.main()
+
+
+@pytest.mark.usefixtures("no_flags")
+def test_a_study_that_cannot_draw_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    command: Any = importlib.import_module("experiments.paper.command")
+    with pytest.raises(UserError, match=r"the study's k1 needs matplotlib"):
+        command._main("k1", None, None)
+
+
+@pytest.mark.usefixtures("no_flags")
+def test_a_dataset_is_described_without_a_picture(
+    dataset_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    command = importlib.import_module("data_tools.describe")
+    flags.FLAGS.mark_as_parsed()
+    flags.FLAGS["data_dir"].value = str(dataset_folder)
+    command.main()
+    told = capsys.readouterr()
+    assert "catalogue" in told.out and 'pip install "alterrec_jax[plots]"' in told.err
+    assert not (dataset_folder / "describe.png").exists()
+    flags.FLAGS["output"].value = "asked_for.png"
+    with pytest.raises(UserError, match=r"--output=asked_for.png needs matplotlib"):
+        command.main()
+
+
+@pytest.mark.usefixtures("no_flags")
+def test_new_items_need_text_vectors(tmp_path: pathlib.Path) -> None:
+    bare = load_dataset(write_small_dataset(tmp_path / "bare", lambda arguments: arguments.update(text_vectors=None)))
+    command: Any = importlib.import_module("experiments.recommend")
+    flags.FLAGS.mark_as_parsed()
+    assert command._new_items(bare)[0] == []
+    flags.FLAGS["new_items"].value = "new.csv"
+    with pytest.raises(UserError, match=r"--new_items are recommended by their text, which .*bare holds no vectors of"):
+        command._new_items(bare)

@@ -20,6 +20,7 @@ _COMMANDS = {
     "train": "experiments.train",
     "evaluate": "experiments.evaluate",
     "show": "experiments.show",
+    "explore": "experiments.explore",
     "recommend": "experiments.recommend",
     "export": "experiments.export",
     "serve": "experiments.serve",

@@ -14,7 +14,7 @@ from alterrec_jax.runtime.printable import printable
 from experiments.paper.names import NAMES
 
 # In the order in which they are used; what computes comes first, what explains last.
-_COMMANDS = {
+COMMANDS = {
     "prepare": "data_tools.prepare",
     "describe": "data_tools.describe",
     "train": "experiments.train",
@@ -33,7 +33,7 @@ _HELP = ("--help", "-h", "-?", "help")
 
 def main() -> int:
     """Runs the command that the first argument names (of the paper's study, the second), with the flags behind it."""
-    prefix, commands, arguments = "alterrec", {**_COMMANDS, "paper": ""}, sys.argv[1:]
+    prefix, commands, arguments = "alterrec", {**COMMANDS, "paper": ""}, sys.argv[1:]
     if arguments[:1] == ["paper"]:
         prefix, commands, arguments = "alterrec paper", _PAPER, arguments[1:]
     if not arguments or arguments[0] in _HELP:

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from experiments.__main__ import COMMANDS
+
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = (
     *(ROOT / name for name in ("README.md", "BUILD.md", "CHANGELOG.md", "CONTRIBUTING.md", "results/README.md")),
@@ -15,7 +17,6 @@ PAGES = (
 CONFIGS = tuple(sorted((ROOT / "experiments/configs").glob("[a-z]*.py")))
 
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_DATA_TOOLS = ("prepare", "describe")
 
 
 class Block(NamedTuple):
@@ -82,7 +83,7 @@ def module_of(words: list[str]) -> tuple[str, list[str]]:
         case ["alterrec", "paper", name, *rest]:
             return f"experiments.paper.{name}", rest
         case ["alterrec", name, *rest] if not name.startswith("-"):
-            return f"{'data_tools' if name in _DATA_TOOLS else 'experiments'}.{name}", rest
+            return COMMANDS.get(name, f"experiments.{name}"), rest
     return "", words
 
 

@@ -43,7 +43,6 @@ def test_your_own_data_in_three_commands(python: Command, own_files: pathlib.Pat
     assert [module for _, module, _ in found] == modules
     for _, module, flags in found:
         placed = [re.sub(r"=((clicks|items)\.csv|(data|runs)/mine.*)$", rf"={own_files}/\1", flag) for flag in flags]
-        placed = [flag.replace("--config=best", "--config=experiments/configs/best.py") for flag in placed]
         small = FEW if module == "experiments.train" else ()
         done = python(module, *placed, *small)
         assert done.returncode == 0, done.stderr

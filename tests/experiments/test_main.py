@@ -23,7 +23,7 @@ def test_every_module_that_is_a_command_is_listed() -> None:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).glob("*.py") if path.stem != "__main__"]
     guarded = [path for path in paths if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")]
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in guarded}
-    assert {*dispatcher._COMMANDS.values(), *dispatcher._PAPER.values()} == modules
+    assert {*dispatcher.COMMANDS.values(), *dispatcher._PAPER.values()} == modules
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("paper",), ("paper", "-h")])
@@ -33,7 +33,7 @@ def test_help_has_a_line_a_command(
     assert run(monkeypatch, *arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     named = [line.split()[0] for line in lines if line.startswith("  ")]
-    assert named == (list(dispatcher._PAPER) if "paper" in arguments else [*dispatcher._COMMANDS, "paper"])
+    assert named == (list(dispatcher._PAPER) if "paper" in arguments else [*dispatcher.COMMANDS, "paper"])
     assert all(len(line.split()) > 3 and line.endswith((".", "]")) for line in lines if line.startswith("  "))
 
 

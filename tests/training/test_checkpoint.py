@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _collect_abandoned_reads() -> Iterator[None]:
     """So that they are not collected, and warned of, in another file's tests."""
     yield

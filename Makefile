@@ -31,7 +31,7 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
 test: .venv/ready ## Run the tests (half an hour to 45 minutes on two cores)
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: .venv/ready ## Kill, damage and starve the real commands, at random (ARGS="--kills=20" for less)
 	$(BIN)/python -m pytest faults $(ARGS)

@@ -34,6 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
     programs_appear_whole()
 
 
+# What takes minutes begins first, so that no worker ends with it alone.
+LONG = ("tests/entry_points/", "tests/test_rounding.py", "tests/test_api.py", "tests/models/test_contract.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first; workers take files in this order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 # Different primes, so that no swapped axis goes unnoticed.
 ITEMS, CATALOGUE, TEXT_WIDTH = 31, 29, 5
 # What differs between two runs that are alike.

@@ -9,7 +9,6 @@ import time
 import jax
 import numpy as np
 import polars as pl
-import pytest
 
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import load_dataset
@@ -76,7 +75,6 @@ def test_killed_at_random_moments_and_continued(
     assert_same_run(trained, workdir, dataset)
 
 
-@pytest.mark.rounding
 def test_sigterm_saves_and_the_same_command_continues(
     trained: pathlib.Path, dataset: pathlib.Path, start: Start, command: Command, tmp_path: pathlib.Path
 ) -> None:

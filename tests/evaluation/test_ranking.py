@@ -79,7 +79,6 @@ def test_equals_the_oracle(case, exclude, limits):
         assert ranks[view].above.dtype == ranks[view].equal.dtype == np.int32
 
 
-@pytest.mark.rounding
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64, 1009, None])
 @pytest.mark.parametrize("cuts", [(), (1, 2, 2, 40), (50,)])
 def test_any_batching_gives_the_same(case, batch_size, cuts, limits):

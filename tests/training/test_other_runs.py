@@ -40,11 +40,11 @@ def config_of(model: str, negatives: str = "full", **changes: Any) -> RunConfig:
         fused = FusedNetworkConfig(dim=3, operation="sum")
         return NFRecConfig(network=fused, text=VectorsConfig(mlp_hidden=()), **shared)
     if model == "core":
-        return COREConfig(network=CORENetworkConfig(dim=4, inner=5, learning_rate=0.01), **shared)
+        return COREConfig(network=CORENetworkConfig(dim=4, layers=1, inner=5, learning_rate=0.01), **shared)
     if model == "sr_gnn":
         return SRGNNConfig(network=SRGNNNetworkConfig(dim=4, learning_rate=0.01), **shared)
     if model == "llm2sasrec":
-        return LLM2SASRecConfig(network=TransformerOnIdsConfig(dim=4), **shared)
+        return LLM2SASRecConfig(network=TransformerOnIdsConfig(dim=4, layers=1), **shared)
     networks = CONFIG.networks if model == "alterrec" else {model: CONFIG.networks[model]}
     mining = dataclasses.replace(CONFIG.mining, negatives=negatives)
     return dataclasses.replace(CONFIG, networks=networks, mining=mining, warmup_epochs=1, turn_epochs=1, **shared)

@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := runs/quickstart
 ARGS ?=
 
-.PHONY: help setup train test faults lint docs clean
+.PHONY: help setup train test quick faults lint docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 
 test: .venv/ready ## Run the tests (half an hour to 45 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+quick: .venv/ready ## Run what tests in under two minutes: no command, no whole run
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long" $(ARGS)
 
 faults: .venv/ready ## Kill, damage and starve the real commands, at random (ARGS="--kills=20" for less)
 	$(BIN)/python -m pytest faults $(ARGS)

@@ -28,7 +28,7 @@ def _file_of(value: str, what: str, folder: pathlib.Path, ending: str) -> str:
     names = [path.stem for path in folder.glob(f"*{ending}") if path.stem != "__init__"]
     if value not in names:
         raise UserError(
-            f"no {what} is shipped as '{value}' in {folder}; one of your own is named by its path, "
-            f"{value or 'mine'}{ending} say; {nearest(value, names)}"
+            f"no {what} is called '{value}' ({folder} has those that are shipped; one of your own is named by its "
+            f"path, {value or 'mine'}{ending} say); {nearest(value, names)}"
         )
     return str(folder / f"{value}{ending}")

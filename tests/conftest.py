@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 # Tests compile for longer than they compute: programs that run slower, and are there sooner. JAX reads it once.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false")
 
 import jax
 import numpy as np
@@ -34,13 +34,47 @@ def pytest_configure(config: pytest.Config) -> None:
     programs_appear_whole()
 
 
-# What takes minutes begins first, so that no worker ends with it alone.
-LONG = ("tests/entry_points/", "tests/test_rounding.py", "tests/test_api.py", "tests/models/test_contract.py")
+# What takes ten seconds or more, the longest first: it begins first, so that no worker ends with it alone, and
+# `make quick` leaves it out.
+LONG = (
+    "entry_points/test_hosts",
+    "models/test_contract",
+    "entry_points/",
+    "test_rounding",
+    "training/test_other_runs",
+    "experiments/test_experiment_configs",
+    "test_api",
+    "experiments/test_paper_tables",
+    "sharding/test_mesh_",
+    "evaluation/test_ranking",
+    "training/test_checkpoint",
+    "training/test_lengthening",
+    "serving/test_export",
+    "serving/test_recommend",
+    "training/test_start",
+    "training/test_trainer",
+    "training/test_steps",
+    "hard_negatives/",
+    "models/test_alterrec_parity",
+    "evaluation/test_recommended",
+    "training/test_objectives",
+    "training/test_weighted_objective",
+    "losses/test_pallas_gpu",
+    "models/test_core",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first; workers take files in this order."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    """Marks what takes long, and puts it first; workers take files in this order."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.nodeid.removeprefix("tests/")
+        return next((place for place, long in enumerate(LONG) if name.startswith(long)), len(LONG))
+
+    for item in items:
+        if place(item) < len(LONG):
+            item.add_marker(pytest.mark.long)
+    items.sort(key=place)
 
 
 # Different primes, so that no swapped axis goes unnoticed.

@@ -38,7 +38,8 @@ def tree_digest(tree: Any) -> str:
             raise ValueError(
                 f"{jax.tree_util.keystr(path)} is of type {leaf.dtype}; a digest knows {', '.join(_TYPES)}"
             )
-    sums = jax.device_get([_sums(leaf) for _, leaf in found])
+    # One after another: on virtual devices, programs that wait for each other's devices may not run side by side.
+    sums = [jax.device_get(_sums(leaf)) for _, leaf in found]
     digest = hashlib.sha256()
     for (path, leaf), lanes in zip(found, sums, strict=True):
         trailing = leaf.shape[1:] if leaf.ndim else "scalar"

@@ -10,7 +10,7 @@ import pytest
 from alterrec_jax.models.registry import families
 from alterrec_jax.serving import requests
 from experiments.models import fields_of
-from tests.docs.command_flags import Interface, command_modules, interface, parse
+from tests.command_flags import Interface, command_modules, interface, parse
 from tests.docs.pages import CONFIGS, PAGES, ROOT, Block, blocks, commands, docstring_blocks, spans
 
 # What stands for a value of the reader's own, or is made by docs/add_a_model.md, and a value that its flag takes.

@@ -12,37 +12,23 @@ from absl import flags
 
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
+from alterrec_jax.serving.export_folder import IndexSettings, write_export
+from data_tools.new_items import read_new_items
+from tests.command_flags import nothing_imported
 from tests.conftest import write_small_dataset
 
 
 @pytest.fixture
 def no_flags() -> Iterator[None]:
     """Each command is a process of its own, with flags of its own: here as if none had been imported."""
-    ours = [name for name in flags.FLAGS if _of_ours(name)]
-    hidden = {name: flags.FLAGS[name] for name in ours}
-    modules = {name: module for name, module in sys.modules.items() if name.startswith(("experiments.", "data_tools."))}
-    for name in hidden:
-        delattr(flags.FLAGS, name)
-    for name in modules:
-        del sys.modules[name]
-    yield
-    for name in [name for name in flags.FLAGS if _of_ours(name)]:
-        delattr(flags.FLAGS, name)
-    for name in [name for name in sys.modules if name.startswith(("experiments.", "data_tools."))]:
-        del sys.modules[name]
-    sys.modules |= modules
-    for name, flag in hidden.items():
-        flags.FLAGS[name] = flag
-
-
-def _of_ours(flag: str) -> bool:
-    return not str(flags.FLAGS.find_module_defining_flag(flag, "")).startswith("absl.")
+    with nothing_imported():
+        yield
 
 
 @pytest.mark.usefixtures("no_flags")
 @pytest.mark.parametrize(
     ("module", "package", "extra"),
-    [("export", "usearch", "export"), ("sweep", "optuna", "sweep"), ("paper.report", "jinja2", "plots")],
+    [("sweep", "optuna", "sweep"), ("paper.report", "jinja2", "plots")],
 )
 def test_a_missing_extra_is_named(module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -76,12 +62,15 @@ def test_a_dataset_is_described_without_a_picture(
         command.main()
 
 
-@pytest.mark.usefixtures("no_flags")
+def test_an_export_without_its_extra_writes_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    nothing: Any = None  # what is missing is told before anything is looked at
+    with pytest.raises(UserError, match=r"an export needs usearch.*" + re.escape('"alterrec_jax[export]"')):
+        write_export(nothing, tmp_path / "out", 5, True, IndexSettings())
+    assert not (tmp_path / "out").exists()
+
+
 def test_new_items_need_text_vectors(tmp_path: pathlib.Path) -> None:
     bare = load_dataset(write_small_dataset(tmp_path / "bare", lambda arguments: arguments.update(text_vectors=None)))
-    command: Any = importlib.import_module("experiments.recommend")
-    flags.FLAGS.mark_as_parsed()
-    assert command._new_items(bare)[0] == []
-    flags.FLAGS["new_items"].value = "new.csv"
-    with pytest.raises(UserError, match=r"--new_items are recommended by their text, which .*bare holds no vectors of"):
-        command._new_items(bare)
+    with pytest.raises(UserError, match=r"new.csv: new items are recommended by their text, which .*bare holds no"):
+        read_new_items("new.csv", bare)

@@ -24,9 +24,9 @@ def test_what_looks_like_a_path_is_one(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [("bets", "did you mean 'best'"), ("base", "'base' in"), ("", "mine.py"), ("paper.json", "by its path")],
+    [("bets", "did you mean 'best'"), ("base", "'base' ("), ("", "mine.py"), ("paper.json", "by its path")],
 )
 def test_an_unknown_name_is_told_with_the_nearest(value: str, words: str) -> None:
-    with pytest.raises(UserError, match="no configuration is shipped as ") as told:
+    with pytest.raises(UserError, match="no configuration is called ") as told:
         shipped.config_file(value)
     assert words in str(told.value) and "experiments/configs" in str(told.value)

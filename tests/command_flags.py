@@ -36,22 +36,29 @@ def command_modules() -> list[str]:
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in commands]
 
 
-def interface(module: str) -> Interface:
-    """Imports a command anew, among no flags of other commands. What was imported and defined before is put back."""
+@contextlib.contextmanager
+def nothing_imported() -> Iterator[None]:
+    """Within it, no command is imported and no flag of one defined; afterwards those of before are again."""
     before = {name: found for name, found in sys.modules.items() if name.split(".")[0] in _PACKAGES}
     with _ours_hidden():
         for name in before:
             del sys.modules[name]
         known = set(FLAGS)
         try:
-            source = pathlib.Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
-            found = {name: FLAGS[name] for name in FLAGS if name not in known}
+            yield
         finally:
             for name in [name for name in sys.modules if name.split(".")[0] in _PACKAGES]:
                 del sys.modules[name]
             sys.modules.update(before)
             _remove(set(FLAGS) - known)
-    return Interface(found, "positional=" in source)
+
+
+def interface(module: str) -> Interface:
+    """Imports a command anew, among no flags of other commands."""
+    with nothing_imported():
+        known = set(FLAGS)
+        source = pathlib.Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
+        return Interface({name: FLAGS[name] for name in FLAGS if name not in known}, "positional=" in source)
 
 
 def parse(of: Interface, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,8 @@ def _ours_hidden() -> Iterator[None]:
 
 
 def _of_ours(modules: Mapping[str, list[flags.Flag]]) -> list[tuple[str, flags.Flag]]:
-    ours = {module: found for module, found in modules.items() if module.split(".")[0] in _PACKAGES}
-    return [(module, flag) for module, found in ours.items() for flag in found]
+    # Not by our packages: absl books flags of a module that disclaims them on whoever imports it.
+    return [(module, flag) for module, found in modules.items() if not module.startswith("absl.") for flag in found]
 
 
 def _remove(names: set[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from experiments.paper.names import NAMES
-from tests.entry_points.conftest import SMALL, Command
+from tests.entry_points.conftest import MEANS, SMALL, Command
 
 PARAMETERS = ("alpha", "k2", "k1", "p", "beta")
 OTHERS = tuple(name for name in NAMES if name not in PARAMETERS)
@@ -16,9 +16,10 @@ _WRITTEN = {"README.md", "figure.png", "outcome.json", "table.csv"}
 
 def flags(data_dir: pathlib.Path, workdir: pathlib.Path, seeds: str = "0") -> list[str]:
     """The flags of a command of the study; runs as short as can be."""
-    short = ("--config.epochs=3", "--config.batch_prefixes=2000", "--config.max_length=6")
+    short = ("--config.epochs=2", "--config.warmup_epochs=0", "--config.turn_epochs=1")
+    short += ("--config.batch_prefixes=2000", "--config.max_length=6")
     short += ("--config.networks.id.dim=8", "--config.networks.text.dim=8")
-    return [*SMALL, *short, f"--data_dir={data_dir}", f"--workdir={workdir}", f"--seeds={seeds}"]
+    return [*SMALL, *MEANS, *short, f"--data_dir={data_dir}", f"--workdir={workdir}", f"--seeds={seeds}"]
 
 
 def assert_whole(workdir: pathlib.Path, name: str) -> None:

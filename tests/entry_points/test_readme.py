@@ -10,10 +10,15 @@ import polars as pl
 import pytest
 
 from tests.docs import pages
-from tests.entry_points.conftest import ROOT, SMALL, Command
+from tests.entry_points.conftest import MEANS, ROOT, SMALL, Command
 
 # Fewer and smaller steps, of the same kind.
-FEW = (*(flag for flag in SMALL[1:] if ".mining." not in flag), "--config.batch_prefixes=500", "--config.epochs=3")
+FEW = (
+    *(flag for flag in SMALL[1:] if ".mining." not in flag),
+    *MEANS,
+    "--config.batch_prefixes=500",
+    "--config.epochs=3",
+)
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -8,10 +8,10 @@ import time
 import polars as pl
 import pytest
 
-from tests.entry_points.conftest import SMALL, Command, Start, wait_for_checkpoint
+from tests.entry_points.conftest import MEANS, SMALL, Command, Start, wait_for_checkpoint
 from tests.entry_points.test_bad_input import assert_one_line
 
-TINY = (*SMALL, "--config.epochs=2")
+TINY = (*SMALL, *MEANS, "--config.epochs=2")
 RATE, DROPOUT = "networks.id.learning_rate,networks.text.learning_rate", "networks.id.dropout,networks.text.dropout"
 SPACE = {RATE: [0.01, 0.001], DROPOUT: [0.1, 0.5]}
 

@@ -54,21 +54,17 @@ def assert_tells_of(record: Mapping[str, Any], views: tuple[str, ...]) -> None:
     """The record of an epoch has metrics and a cross-entropy of these views, and of no others."""
     for metric in ("hits@20", "cross_entropy"):
         assert {name.removesuffix(f"_{metric}") for name in record if name.endswith(f"_{metric}")} == set(views)
-    # No worse than twice a guess at random; CORE's cosines are divided by 0.07 from the first step on.
-    worst = {"core": 8 * np.log(CATALOGUE)}
-    assert all(0 < record[f"{view}_cross_entropy"] < worst.get(view, 2 * np.log(CATALOGUE)) for view in views)
+    # No worse than twice a guess at random.
+    assert all(0 < record[f"{view}_cross_entropy"] < 2 * np.log(CATALOGUE) for view in views)
 
 
 @pytest.mark.parametrize(
     ("model", "negatives", "turns", "views"),
     [
         ("nfrec", "full", ["fused:full"] * 3, BOTH),
-        ("core", "full", ["core:full"] * 3, ("core",)),
         ("sr_gnn", "full", ["sr_gnn:full"] * 3, ("sr_gnn",)),
-        ("llm2sasrec", "full", ["id:full"] * 3, ("id",)),
         ("text", "self", ["text:random", "text:own_window", "text:own_window"], ("text",)),
         ("alterrec", "self", ["id:random", "text:random", "id:own_window"], BOTH),
-        ("alterrec", "uniform", ["id:random", "text:random", "id:random"], BOTH),
     ],
 )
 def test_a_run_tells_of_its_views_and_continues_as_if_nothing_had_happened(

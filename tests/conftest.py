@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 # Tests compile for longer than they compute: programs that run slower, and are there sooner. JAX reads it once.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 import jax
 import numpy as np

@@ -165,7 +165,7 @@ class _Scored:
             scores = held if held is not None else self._make(batch)[0]
             for place, weights in enumerate(tried):
                 of_view = dict(zip(self._names, weights.tolist(), strict=True))
-                found = _places(scores, of_view, batch.item, catalogue=self._catalogue)
+                found = _places(_weighed(scores, of_view), batch.item, catalogue=self._catalogue)
                 above_part, equal_part = np.asarray(found)[:, : batch.rows]
                 above[place].append(above_part)
                 equal[place].append(equal_part)
@@ -222,32 +222,32 @@ def _of_candidates(
     return found
 
 
+@jax.jit
+def _weighed(scores: Mapping[str, jax.Array], weights: Mapping[str, jax.Array | float]) -> jax.Array:
+    """`weighed`, as a program of its own: what is compared with a target's score has been rounded as that score was."""
+    return weighed(scores, weights)
+
+
 @functools.partial(jax.jit, static_argnames="catalogue")
-def _places(
-    scores: Mapping[str, jax.Array], weights: Mapping[str, jax.Array | float], item: jax.Array, *, catalogue: int
-) -> jax.Array:
+def _places(total: jax.Array, item: jax.Array, *, catalogue: int) -> jax.Array:
     """int32 [2, batch]: how many candidates score above each target, and how many as it does, itself included.
 
     Args:
-      scores: by component, as `_of_candidates` returns them.
-      weights: by component.
+      total: the weighted sum of scores that `_of_candidates` returns.
       item: int32 [batch], the targets.
       catalogue: how many items can be recommended.
     """
     shards = ItemShards.of(catalogue, 1)
 
-    def of_device(scores: Mapping[str, jax.Array], weights: Mapping[str, jax.Array], item: jax.Array) -> jax.Array:
-        # The barriers: each sum is rounded once, for the comparison and for the target, and memory is read once.
-        total = jax.lax.optimization_barrier(weighed(scores, weights))
+    def of_device(total: jax.Array, item: jax.Array) -> jax.Array:
         inside, column = shards.local_columns(item)
         target = jnp.take_along_axis(total, column[:, None], axis=1)
         target = mesh.psum(jnp.where(inside[:, None], target, 0), mesh.MODEL)
         kind = jnp.where(total > target, 1, 0) + jnp.where(total == target, 1 << 16, 0)
+        # The barrier: memory is read once.
         counts = jax.lax.optimization_barrier(jnp.sum(kind.reshape(len(total), -1, LANE), axis=2, dtype=jnp.int32))
         found = jnp.stack([jnp.sum(counts & (1 << 16) - 1, axis=1), jnp.sum(counts >> 16, axis=1)])
-        found = mesh.all_gather(mesh.psum(found, mesh.MODEL), mesh.DATA, 1)
-        return found.at[1].max(1)  # a target ties with itself, even where a compiler rounds its sum twice
+        return mesh.all_gather(mesh.psum(found, mesh.MODEL), mesh.DATA, 1)
 
-    specs = (mesh.BATCH_AND_ITEMS, mesh.REPLICATED, mesh.BATCH)
-    places: jax.Array = mesh.shard_map(of_device, specs, mesh.REPLICATED)(scores, weights, item)
+    places: jax.Array = mesh.shard_map(of_device, (mesh.BATCH_AND_ITEMS, mesh.BATCH), mesh.REPLICATED)(total, item)
     return places

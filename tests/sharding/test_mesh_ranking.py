@@ -167,7 +167,7 @@ def test_recommendations_are_those_of_one_device(
         for some, expected in zip(mine, wanted, strict=True):
             assert [(one.item, one.by) for one in some] == [(one.item, one.by) for one in expected]
             np.testing.assert_allclose(
-                [one.score for one in some], [one.score for one in expected], rtol=1e-5, atol=1e-6
+                [one.score for one in some], [one.score for one in expected], rtol=1e-5, atol=1e-5
             )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -95,7 +96,9 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str) -> str:
-        return self.one(selector).text
+        """What an element says, read at once: the page may be drawing it anew. Empty where there is none."""
+        said: str = self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+        return said.strip()
 
     def script(self, script: str) -> Any:
         return self.driver.execute_script(script)
@@ -111,9 +114,12 @@ class Page:
         return self.items(f".view[data-view={view}] .found")
 
     def search(self, words: str, first: str) -> None:
-        """Types words, and waits until an item is the first that is found."""
+        """Types words, and waits until an item is the first that is found, and no later answer is to come."""
         self.one("#query").send_keys(words)
-        self.wait(lambda: self.all("#option0") and first in self.text("#option0"))
+        self.wait(lambda: first in self.text("#option0"))
+        before = ""
+        while before != (before := self.text("#results")):
+            time.sleep(0.4)
 
     def ranked(self, *session: str) -> None:
         """Waits until the rankings of a session stand there."""

@@ -30,10 +30,10 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
-test: .venv/ready ## Run the tests (half an hour to 45 minutes on two cores)
+test: .venv/ready ## Run the tests (about 16 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-quick: .venv/ready ## Run what tests in under two minutes: no command, no whole run
+quick: .venv/ready ## Run what tests in about two minutes: no command, no whole run
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long" $(ARGS)
 
 faults: .venv/ready ## Kill, damage and starve the real commands, at random (ARGS="--kills=20" for less)

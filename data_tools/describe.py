@@ -32,7 +32,7 @@ def main() -> None:
     output = pathlib.Path(_OUTPUT.value or dataset.path / PICTURE)
     print(printable(description.as_text(described)))
     if not _OUTPUT.value and not extras.installed("matplotlib"):
-        log('note: no picture is drawn without matplotlib; run: pip install "alterrec_jax[plots]"')
+        log(f"note: no picture is drawn without matplotlib; {extras.remedy('plots')}")
         return
     extras.require("plots", f"--output={output}", "matplotlib")
     description_plot.draw(described, output)

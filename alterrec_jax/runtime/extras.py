@@ -10,11 +10,16 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def remedy(extra: str) -> str:
+    """What installs an extra: a name of [project.optional-dependencies] in pyproject.toml."""
+    return f'run: pip install "alterrec_jax[{extra}]"'
+
+
 def require(extra: str, what: str, *modules: str, otherwise: str = "") -> None:
     """Stops where a module that comes with an extra is not installed.
 
     Args:
-      extra: a name of [project.optional-dependencies] in pyproject.toml.
+      extra: as of `remedy`.
       what: what needs the modules; the sentence begins with it.
       modules: top-level ones.
       otherwise: a clause on how to do without.
@@ -23,5 +28,5 @@ def require(extra: str, what: str, *modules: str, otherwise: str = "") -> None:
       UserError: names the missing modules, and the command that installs them.
     """
     if missing := [module for module in modules if not installed(module)]:
-        remedy = f'run: pip install "alterrec_jax[{extra}]"{f", or {otherwise}" if otherwise else ""}'
-        raise UserError(f"{what} needs {', '.join(missing)}, not installed here; {remedy}")
+        or_else = f", or {otherwise}" if otherwise else ""
+        raise UserError(f"{what} needs {', '.join(missing)}, not installed here; {remedy(extra)}{or_else}")

@@ -41,8 +41,8 @@ class RunLog:
         missing = [module for module in ("tensorboard", "matplotlib") if not extras.installed(module)]
         if missing:
             log(
-                f"note: {_HISTORY} has what {' and '.join(missing)} would show, not installed here; to see it, run: "
-                'pip install "alterrec_jax[plots]"'
+                f"note: {_HISTORY} has what {' and '.join(missing)} would show, not installed here; to see it, "
+                + extras.remedy("plots")
             )
         self._draws = "matplotlib" not in missing
         self._writer = _NoEvents() if "tensorboard" in missing else _event_writer(workdir / _EVENTS)

@@ -19,6 +19,7 @@ from alterrec_jax.evaluation.report_table import as_frame, format_table
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.packages import require_ours
 from alterrec_jax.serving.evaluate import evaluate_trained
+from alterrec_jax.serving.export_folder import IndexSettings, write_export
 from alterrec_jax.serving.listed_requests import TableAnswerer
 from alterrec_jax.serving.recommend import Recommender
 from alterrec_jax.serving.trained_model import TrainedModel
@@ -190,8 +191,6 @@ class Run:
         Raises:
           UserError: something else lies in `out`, there are no k items, or usearch is not installed.
         """
-        from alterrec_jax.serving.export_folder import IndexSettings, write_export
-
         exclude = self._protocol.exclude_session_items
         return write_export(self.trained, pathlib.Path(out), k, exclude, IndexSettings())
 

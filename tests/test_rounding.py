@@ -4,12 +4,9 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.commands import ROOT
 
 
-@pytest.mark.skipif("XLA_FLAGS" not in os.environ, reason="tests that compile as for a user began by this one")
 def test_what_watches_rounding_holds_as_users_compile_it() -> None:
     as_users = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "XLA_FLAGS"))}
     line = [sys.executable, "-m", "pytest", "-q", "-m", "rounding", "-p", "no:cacheprovider", "tests"]

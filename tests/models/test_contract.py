@@ -206,10 +206,11 @@ def test_padding_changes_nothing(case: Case) -> None:
     batch, ends = batch_of(SESSIONS)
     padding = np.asarray(batch.segments) < 0
     other = batch._replace(items=jnp.where(padding, 17, batch.items), positions=jnp.where(padding, 3, batch.positions))
+    wider = jax.tree.map(lambda array: jnp.concatenate([array, array[:1]]), batch)
     for part in case.networks:
-        np.testing.assert_allclose(
-            part.embeddings(other)[ends], part.embeddings(batch)[ends], rtol=1e-6, atol=1e-6, err_msg=part.name
-        )
+        for changed in (other, wider._replace(segments=wider.segments.at[-1].set(-1))):
+            found, expected = part.embeddings(changed)[ends], part.embeddings(batch)[ends]
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6, err_msg=part.name)
 
 
 def test_permuting_item_numbers_commutes(case: Case) -> None:

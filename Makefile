@@ -33,7 +33,7 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 test: .venv/ready ## Run the tests (about 16 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-quick: .venv/ready ## Run what tests in about two minutes: no command, no whole run
+quick: .venv/ready ## Run the tests whose file takes less than ten seconds (two minutes)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long" $(ARGS)
 
 faults: .venv/ready ## Kill, damage and starve the real commands, at random (ARGS="--kills=20" for less)

@@ -85,11 +85,11 @@ def test_the_best_is_a_configuration_that_trains_to_the_same_score(
 
 
 def test_another_family_is_searched_by_its_main_view(
-    dataset: pathlib.Path, command: Command, tmp_path: pathlib.Path
+    dataset: pathlib.Path, python: Command, tmp_path: pathlib.Path
 ) -> None:
     space, workdir = tmp_path / "space.json", tmp_path / "sweep"
     space.write_text(json.dumps({"network.dropout": [0.1, 0.5]}))
-    done = command(
+    done = python(
         "experiments.sweep",
         "--config=experiments/configs/sasrec_beauty.py",
         "--config.network.dim=16",

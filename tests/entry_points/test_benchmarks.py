@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from alterrec_jax.data.batches import TrainBatches
-from benchmarks import synthetic
+from alterrec_jax.errors import UserError
+from benchmarks import peer_environment, recbole_steps, synthetic
 from benchmarks.programs import row_sorts
 from tests.entry_points.conftest import Command
 
@@ -35,6 +36,40 @@ def test_throughput(command: Command, dataset: pathlib.Path, tmp_path: pathlib.P
         assert phase["floor_ratio"] == pytest.approx(phase["step_ms"] / phase["floor_ms"], rel=1e-6)
         assert 0 < phase["rate_share"] < 1
     assert all(name in done.stdout for name in PHASES)
+
+
+def test_models(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "models.json"
+    sizes = ("--dim=8", "--max_length=10", "--batch_prefixes=50", "--rounds=1", "--steps=2")
+    done = command("benchmarks.models", "--models=sr_gnn,nfrec", *sizes, f"--data_dir={dataset}", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    systems = json.loads(output.read_text())["systems"]
+    assert set(systems) == {"sr_gnn", "nfrec"} and all(name in done.stdout for name in systems)
+    for system in systems.values():
+        assert all(value > 0 for value in system.values())
+        assert system["catalogue_ratio"] == pytest.approx(system["catalogue_ms"] / system["products_ms"])
+    refused = command("benchmarks.models", "--models=nobody", f"--data_dir={dataset}")
+    assert refused.returncode == 1 and "called 'nobody'" in refused.stderr
+
+
+def test_sessions_become_the_interactions_that_recbole_reads(tmp_path: pathlib.Path) -> None:
+    np.savez(tmp_path / "sessions.npz", offsets=np.array([0, 2, 5]), items=np.array([7, 3, 3, 4, 7], np.int32))
+    recbole_steps.write_interactions(str(tmp_path / "sessions.npz"), tmp_path / "made")
+    rows = (tmp_path / "made" / "sessions.inter").read_text().splitlines()
+    assert rows[0] == "session_id:token\titem_id:token\ttimestamp:float"
+    assert [row.split("\t")[:2] for row in rows[1:]] == [
+        ["s0", "i7"],
+        ["s0", "i3"],
+        ["s1", "i3"],
+        ["s1", "i4"],
+        ["s1", "i7"],
+    ]
+
+
+def test_an_environment_that_cannot_be_made_says_why(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"pip could not install .*no-such-package==0"):
+        peer_environment.python_of(tmp_path / "peer", [("--no-index", "no-such-package==0")])
+    assert not (tmp_path / "peer" / "requirements.txt").exists()
 
 
 def test_made_sessions_fill_four_batches() -> None:

@@ -1,12 +1,14 @@
-"""Each configuration file is valid: what trains takes a step of each kind of its stages, what counts ranks."""
+"""Each configuration file is valid: what trains has steps of each kind of its stages, what counts ranks."""
 
 import dataclasses
+import functools
 import importlib
 import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -18,8 +20,9 @@ from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import select_targets
 from alterrec_jax.models.counting import CountedConfig
 from alterrec_jax.models.registry import read_config
-from alterrec_jax.training.loop import EpochDone, TrainLoop
-from alterrec_jax.training.run_state import RunState
+from alterrec_jax.scoring.frozen import freeze
+from alterrec_jax.training import steps
+from alterrec_jax.training.loop import TrainLoop
 
 NAMES = sorted(
     path.stem
@@ -76,7 +79,8 @@ def test_says_what_it_is_for_its_command_and_its_score(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_takes_steps_of_each_kind_or_ranks(name: str, known: Dataset) -> None:
+def test_steps_of_each_kind_can_be_made_or_it_ranks(name: str, known: Dataset) -> None:
+    """Steps are traced, not compiled; `tests/models/test_contract.py` makes those of every family."""
     config = load(name)
     if isinstance(config, CountedConfig):
         targets = select_targets(known.splits["test"], "last")
@@ -86,17 +90,26 @@ def test_takes_steps_of_each_kind_or_ranks(name: str, known: Dataset) -> None:
     assert isinstance(config, RunConfig)
     config = shrunk(config).check()
     system = config.build(catalogue_info(known))
-    kinds = dict.fromkeys(stage._replace(epochs=1) for stage in system.stages)
-    system = system._replace(stages=tuple(kinds))
     train, reads = known.splits["train"], system.reads
     batches = TrainBatches(train, config.batch_prefixes, config.max_length, system.layout, reads.users)
     context = make_context(known, reads, config.precision)
-    loop = TrainLoop(system, context, batches, len(train.items), config.seed)
-    arrays, state, trained = loop.fresh(), RunState(), set()
-    for event in loop.run(arrays, state):
-        if isinstance(event, EpochDone):
-            assert float(arrays.totals.steps) == batches.steps_per_epoch > 0
-            assert np.isfinite(float(arrays.totals.loss)) and float(arrays.totals.loss) > 0
-            trained |= set(event.epoch.stage.trains)
-            state.epoch, state.step = state.epoch + 1, 0
-    assert trained == {name for name, network in system.networks.items() if network.fit is None}
+    arrays = TrainLoop(system, context, batches, len(train.items), config.seed).shapes()
+    batch, key = next(batches.epoch(jax.random.key(0))), jax.random.key(0)
+    for stage in dict.fromkeys(stage._replace(epochs=1) for stage in system.stages):
+        optimizer = steps.make_optimizer(system.optimizers[stage.optimizer], batches.steps_per_epoch)
+        step = steps.make_step(system.objectives[stage.objective](stage), optimizer)
+        peer = None
+        if stage.peer:
+            peer = jax.eval_shape(
+                lambda p, c: freeze(system.components, dict(stage.peer), p, c), arrays.params, context
+            )
+        trained = {name: arrays.params[name] for name in stage.trains}
+        state = steps.StageState(trained, arrays.opt_states[stage.optimizer], arrays.totals, arrays.windows)
+        after = jax.eval_shape(step, state, peer, context, batch, key)
+        assert jax.tree.map(_shape, after) == jax.tree.map(_shape, state)
+    trained_ones = {name for stage in system.stages for name in stage.trains}
+    assert trained_ones == {name for name, network in system.networks.items() if network.fit is None}
+
+
+def _shape(array: Any) -> tuple[tuple[int, ...], Any]:
+    return array.shape, array.dtype

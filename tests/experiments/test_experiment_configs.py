@@ -100,9 +100,8 @@ def test_steps_of_each_kind_can_be_made_or_it_ranks(name: str, known: Dataset) -
         step = steps.make_step(system.objectives[stage.objective](stage), optimizer)
         peer = None
         if stage.peer:
-            peer = jax.eval_shape(
-                lambda p, c: freeze(system.components, dict(stage.peer), p, c), arrays.params, context
-            )
+            of_peer = functools.partial(freeze, system.components, dict(stage.peer))
+            peer = jax.eval_shape(of_peer, arrays.params, context)
         trained = {name: arrays.params[name] for name in stage.trains}
         state = steps.StageState(trained, arrays.opt_states[stage.optimizer], arrays.totals, arrays.windows)
         after = jax.eval_shape(step, state, peer, context, batch, key)

@@ -31,6 +31,7 @@ NAMES = sorted(
 )
 TINY = {
     "dim": 4,
+    "state": 5,
     "heads": 2,
     "layers": 1,
     "inner": 7,

@@ -118,9 +118,9 @@ def build_network(config: CORENetworkConfig, items: int, max_length: int, dtype:
     return Network(init, item_tables, session_embeddings, items, config.dim, per_item)
 
 
-def unit(vectors: jax.Array) -> jax.Array:
-    """The vectors [..., dim] divided by their length; zeros stay zeros, with a gradient of 0."""
-    return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(vectors**2, axis=-1, keepdims=True), 1e-24))
+def unit(vectors: jax.Array, axis: int = -1) -> jax.Array:
+    """The vectors along an axis divided by their length; zeros stay zeros, with a gradient of 0."""
+    return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(vectors**2, axis=axis, keepdims=True), 1e-24))
 
 
 def _dropout(key: jax.Array, values: jax.Array, rate: float) -> jax.Array:

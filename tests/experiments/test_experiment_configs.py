@@ -34,6 +34,7 @@ TINY = {
     "state": 5,
     "heads": 2,
     "layers": 1,
+    "levels": 2,
     "inner": 7,
     "steps": 1,
     "max_length": 7,

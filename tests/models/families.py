@@ -2,6 +2,7 @@
 
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
@@ -104,5 +105,12 @@ TINY: dict[str, RunConfig] = {
         protocol=PROTOCOL,
         epochs=2,
         network=NARMNetworkConfig(dim=6, state=7, learning_rate=RATE),
+    ),
+    "atten_mixer": AttenMixerConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=2,
+        network=AttenMixerNetworkConfig(dim=6, levels=3, heads=2, learning_rate=RATE, decay_every=0),
     ),
 }

@@ -68,9 +68,8 @@ def oracle_gru(gru: dict, inputs: np.ndarray) -> np.ndarray:
 
 
 def oracle(params: dict, session: list[int]) -> np.ndarray:
-    """float64 [dim]: q of one prefix."""
-    encoder = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["encoder"])
-    states = oracle_gru(encoder["gru"], np.asarray(params["items"]["table"], np.float64)[session])
+    """float64 [dim]: q of one prefix, of parameters in float64."""
+    encoder, states = params["encoder"], oracle_gru(params["encoder"]["gru"], params["items"]["table"][session])
     attention, context = encoder["attention"], np.zeros(states.shape[1])
     for state in states:
         opened = sigmoid(state @ attention["each"]["kernel"] + states[-1] @ attention["last"]["kernel"])
@@ -85,10 +84,12 @@ def test_every_prefix_of_packed_sessions_is_what_the_equations_give() -> None:
     network = build_network(NARMNetworkConfig(dim=DIM, state=STATE), ITEMS, test_contract.LENGTH, "float32")
     params, (batch, ends) = parameters(), test_contract.batch_of(SESSIONS)
     assert len(set(np.asarray(ends) // test_contract.LENGTH)) < len(SESSIONS), "nothing shares a row"
-    queries = np.asarray(network.session_embeddings(params, network.item_tables(params, NOTHING_KNOWN), batch))
+    tables = network.item_tables(params, NOTHING_KNOWN)
+    queries = np.asarray(jax.jit(network.session_embeddings)(params, tables, batch))
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for session, end in zip(SESSIONS, ends, strict=True):
         for length in range(1, len(session) + 1):
-            expected = oracle(params, session[:length])
+            expected = oracle(exact, session[:length])
             np.testing.assert_allclose(queries[end - len(session) + length], expected, rtol=2e-5, atol=2e-5)
 
 
@@ -107,7 +108,7 @@ def test_nothing_squared_in_positions_has_the_width_of_the_state() -> None:
     """The attention holds the vectors of one query of each row at a time, forward and backward."""
     rows, length, state = 3, 41, 17
     network = build_network(NARMNetworkConfig(dim=5, state=state), ITEMS, length, "float32")
-    params = network.init(jax.random.key(0), NOTHING_KNOWN)
+    params = jax.eval_shape(network.init, jax.random.key(0), NOTHING_KNOWN)
     shape = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     batch, _ = test_contract.batch_of(SESSIONS)
     batch = batch._replace(items=shape, positions=shape, segments=shape)

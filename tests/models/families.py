@@ -3,6 +3,7 @@
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
@@ -96,5 +97,12 @@ TINY: dict[str, RunConfig] = {
         protocol=PROTOCOL,
         epochs=2,
         network=SRGNNNetworkConfig(dim=8, learning_rate=RATE, decay_every=0),
+    ),
+    "hg_gnn": HGGNNConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=2,
+        network=HGGNNNetworkConfig(dim=8, window=4, learning_rate=RATE, decay_every=0),
     ),
 }

@@ -18,11 +18,12 @@ between users, successors not added to the graph. The paper has a map for each k
 edges. Departures from the released code:
 
 * its users are classes of the softmax, and can be recommended; here only items are candidates;
-* a user that training does not know has u = 0; it has no node there. `recommend` and an export are not told whose a
-  session is, so they rank with u = 0;
+* a user that training does not know has u = 0; it has no node there. Nobody says to `recommend` or to an export whose
+  a session is, so they rank with u = 0;
 * it chooses its epoch on the test set, here validation does.
 
-In training the graph holds the very transition that is to be predicted, in evaluation it does not; dropout bridges that.
+In training the graph holds the very transition that is to be predicted, in evaluation it does not: dropout on the
+nodes is what bridges that.
 """
 
 import dataclasses

@@ -88,8 +88,8 @@ def load_trained(workdir: str | os.PathLike[str], data: str | os.PathLike[str] |
     system = config.build(catalogue_info(dataset))
     if dataset.fingerprint != meta["dataset"]["fingerprint"] and (system.reads.graphs or system.reads.users):
         raise UserError(
-            f"a run of model={config.family} reads the training sessions of its own dataset, {trained_on}; name that by "
-            f"--data_dir, not {dataset.path}"
+            f"a run of model={config.family} reads the training sessions of its own dataset, {trained_on}; give that "
+            f"as --data_dir, not {dataset.path}"
         )
     context = context_shapes(dataset, system.reads, config.precision)
     shapes = {name: param_shapes(network, context) for name, network in system.networks.items()}

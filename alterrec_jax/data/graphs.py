@@ -1,4 +1,4 @@
-"""What is counted from training sessions alone, as sorted edges or lists of them. Nothing here is given another split."""
+"""What is counted from training sessions alone, as sorted edges or lists of them; no other split comes here."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -1,6 +1,5 @@
 """HG-GNN against the released forward pass, against its equations in NumPy, and what it does without a user."""
 
-import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -11,24 +10,19 @@ import numpy as np
 import pytest
 
 from alterrec_jax.contract import CatalogueInfo, Context, Network, Params, SessionBatch
-from alterrec_jax.data.catalogue import write_catalogue
-from alterrec_jax.data.dataset import Dataset, load_dataset
-from alterrec_jax.data.features import catalogue_info, make_context
+from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.graphs import NeighbourLists, items_and_users
 from alterrec_jax.data.packing import Chunks, Plan, fill_rows
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.hg_gnn import GRAPH, HGGNNConfig, HGGNNNetworkConfig, build_network
 from alterrec_jax.nn.gnn import sum_of_neighbours
 from alterrec_jax.serving.trained_model import load_trained
-from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
-from alterrec_jax.training.run_state import RunState, record_of
-from alterrec_jax.training.start import params_of_run
-from alterrec_jax.training.steps import init_params
-from tests.conftest import CATALOGUE, write_small_dataset
+from tests.conftest import write_small_dataset
 from tests.data.test_graphs import matrix_of, sessions_of_users
 from tests.models.families import TINY
 from tests.oracles import hg_gnn as oracle
 from tests.parity import batch_of, dense, fixture
+from tests.training.test_start import begun
 
 HELD = fixture("hg_gnn")
 (ITEMS, DIM), USERS, WINDOW = HELD["table_gradient"].shape, len(HELD["user_gradient"]), int(HELD["window"])
@@ -158,33 +152,10 @@ def test_data_without_users_are_refused_with_the_remedy() -> None:
         HGGNNConfig().build(CatalogueInfo(ITEMS))
 
 
-def other_users(path: pathlib.Path) -> Dataset:
-    """The small dataset, of two users less."""
+def test_a_run_is_asked_about_the_sessions_of_its_graph_alone(dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    def fewer_sessions(arguments: dict[str, Any]) -> None:
+        arguments["sessions"] = arguments["sessions"].tail(-3)
 
-    def change(arguments: dict[str, Any]) -> None:
-        few = arguments["sessions"]["user_id"].replace({"user 3": "user 0", "user 4": "new", "user 1": "new"})
-        arguments["sessions"] = arguments["sessions"].with_columns(user_id=few)
-
-    return load_dataset(write_small_dataset(path, change))
-
-
-def test_newer_data_get_fresh_users_and_a_run_is_not_asked_about_them(dataset: Dataset, tmp_path: pathlib.Path) -> None:
-    config = TINY["hg_gnn"]
-    system = config.build(catalogue_info(dataset))
-    before = init_params(system.networks["hg_gnn"], make_context(dataset, system.reads, "float32"), jax.random.key(5))
-    write_catalogue(tmp_path, dataset)
-    with contextlib.closing(CheckpointStore(tmp_path)) as store:
-        record = record_of(RunState(epoch=1, best={"epoch": 0}), True, config, dataset)
-        store.save(1, Checkpoint({}, {"hg_gnn": before}, record))
-    newer = other_users(tmp_path / "newer")
-    system = config.build(catalogue_info(newer))
-    context = make_context(newer, system.reads, "float32")
-    fresh = init_params(system.networks["hg_gnn"], context, jax.random.key(6))
-    users = np.array(fresh["users"])  # `params_of_run` takes over the arrays
-    found = params_of_run(str(tmp_path), system, context, newer, {"hg_gnn": fresh})["hg_gnn"]
-    assert len(before["users"]) == 5 and len(found["users"]) == 3
-    np.testing.assert_array_equal(found["users"], users)
-    np.testing.assert_array_equal(found["items"]["table"][:CATALOGUE], before["items"]["table"])
-    np.testing.assert_array_equal(found["readout"]["ages"], before["readout"]["ages"])
+    workdir = begun(TINY["hg_gnn"], dataset, tmp_path / "run")
     with pytest.raises(UserError, match="model=hg_gnn reads the training sessions of its own dataset"):
-        load_trained(tmp_path, newer.path)
+        load_trained(workdir, write_small_dataset(tmp_path / "other", fewer_sessions))

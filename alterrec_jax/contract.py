@@ -101,10 +101,13 @@ class ItemTables(NamedTuple):
     Attributes:
       candidates: float32 [item, dim], what session embeddings are multiplied with; or `Neighbours`.
       own_inputs: any tree of arrays [item, ...], what the session encoder looks up; None if that is `candidates`.
+      users: float32 [user, dim], what it looks up of who a session belongs to; None where it reads no users, and in an
+        export, which knows nobody.
     """
 
     candidates: Any
     own_inputs: Any = None
+    users: Any = None
 
     @property
     def inputs(self) -> Any:
@@ -128,7 +131,7 @@ class SessionEmbeddingsFn(Protocol):
     """session_embeddings(params, tables, batch, key=None) -> float32 or bfloat16 [prefix, dim], or `ItemSums`.
 
     `tables` are those of the same parameters. Items are looked up in `tables.inputs` only (`sharding.lookup`), never by
-    number in the parameters, so that an export may renumber them. A key turns dropout on.
+    number in the parameters, so that an export may renumber them, and users in `tables.users`. A key turns dropout on.
     """
 
     def __call__(
@@ -173,6 +176,7 @@ class Network(NamedTuple):
       reads: what it is given besides sessions.
       layout: one of LAYOUTS.
       places_new_items: whether an item that was not in training has a vector, for it is made from features alone.
+      per_user: paths of the parameters that hold one row a user of training; such a run starts with fresh ones.
       fit: of a network that no step trains: what makes its parameters when a run begins. None where steps do.
     """
 
@@ -186,6 +190,7 @@ class Network(NamedTuple):
     layout: str = PACKED
     places_new_items: bool = False
     per_class: Mapping[str, str] = {}
+    per_user: tuple[str, ...] = ()
     fit: FitFn | None = None
 
 

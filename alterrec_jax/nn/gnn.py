@@ -1,6 +1,7 @@
-"""Gated graph layers over the items of a session, by masks alone: no node is numbered, nothing is built on the host.
+"""Graph layers: gated ones over the items of a session, and means over the neighbours in a graph of all sessions.
 
-Every position computes the vector of its own item's node, so positions that hold one item agree.
+Those of a session work by masks alone: no node is numbered, nothing is built on the host. Every position computes the
+vector of its own item's node, so positions that hold one item agree.
 """
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import SessionBatch
+from alterrec_jax.data.graphs import NeighbourLists
 from alterrec_jax.nn.segments import same_segment
 from alterrec_jax.numerics import layer_precision
 
@@ -65,3 +67,39 @@ class GatedGraphLayer(nn.Module):
         reset, update = jax.nn.sigmoid(reset_a + reset_h), jax.nn.sigmoid(update_a + update_h)
         new = jnp.tanh(new_a + reset * new_h)
         return new + update * (hidden - new)
+
+
+@jax.custom_vjp
+def sum_of_neighbours(graph: NeighbourLists, nodes: jax.Array) -> jax.Array:
+    """float32 [node, dim]: of each node, its neighbours' rows, each times its weight.
+
+    Weights are the same both ways, so the gradient is the same sum: nothing is scattered backwards.
+    """
+    # One gather after another, which XLA fuses: no array has a row for each edge.
+    parts = [nodes[graph.neighbours[:, k]] * graph.weights[:, k, None] for k in range(graph.neighbours.shape[1])]
+    return jax.ops.segment_sum(sum(parts[1:], parts[0]), graph.node, len(nodes), indices_are_sorted=True)
+
+
+def _sum_forward(graph: NeighbourLists, nodes: jax.Array) -> tuple[jax.Array, NeighbourLists]:
+    return sum_of_neighbours(graph, nodes), graph
+
+
+def _sum_backward(graph: NeighbourLists, cotangent: jax.Array) -> tuple[None, jax.Array]:
+    return None, sum_of_neighbours(graph, cotangent)
+
+
+sum_of_neighbours.defvjp(_sum_forward, _sum_backward)
+
+
+class MeanNeighbourLayer(nn.Module):
+    """GraphSAGE with means (Hamilton et al., 2017): h = relu(W_s z + b_s + W_n (mean of neighbours' z) + b_n)."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, nodes: jax.Array, graph: NeighbourLists) -> jax.Array:
+        """float32 [node, dim] -> float32 [node, dim]."""
+        dim, exact = nodes.shape[-1], layer_precision(self.dtype)
+        mean = sum_of_neighbours(graph, nodes) / graph.degree[:, None]
+        mapped = nn.Dense(dim, name="own", **exact)(nodes) + nn.Dense(dim, name="neighbours", **exact)(mean)
+        return nn.relu(mapped).astype(jnp.float32)

@@ -17,3 +17,17 @@ def causal_mask(batch: SessionBatch) -> jax.Array:
     length = batch.segments.shape[1]
     causal = jnp.tril(jnp.ones((length, length), dtype=bool))
     return same_segment(batch) & causal[None]
+
+
+def recent(values: jax.Array, window: int) -> jax.Array:
+    """[row, position, age, ...] from [row, position, ...]: what stands 0 .. window-1 positions before; zeros before a
+    row begins."""
+    length, rest = values.shape[1], ((0, 0),) * (values.ndim - 2)
+    shifted = [jnp.pad(values, ((0, 0), (age, 0), *rest))[:, :length] for age in range(window)]
+    return jnp.stack(shifted, axis=2)
+
+
+def recent_mask(batch: SessionBatch, window: int) -> jax.Array:
+    """bool [row, position, age]: which entries of `recent` are items of the position's own segment."""
+    numbers = batch.segments + 1  # 0 where there is no item
+    return (recent(numbers, window) == numbers[..., None]) & (numbers > 0)[..., None]

@@ -4,7 +4,8 @@ A view is a weighted sum of dot products. The components' item tables side by si
 session's embeddings, each times its component's weight, one vector [dim], whose dot products with the rows are the
 view's scores. Whatever searches by dot product can then serve the model, be it one network or several. A network whose
 session encoder looks up something else than it scores brings a second matrix. Neighbours are no vectors: their rows, a
-sparse item-item matrix, are further arrays, and only the program that scores knows what to do with them.
+sparse item-item matrix, are further arrays, and only the program that scores knows what to do with them. Nobody says
+whose a session is: what a network learned of users is left out, and every user is one that training did not know.
 """
 
 import itertools
@@ -65,7 +66,9 @@ def served(trained: TrainedModel) -> Served:
     all_tables = trained.encoder(*weights).item_tables
     # Behind the catalogue a mesh may have rows of padding, which nobody serves.
     catalogue = trained.dataset.catalogue_size
-    tables: dict[str, ItemTables] = {name: jax.tree.map(lambda t: t[:catalogue], all_tables[name]) for name in weights}
+    tables: dict[str, ItemTables] = {
+        name: jax.tree.map(lambda t: t[:catalogue], all_tables[name]._replace(users=None)) for name in weights
+    }
     of_neighbours = [name for name in weights if isinstance(tables[name].candidates, Neighbours)]
     vector_weights = {name: weight for name, weight in weights.items() if name not in of_neighbours}
     columns = {name: _flattened(tables[name].inputs) for name in vector_weights}

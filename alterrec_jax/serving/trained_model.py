@@ -68,7 +68,8 @@ def load_trained(workdir: str | os.PathLike[str], data: str | os.PathLike[str] |
         one that it was trained on.
 
     Raises:
-      UserError: no intact checkpoint, no epoch done yet, no dataset, or one without these items.
+      UserError: no intact checkpoint, no epoch done yet, no dataset, or one without these items, or another one than
+        that of a system which reads graphs or users.
     """
     meta = read_newest(workdir).meta
     config = read_run_config(meta["config"], f"the configuration in {workdir}")
@@ -85,6 +86,11 @@ def load_trained(workdir: str | os.PathLike[str], data: str | os.PathLike[str] |
         order = {**dataset.manifest.get("order", {}), "ordered": meta["dataset"].get("ordered", True)}
         dataset = dataclasses.replace(dataset, manifest={**dataset.manifest, "protocol": ruled, "order": order})
     system = config.build(catalogue_info(dataset))
+    if dataset.fingerprint != meta["dataset"]["fingerprint"] and (system.reads.graphs or system.reads.users):
+        raise UserError(
+            f"a run of model={config.family} reads the training sessions of its own dataset, {trained_on}; give that "
+            f"as --data_dir, not {dataset.path}"
+        )
     context = context_shapes(dataset, system.reads, config.precision)
     shapes = {name: param_shapes(network, context) for name, network in system.networks.items()}
     found = read_newest(workdir, shapes)

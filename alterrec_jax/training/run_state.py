@@ -50,6 +50,7 @@ def run_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "widths": {name: vectors.shape[1] for name, vectors in dataset.vectors.items()},
             "exclude_session_items": dataset.exclude_session_items,
             "ordered": dataset.ordered,
+            "users": dataset.known_users,
         },
     }
 

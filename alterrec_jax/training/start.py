@@ -2,7 +2,7 @@
 
 What holds a row an item is carried over by item id, what holds a row a class (a category, a brand) by its name. An item
 that the other run did not know starts from the rows of known ones with similar texts (`similar_items`), or from a
-fresh row if it has no text.
+fresh row if it has no text. What holds a row a user is carried over on the same data alone: a workdir names no users.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import polars as pl
 
 from alterrec_jax.contract import Context, Network, Params, System
 from alterrec_jax.data.catalogue import encoder_of, read_catalogue
@@ -92,6 +93,8 @@ def params_of_run(
     if same_data:
         return {name: params[name] for name in shared}
     carried = _carried(workdir, before, dataset)
+    if users := [name for name in shared if system.networks[name].per_user]:
+        log(f"start_from={workdir}: {', '.join(users)}: users start from fresh rows, for a workdir does not name them")
     return {name: _on_newer_data(system.networks[name], params[name], fresh[name], carried) for name in shared}
 
 
@@ -107,7 +110,10 @@ def _dataset_before(workdir: str, meta: Mapping[str, Any], dataset: Dataset) -> 
         "order": {"ordered": meta["dataset"].get("ordered", True)},
     }
     train = dataset.splits["train"]
-    none = dataclasses.replace(train, items=train.items[:0], offsets=train.offsets[:1], user_names=train.user_names[:0])
+    users = pl.Series([str(number) for number in range(meta["dataset"].get("users", 0))], dtype=pl.String)
+    none = dataclasses.replace(
+        train, items=train.items[:0], offsets=train.offsets[:1], user_ids=train.user_ids[:0], user_names=users
+    )
     return Dataset(pathlib.Path(meta["dataset"]["path"]), manifest, items, vectors, {"train": none})
 
 
@@ -120,7 +126,7 @@ def _check_reads(whose: str, network: Network, record: Mapping[str, Any], before
       record: of the dataset that it was trained on, as of `run_state.run_of`.
       before, dataset: that dataset, as far as it is known, and the new one.
     """
-    if network.reads.users:
+    if network.reads.users and not network.per_user:
         raise UserError(f"{whose} users, whose numbers are those of its own dataset; start from it on that one")
     for feature in (*network.reads.features, *network.reads.optional):
         by_number = feature in ID_FEATURES and feature not in network.per_class.values()
@@ -143,7 +149,8 @@ def _fits(network: Network, there: Params, here: Params, same_data: bool) -> boo
         return bool(there == here)
 
     def fits(path: tuple[Any, ...], one: Any, other: Any) -> bool:
-        by_row = is_per_item(network.per_item, path) or class_feature(network.per_class, path) is not None
+        by_row = is_per_item((*network.per_item, *network.per_user), path)
+        by_row = by_row or class_feature(network.per_class, path) is not None
         return one.shape[1:] == other.shape[1:] if by_row else one.shape == other.shape
 
     return all(jax.tree.leaves(jax.tree_util.tree_map_with_path(fits, there, here)))
@@ -187,6 +194,8 @@ def _on_newer_data(network: Network, before: Params, fresh: Params, carried: Car
         if is_per_item(network.per_item, path):
             places = np.flatnonzero(carried.items >= 0)
             return place_by_text(copy_rows(new, places, old, carried.items[places]), carried.similar)
+        if is_per_item(network.per_user, path):
+            return new
         feature = class_feature(network.per_class, path)
         if feature is None:
             return old

@@ -1,9 +1,12 @@
 """Tiny configurations for the tests that run over the registry: one at least of every family that trains."""
 
+from typing import Any
+
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
@@ -20,11 +23,15 @@ LENGTH, BATCH = 11, 24
 PROTOCOL = ProtocolConfig(exclude_session_items="no")
 RATE = 0.03
 
+
+def tiny(kind: type[RunConfig], epochs: int = 2, **fields: Any) -> RunConfig:
+    """A configuration of the sizes that all share."""
+    return kind(max_length=LENGTH, batch_prefixes=BATCH, protocol=PROTOCOL, epochs=epochs, **fields)
+
+
 TINY: dict[str, RunConfig] = {
-    "alterrec": AlterRecConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
+    "alterrec": tiny(
+        AlterRecConfig,
         epochs=4,
         warmup_epochs=1,
         turn_epochs=1,
@@ -34,10 +41,8 @@ TINY: dict[str, RunConfig] = {
         },
         mining=MiningConfig(k1=1, k2=20, augment=False),
     ),
-    "alterrec of three": AlterRecConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
+    "alterrec of three": tiny(
+        AlterRecConfig,
         epochs=6,
         warmup_epochs=1,
         turn_epochs=1,
@@ -48,10 +53,8 @@ TINY: dict[str, RunConfig] = {
         },
         mining=MiningConfig(k1=3, k2=20, p=2),
     ),
-    "alterrec with neighbours": AlterRecConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
+    "alterrec with neighbours": tiny(
+        AlterRecConfig,
         epochs=4,
         warmup_epochs=1,
         turn_epochs=1,
@@ -63,54 +66,31 @@ TINY: dict[str, RunConfig] = {
         },
         mining=MiningConfig(negatives="weighted", augment=False),
     ),
-    "nfrec": NFRecConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
-        epochs=2,
+    "nfrec": tiny(
+        NFRecConfig,
         network=FusedNetworkConfig(encoder="transformer", dim=6, layers=1, dropout=0.3, learning_rate=RATE),
         text=VectorsConfig(mlp_hidden=(7,)),
     ),
-    "sasrec": SASRecConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
-        epochs=2,
+    "sasrec": tiny(
+        SASRecConfig,
         network=TransformerOnIdsConfig(dim=6, layers=1, dropout=0.3, learning_rate=RATE),
     ),
-    "llm2sasrec": LLM2SASRecConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
-        epochs=2,
+    "llm2sasrec": tiny(
+        LLM2SASRecConfig,
         network=TransformerOnIdsConfig(dim=4, layers=1, dropout=0.3, learning_rate=RATE),
     ),
-    "core": COREConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
-        epochs=2,
+    "core": tiny(
+        COREConfig,
         network=CORENetworkConfig(dim=6, layers=1, inner=5, dropout=0.3, learning_rate=RATE),
     ),
-    "sr_gnn": SRGNNConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
-        epochs=2,
+    "sr_gnn": tiny(
+        SRGNNConfig,
         network=SRGNNNetworkConfig(dim=8, learning_rate=RATE, decay_every=0),
     ),
-    "narm": NARMConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
-        epochs=2,
-        network=NARMNetworkConfig(dim=6, state=7, learning_rate=RATE),
-    ),
-    "atten_mixer": AttenMixerConfig(
-        max_length=LENGTH,
-        batch_prefixes=BATCH,
-        protocol=PROTOCOL,
-        epochs=2,
+    "narm": tiny(NARMConfig, network=NARMNetworkConfig(dim=6, state=7, learning_rate=RATE)),
+    "atten_mixer": tiny(
+        AttenMixerConfig,
         network=AttenMixerNetworkConfig(dim=6, levels=3, heads=2, learning_rate=RATE, decay_every=0),
     ),
+    "hg_gnn": tiny(HGGNNConfig, network=HGGNNNetworkConfig(dim=8, window=4, learning_rate=RATE, decay_every=0)),
 }

@@ -39,7 +39,7 @@ from alterrec_jax.training.loop import EpochDone, TrainLoop
 from alterrec_jax.training.run_state import RunState
 from alterrec_jax.training.start import fitted_params
 from alterrec_jax.training.trainer import Trainer
-from tests.conftest import CATALOGUE
+from tests.conftest import CATALOGUE, ITEMS
 from tests.models.families import BATCH, LENGTH, TINY
 
 NAMES = sorted(TINY)
@@ -216,7 +216,8 @@ def test_padding_changes_nothing(case: Case) -> None:
 def test_permuting_item_numbers_commutes(case: Case) -> None:
     order = np.random.default_rng(0).permutation(CATALOGUE)  # the present number of each item in the new order
     number = np.argsort(order)
-    permuted = Context({name: rows[order] for name, rows in case.context.features.items()}, case.context.graphs)
+    renumbered_data = case.dataset.renumbered(np.concatenate([order, np.arange(CATALOGUE, ITEMS)]), CATALOGUE)
+    permuted = make_context(renumbered_data, case.system.reads, case.config.precision)
     batch, ends = batch_of(SESSIONS)
     renumbered = batch._replace(items=jnp.asarray(number, jnp.int32)[batch.items])
     for part in case.networks:
@@ -371,7 +372,7 @@ def test_it_learns_twenty_sessions_by_heart(case: Case) -> None:
         first_target=np.ones(20, np.int32),
     )
     system = _without_dropout(config).build(catalogue_info(case.dataset))
-    batches = TrainBatches(train, BATCH, LENGTH, system.layout)
+    batches = TrainBatches(train, BATCH, LENGTH, system.layout, system.reads.users)
     loop = TrainLoop(system, case.context, batches, len(items), seed=0)
     arrays, state = loop.fresh(), RunState()
     losses: dict[str, float] = {}

@@ -61,7 +61,7 @@ def write_newer(path: pathlib.Path, change: Callable[[dict[str, Any]], None] = l
     drawn[-1] = 0
     catalogue = len(KEPT) + len(NEW)
     sessions = [
-        (split, f"{split}-{n}", None, rng.integers(0, catalogue, 5).tolist(), 1)
+        (split, f"{split}-{n}", f"user {n % 3}", rng.integers(0, catalogue, 5).tolist(), 1)
         for split, count in (("train", 40), ("validation", 5), ("test", 5))
         for n in range(count)
     ]
@@ -199,17 +199,19 @@ def test_every_family_carries_what_it_learned_of_an_item(
     system = config.build(catalogue_info(dataset))
     old = drawn(system, make_context(dataset, system.reads, config.precision), 1)
     begun(config, dataset, tmp_path)
-    found, _ = started(config, newer, tmp_path)
+    found, fresh = started(config, newer, tmp_path)
     number = {name: row for row, name in enumerate(dataset.items["item_id"])}
-    for network, params in old.items():
+    for name, params in old.items():
 
-        def compare(path: Any, leaf: Any, now: Any, per_item: Any = system.networks[network].per_item) -> None:
-            if is_per_item(per_item, path):
+        def compare(path: Any, leaf: Any, now: Any, new: Any, network: Network = system.networks[name]) -> None:
+            if is_per_item(network.per_item, path):
                 kept = [number[name] for name in KEPT]
                 leaf, now = np.asarray(leaf)[kept], now[: len(KEPT)]
+            elif is_per_item(network.per_user, path):  # a workdir does not name its users
+                leaf = new
             np.testing.assert_array_equal(leaf, now)
 
-        jax.tree_util.tree_map_with_path(compare, params, found[network])
+        jax.tree_util.tree_map_with_path(compare, params, found[name], fresh[name])
 
 
 def test_such_a_run_trains_and_needs_the_older_data_no_more(

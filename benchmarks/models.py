@@ -84,11 +84,19 @@ def recbole_models(dim: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 class Timed(NamedTuple):
-    """A step of a system. Attributes: parts, seconds of each part by name; prefixes, of a step; steps, of an epoch."""
+    """A step of a system.
+
+    Attributes:
+      parts: seconds of each part, by name.
+      prefixes: of a step.
+      steps: of an epoch.
+      parameters: of the networks that train.
+    """
 
     parts: dict[str, float]
     prefixes: float
     steps: int
+    parameters: int
 
 
 def main() -> int:
@@ -129,7 +137,7 @@ def resized(name: str) -> RunConfig:
         if not dataclasses.is_dataclass(record) or isinstance(record, type):
             return record
         values = {field.name: changed(getattr(record, field.name)) for field in dataclasses.fields(record)}
-        values |= {name: _DIM.value for name in ("dim", "hidden_dim") if name in values}
+        values |= {name: _DIM.value for name in ("dim", "state") if name in values}  # NARM's GRU has a width too
         return dataclasses.replace(record, **values)
 
     sized: RunConfig = dataclasses.replace(
@@ -192,7 +200,8 @@ def _time_stage(
             if number:  # the first round compiles
                 times[part].append(spent)
     medians = {part: statistics.median(values) for part, values in times.items()}
-    return Timed(medians, float(prefixes) / count, batches.steps_per_epoch)
+    parameters = sum(leaf.size for name in stage.trains for leaf in jax.tree.leaves(params[name]))
+    return Timed(medians, float(prefixes) / count, batches.steps_per_epoch, parameters)
 
 
 def _parts(
@@ -281,7 +290,8 @@ def _time_recbole(
 
 def _result(timed: Timed, peer: Mapping[str, float] | None) -> dict[str, float]:
     parts = timed.parts
-    found = {f"{name}_ms": 1e3 * spent for name, spent in parts.items()}
+    found: dict[str, float] = {"parameters": timed.parameters}
+    found |= {f"{name}_ms": 1e3 * spent for name, spent in parts.items()}
     found["catalogue_ratio"] = parts["catalogue"] / parts["products"]
     found["prefixes_per_s"] = timed.prefixes / parts["step"]
     found["epoch_s"] = timed.steps * parts["step"]
@@ -292,7 +302,17 @@ def _result(timed: Timed, peer: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def _table(result: Mapping[str, Mapping[str, float]]) -> str:
-    head = ["system", "step, ms", "networks", "catalogue", "Adam", "catalogue / products", "prefixes/s", "epoch, s"]
+    head = [
+        "system",
+        "parameters",
+        "step, ms",
+        "networks",
+        "catalogue",
+        "Adam",
+        "catalogue / products",
+        "prefixes/s",
+        "epoch, s",
+    ]
     rows = [[*head, "RecBole's epoch, s", "times as fast"]]
     for name, one in result.items():
         milliseconds = [f"{one[part]:.1f}" for part in ("step_ms", "networks_ms", "catalogue_ms", "adam_ms")]
@@ -300,7 +320,7 @@ def _table(result: Mapping[str, Mapping[str, float]]) -> str:
         peer = (
             [f"{one['recbole_epoch_s']:.0f}", f"{one['times_recbole']:.1f}"] if "times_recbole" in one else ["-", "-"]
         )
-        rows.append([name, *milliseconds, *rates, *peer])
+        rows.append([name, f"{one['parameters']:,}", *milliseconds, *rates, *peer])
     return aligned(rows)
 
 

@@ -2,6 +2,7 @@
 
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
@@ -96,5 +97,12 @@ TINY: dict[str, RunConfig] = {
         protocol=PROTOCOL,
         epochs=2,
         network=SRGNNNetworkConfig(dim=8, learning_rate=RATE, decay_every=0),
+    ),
+    "bert4rec": BERT4RecConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=2,
+        network=BERT4RecNetworkConfig(dim=6, layers=1, inner=5, dropout=0.3, mask_rate=0.3, learning_rate=RATE),
     ),
 }

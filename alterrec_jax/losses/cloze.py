@@ -1,4 +1,4 @@
-"""The cloze of BERT4Rec: some items of whole sessions are masked, and told from those that are left.
+"""The cloze of BERT4Rec: some items of whole sessions are masked, and predicted from the others.
 
 It reads batches of the layout `packed`. There a session's items but the last are inputs and the last is a target, so
 the whole session is the inputs and, at an end token, what follows them. Of a session longer than a row each chunk is
@@ -112,7 +112,7 @@ def mask_sessions(key: jax.Array, batch: SessionBatch, rate: float, last: float)
     rank = jnp.sum(rivals & (order[:, None, :] < order[:, :, None]), axis=2)
     counts = np.array([0] + [masked_of(items, rate) for items in range(1, length + 2)], np.int32)
     at_end = (jnp.arange(2 * length) >= length)[None]
-    only_last = at_end & jax.random.bernoulli(last_key, last, tokens.items.shape)
+    only_last = at_end & (jax.random.uniform(last_key, tokens.items.shape) < last)
     only_last = jnp.any(together & only_last[:, None, :], axis=2)
     masked = learned & jnp.where(only_last, at_end, rank < jnp.asarray(counts)[size])
     places = jnp.argsort(~masked, axis=1, stable=True)[:, : most_masked(length, rate)]

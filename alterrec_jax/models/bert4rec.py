@@ -1,7 +1,7 @@
 """BERT4Rec (Sun et al., CIKM 2019): a bidirectional Transformer that fills gaps.
 
 Some items of a session are replaced by MASK. Of what two post-LayerNorm blocks without a causal mask make of the
-session, h, the head reads the masked places (section 3.5, as released):
+session, h, the head reads the masked places:
 
     g = LayerNorm(GELU(W h + b)),  y_v = g . E_v + b_v
 
@@ -9,6 +9,8 @@ with E the table that inputs are looked up in too. The loss is the mean cross-en
 (`alterrec_jax.losses.cloze`): in each session a share `mask_rate` of them, or, in a share `mask_last` of sessions, the
 last one alone. A prefix is ranked by what g is at a MASK behind its last item. The session vector is [g, 1], and
 candidates are [E, b]: the bias is a column.
+
+The paper writes the head without its LayerNorm; the released code has it.
 
 Departures from the released code: masks are drawn anew in each step (there ten copies of a session are masked once, and
 an eleventh at its end, hence 1/11); a session longer than a row is cut into halves that overlap, and each item masked
@@ -110,9 +112,7 @@ def build_network(config: BERT4RecNetworkConfig, items: int, max_length: int, dt
         candidates = jnp.concatenate([table, params["item_bias"]], axis=1)
         return ItemTables(mesh.with_sharding_constraint(candidates, mesh.ITEMS), table)
 
-    def encode(
-        params: Params, tables: ItemTables, sessions: MaskedSessions, key: jax.Array | None = None
-    ) -> jax.Array:
+    def encode(params: Params, tables: ItemTables, sessions: MaskedSessions, key: jax.Array | None = None) -> jax.Array:
         inputs = lookup(tables.inputs, sessions.tokens.items)
         rngs = {} if key is None else {"dropout": key}
         hidden: jax.Array = encoder.apply(  # type: ignore[assignment]

@@ -103,6 +103,6 @@ TINY: dict[str, RunConfig] = {
         batch_prefixes=BATCH,
         protocol=PROTOCOL,
         epochs=2,
-        network=BERT4RecNetworkConfig(dim=6, layers=1, inner=5, dropout=0.3, mask_rate=0.3, learning_rate=RATE),
+        network=BERT4RecNetworkConfig(dim=24, layers=1, inner=16, dropout=0.3, mask_rate=0.5, learning_rate=0.007),
     ),
 }

@@ -9,7 +9,8 @@ optimizer is RecBole's, Adam with a constant 0.001: theirs, 0.0001 falling over 
 over four thousand passes over the users. Batches are those of `sasrec_beauty`, which it is to stand beside. A cloze
 learns from fewer items in an epoch and goes on improving for longer, so it has more epochs, and stops by validation.
 
-Not measured: epochs until it stops, and test numbers.
+Not measured to its end: the first two epochs, with start and validation, took 82 s of processor time (2026-11-30), on a
+busy two-core server; validation Hits@20 0.0341 and 0.0396.
 """
 
 from ml_collections import ConfigDict

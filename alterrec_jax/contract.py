@@ -326,6 +326,8 @@ class System(NamedTuple):
       notes: sentences that whoever trains it should read.
       fitted: names of views whose weights are fitted on validation after every epoch (`evaluation.fusion`); those in
         `views` stand where nothing is fitted yet.
+      train_layout: the layout of training batches where objectives want another one than networks do: a cloze masks
+        whole sessions, and its network reads prefixes. Empty: that of the networks.
     """
 
     networks: Mapping[str, Network]
@@ -339,6 +341,7 @@ class System(NamedTuple):
     terms: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     fitted: tuple[str, ...] = ()
+    train_layout: str = ""
 
     @property
     def main(self) -> str:
@@ -347,7 +350,9 @@ class System(NamedTuple):
 
     @property
     def layout(self) -> str:
-        """Of the batches: `prefix` if any network needs it."""
+        """Of training batches: `prefix` if any network needs it, unless objectives want another."""
+        if self.train_layout:
+            return self.train_layout
         return PREFIX if any(network.layout == PREFIX for network in self.networks.values()) else PACKED
 
     @property

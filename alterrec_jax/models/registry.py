@@ -30,7 +30,7 @@ class Family(NamedTuple):
       paper: where it is from.
       kind: "trained", or "counted": it has no parameters and ranks by counts of training sessions.
       needs: what it reads of a dataset besides sessions, in words; empty for nothing.
-      layout: how its batches lie, one of `contract.LAYOUTS`; empty for families that only count.
+      layout: how its networks read sessions, one of `contract.LAYOUTS`; empty for families that only count.
     """
 
     name: str

@@ -31,3 +31,22 @@ def recent_mask(batch: SessionBatch, window: int) -> jax.Array:
     """bool [row, position, age]: which entries of `recent` are items of the position's own segment."""
     numbers = batch.segments + 1  # 0 where there is no item
     return (recent(numbers, window) == numbers[..., None]) & (numbers > 0)[..., None]
+
+
+def with_end_tokens(batch: SessionBatch) -> SessionBatch:
+    """The batch with rows twice as long: in the second half a token more for each segment, behind its last item.
+
+    It stands as far into the second half as that last item into the first, and has the next position. Elsewhere the
+    second half is padding. Items there are 0.
+    """
+    following = jnp.pad(batch.segments[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
+    ends = jnp.where(batch.segments == following, -1, batch.segments)
+
+    def joined(first: jax.Array, second: jax.Array) -> jax.Array:
+        return jnp.concatenate([first, second], axis=1)
+
+    return batch._replace(
+        items=joined(batch.items, jnp.zeros_like(batch.items)),
+        positions=joined(batch.positions, batch.positions + 1),
+        segments=joined(batch.segments, ends),
+    )

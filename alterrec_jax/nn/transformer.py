@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 
 from alterrec_jax.contract import SessionBatch
-from alterrec_jax.nn.segments import causal_mask
+from alterrec_jax.nn.segments import causal_mask, same_segment
 from alterrec_jax.numerics import layer_precision
 
 
@@ -70,13 +70,14 @@ def recbole_transformer(
 
 
 class TransformerEncoder(nn.Module):
-    """A causal Transformer of post-LayerNorm blocks, read at the last item of the prefix.
+    """A Transformer of post-LayerNorm blocks: causal, read at the last item of the prefix, or seeing whole segments.
 
     Learned positions from 0, LayerNorm and dropout on the input.
     """
 
     settings: TransformerSettings
     max_length: int
+    causal: bool = True
 
     @nn.compact
     def __call__(self, inputs: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
@@ -86,7 +87,7 @@ class TransformerEncoder(nn.Module):
         positions = nn.Embed(self.max_length, inputs.shape[-1], embedding_init=start, name="positions")
         hidden = given.norm("input_norm")(inputs + positions(batch.positions))
         hidden = nn.Dropout(given.dropout)(hidden, deterministic=deterministic)
-        mask = causal_mask(batch)[:, None]
+        mask = (causal_mask if self.causal else same_segment)(batch)[:, None]
         for layer in range(given.layers):
             hidden = _Block(given, name=f"block_{layer}")(hidden, mask, deterministic)
         return hidden

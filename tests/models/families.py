@@ -5,6 +5,7 @@ from typing import Any
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkConfig
+from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
@@ -93,4 +94,8 @@ TINY: dict[str, RunConfig] = {
         network=AttenMixerNetworkConfig(dim=6, levels=3, heads=2, learning_rate=RATE, decay_every=0),
     ),
     "hg_gnn": tiny(HGGNNConfig, network=HGGNNNetworkConfig(dim=8, window=4, learning_rate=RATE, decay_every=0)),
+    "bert4rec": tiny(
+        BERT4RecConfig,
+        network=BERT4RecNetworkConfig(dim=24, layers=1, inner=16, dropout=0.3, mask_rate=0.5, learning_rate=0.007),
+    ),
 }

@@ -1,5 +1,6 @@
 """The slow, obvious twins of the networks: one prefix at a time, in float64, with loops where the models have axes."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,41 @@ def transformer(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
         inner = np.maximum(dense(hidden, block["inner"]), 0)
         hidden = layer_norm(hidden + dense(inner, block["outer"]), block["feed_forward_norm"])
     return hidden[-1]
+
+
+def gelu(rows: np.ndarray) -> np.ndarray:
+    """x times the probability that a normal number is below it."""
+    return rows * np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)(rows)
+
+
+def cloze(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
+    """float64 [position, dim]: what BERT4Rec's head makes of each token of one session, from their rows.
+
+    Post-LayerNorm blocks with GELU and biases, in which every token attends to every token; learned positions from 0.
+    """
+    tiny, transformer = 1e-12, params["transformer"]
+    places = np.asarray(transformer["positions"]["embedding"], np.float64)
+    hidden = layer_norm(np.asarray(inputs, np.float64) + places[: len(inputs)], transformer["input_norm"], tiny)
+    for layer in range(sum(name.startswith("block_") for name in transformer)):
+        block = transformer[f"block_{layer}"]
+        mixed = unmasked_attention(hidden, block["attention"])
+        hidden = layer_norm(hidden + mixed, block["attention_norm"], tiny)
+        outer = dense(gelu(dense(hidden, block["inner"])), block["outer"])
+        hidden = layer_norm(hidden + outer, block["feed_forward_norm"], tiny)
+    return layer_norm(gelu(dense(hidden, params["head"])), params["head_norm"], tiny)
+
+
+def unmasked_attention(hidden: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """[position, dim] -> [position, dim]: each position attends to all; the four maps have biases."""
+    maps = {name: [np.asarray(params[name][part], np.float64) for part in ("kernel", "bias")] for name in params}
+    result = np.zeros_like(hidden) + maps["out"][1]
+    for head in range(maps["query"][0].shape[1]):
+        q, k, v = (hidden @ maps[name][0][:, head] + maps[name][1][head] for name in ("query", "key", "value"))
+        for position in range(len(hidden)):
+            logits = k @ q[position] / np.sqrt(q.shape[1])
+            weights = np.exp(logits - logits.max())
+            result[position] += (weights / weights.sum()) @ v @ maps["out"][0][head]
+    return result
 
 
 def mean(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:

@@ -1,0 +1,170 @@
+"""BERT4Rec (Sun et al., CIKM 2019): a bidirectional Transformer that fills gaps.
+
+Some items of a session are replaced by MASK. Of what two post-LayerNorm blocks without a causal mask make of the
+session, h, the head reads the masked places:
+
+    g = LayerNorm(GELU(W h + b)),  y_v = g . E_v + b_v
+
+with E the table that inputs are looked up in too. The loss is the mean cross-entropy over masked places
+(`alterrec_jax.losses.cloze`): in each session a share `mask_rate` of them, or, in a share `mask_last` of sessions, the
+last one alone. A prefix is ranked by what g is at a MASK behind its last item. The session vector is [g, 1], and
+candidates are [E, b]: the bias is a column.
+
+The paper writes the head without its LayerNorm; the released code has it.
+
+Departures from the released code: masks are drawn anew in each step (there ten copies of a session are masked once, and
+an eleventh at its end, hence 1/11); a session longer than a row is cut into halves that overlap, and each item masked
+in one of them (there windows a tenth of a row apart, each masked whole); MASK stands behind up to max_length items (one
+less there); the softmax has no special tokens; there is no segment vector, which is constant, no gradient clipping, no
+warm-up and no linear fall of the learning rate; weight decay falls on biases and gains too; the validation items are
+not trained on.
+
+RecBole's version drops the first item of every prefix at test, so all prefixes of one item are one; it never learns a
+session's first item, nor its last one in training. None of this is here.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.config import OptimizerConfig, RunConfig, require, setting
+from alterrec_jax.contract import (
+    PACKED,
+    PREFIX,
+    CatalogueInfo,
+    Context,
+    ItemTables,
+    Network,
+    Params,
+    SessionBatch,
+    Stage,
+    System,
+    at_prefixes,
+)
+from alterrec_jax.losses.cloze import CLOZE, EncodeFn, MaskedSessions, cloze
+from alterrec_jax.models.registry import register
+from alterrec_jax.models.single import single_network_system
+from alterrec_jax.models.unimodal import empty_batch
+from alterrec_jax.nn.item_tables import learned_items
+from alterrec_jax.nn.segments import with_end_tokens
+from alterrec_jax.nn.transformer import TransformerEncoder, recbole_transformer
+from alterrec_jax.numerics import layer_precision
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.lookup import lookup
+from alterrec_jax.sharding.per_item import zero_padding_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class BERT4RecNetworkConfig(OptimizerConfig):
+    """The network; defaults are the authors' for Amazon Beauty."""
+
+    dim: int = setting(64, "width d of item and session embeddings", low=1)
+    layers: int = setting(2, "Transformer blocks", low=1)
+    heads: int = setting(2, "attention heads; a divisor of dim", low=1)
+    inner: int = setting(256, "width of the feed-forward layers", low=1)
+    dropout: float = setting(0.5, "rate inside the Transformer and on its input", low=0, below=1)
+    attention_dropout: float = setting(0.2, "rate on its attention weights", low=0, below=1)
+    mask_rate: float = setting(0.6, "rho: the share of a session's items that is masked, one at least", above=0, high=1)
+    mask_last: float = setting(1 / 11, "share of sessions of which the last item alone is masked", low=0, high=1)
+    learning_rate: float = setting(1e-4, "learning rate of Adam", above=0)
+    weight_decay: float = setting(0.01, "decoupled weight decay (AdamW); 0: none", low=0)
+
+
+@register("bert4rec", title="BERT4Rec", paper="Sun et al., CIKM 2019", layout=PREFIX)
+@dataclasses.dataclass(frozen=True)
+class BERT4RecConfig(RunConfig):
+    """BERT4Rec."""
+
+    batch_prefixes: int = setting(
+        2048, "prefixes a step, rounded to whole rows; a session has one less than items", low=1
+    )
+    network: BERT4RecNetworkConfig = dataclasses.field(default_factory=BERT4RecNetworkConfig)
+
+    def check(self) -> "BERT4RecConfig":
+        """As `RunConfig.check`."""
+        super().check()
+        network = self.network
+        divides = network.dim % network.heads == 0
+        require(divides, "network.heads", network.heads, f"a divisor of network.dim ({network.dim})")
+        return self
+
+    def build(self, catalogue: CatalogueInfo) -> System:
+        """The system, for a catalogue: whole sessions train it, and it reads prefixes."""
+        name, config = "bert4rec", self.network
+        network, encode = build_network(config, catalogue.items, self.max_length, self.precision)
+        objective = cloze(name, network, encode, config.mask_rate, config.mask_last)
+        return single_network_system(name, network, config, self.epochs)._replace(
+            objectives={CLOZE: lambda stage: objective},
+            stages=(Stage((name,), CLOZE, self.epochs, name),),
+            train_layout=PACKED,
+        )
+
+
+def build_network(config: BERT4RecNetworkConfig, items: int, max_length: int, dtype: str) -> tuple[Network, EncodeFn]:
+    """The pure functions of BERT4Rec, and what it makes of any sessions with hidden items."""
+    of_items, encoder = learned_items(items, config.dim), _encoder(config, max_length, dtype)
+    per_item = ("items/table", "item_bias")
+
+    def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
+        table = of_items.embed(params["items"], context, key)
+        candidates = jnp.concatenate([table, params["item_bias"]], axis=1)
+        return ItemTables(mesh.with_sharding_constraint(candidates, mesh.ITEMS), table)
+
+    def encode(params: Params, tables: ItemTables, sessions: MaskedSessions, key: jax.Array | None = None) -> jax.Array:
+        inputs = lookup(tables.inputs, sessions.tokens.items)
+        rngs = {} if key is None else {"dropout": key}
+        hidden: jax.Array = encoder.apply(  # type: ignore[assignment]
+            {"params": params["encoder"]}, inputs, sessions, key is None, rngs=rngs
+        )
+        return jnp.pad(hidden, ((0, 0), (0, 0), (0, 1)), constant_values=1).astype(dtype)
+
+    def session_embeddings(
+        params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
+    ) -> jax.Array:
+        return at_prefixes(encode(params, tables, masked_behind(batch), key), batch)
+
+    def init(key: jax.Array, context: Context) -> Params:
+        table_key, encoder_key = jax.random.split(key)
+        inputs = jnp.zeros((1, 2 * max_length, config.dim))
+        params = {
+            "items": of_items.init(table_key, context),
+            "item_bias": jnp.zeros((mesh.padded(items, mesh.MODEL), 1)),
+            "encoder": encoder.init(encoder_key, inputs, masked_behind(empty_batch(max_length)), True)["params"],
+        }
+        return zero_padding_rows(per_item, params, items)
+
+    network = Network(init, item_tables, session_embeddings, items, config.dim + 1, per_item, layout=PREFIX)
+    return network, encode
+
+
+def masked_behind(batch: SessionBatch) -> MaskedSessions:
+    """Prefixes with a MASK behind the last item of each, which is read at the place of that item."""
+    tokens, shape = with_end_tokens(batch), batch.items.shape
+    ends = jnp.broadcast_to(jnp.arange(shape[1], 2 * shape[1])[None], shape)
+    visible = jnp.zeros(shape, bool)
+    return MaskedSessions(tokens, jnp.concatenate([visible, ~visible], axis=1), ends, ~visible)
+
+
+def _encoder(config: BERT4RecNetworkConfig, max_length: int, dtype: str) -> "ClozeEncoder":
+    dropout, attention_dropout = config.dropout, config.attention_dropout
+    settings = recbole_transformer(config.layers, config.heads, dropout, attention_dropout, config.inner, dtype)
+    return ClozeEncoder(TransformerEncoder(settings, max_length + 1, causal=False))
+
+
+class ClozeEncoder(nn.Module):
+    """The Transformer with MASK for hidden items, and the head."""
+
+    transformer: TransformerEncoder
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, sessions: MaskedSessions, deterministic: bool) -> jax.Array:
+        """float32 [row, token, dim] -> float32 [row, place, dim]."""
+        dim, given = inputs.shape[-1], self.transformer.settings
+        mask = self.param("mask", nn.initializers.normal(given.init_stddev), (dim,))
+        seen = jnp.where(sessions.masked[..., None], mask, inputs)
+        hidden = self.transformer(seen, sessions.tokens, deterministic)
+        read = jnp.take_along_axis(hidden, sessions.places[..., None], axis=1)
+        mapped = nn.Dense(dim, name="head", **layer_precision(given.dtype), **given.kernels)(read)
+        return given.norm("head_norm")(nn.gelu(mapped.astype(jnp.float32), approximate=False))

@@ -17,3 +17,10 @@ def causal_mask(batch: SessionBatch) -> jax.Array:
     length = batch.segments.shape[1]
     causal = jnp.tril(jnp.ones((length, length), dtype=bool))
     return same_segment(batch) & causal[None]
+
+
+def at_last(values: jax.Array, batch: SessionBatch) -> jax.Array:
+    """[row, position, dim] -> [row, position, dim]: at each position, what stands at the last one of its segment."""
+    segment = same_segment(batch)
+    last = jnp.max(jnp.where(segment, jnp.arange(segment.shape[1])[None, None], 0), axis=2)
+    return jnp.take_along_axis(values, last[..., None], axis=1)

@@ -3,6 +3,7 @@
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
@@ -96,5 +97,12 @@ TINY: dict[str, RunConfig] = {
         protocol=PROTOCOL,
         epochs=2,
         network=SRGNNNetworkConfig(dim=8, learning_rate=RATE, decay_every=0),
+    ),
+    "msgat": MSGATConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=2,
+        network=MSGATNetworkConfig(dim=6, heads=2, neighbours="itself", learning_rate=RATE, decay_every=0),
     ),
 }

@@ -42,13 +42,13 @@ def entmax(scores: jax.Array, alpha: jax.Array, where: jax.Array) -> jax.Array:
 def _forward(scores: jax.Array, alpha: jax.Array, where: jax.Array) -> tuple[jax.Array, Saved]:
     b = jnp.maximum(alpha - 1, _LEAST)
     largest = jnp.max(scores, axis=-1, keepdims=True, where=where, initial=-jnp.inf)
-    below = jnp.where(where, scores - jnp.where(jnp.isfinite(largest), largest, 0), 0)
+    below = jnp.where(where, scores - jnp.where(jnp.isfinite(largest), largest, 0), -jnp.inf)
     count = jnp.maximum(jnp.sum(where, axis=-1, keepdims=True), 1).astype(scores.dtype)
-    width = -jnp.expm1(-b * jnp.log(count)) / b
+    power = 1 / b
+    width = -jnp.expm1(-b * jnp.log(count)) * power
 
     def weights(t: jax.Array) -> jax.Array:
-        base = b * (below - t)
-        return jnp.where(where & (base > -1), jnp.exp(jnp.log1p(jnp.maximum(base, -1)) / b), 0)
+        return jnp.exp(power * jnp.log1p(jnp.maximum(b * (below - t), -1)))
 
     def halve(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, step = state

@@ -14,10 +14,10 @@ intent neighbours, where a prefix has none but itself. r teaches the table nothi
 Departures, from released code unless said:
 
 - Its neighbours are the three most similar prefixes of the batch, in evaluation too. Test prefixes of one session lie
-  next to each other, so that a prefix's neighbour holds its target: 68.39 Hits@20 on Diginetica, 47.35 once the test set
-  is shuffled (issue 1 of its repository, where the author agrees). Here a vector is a function of its prefix, in
-  training too. Its inter-session channel averages r over the batch by overlap; the attention behind that weighs copies
-  of one row, so none of its parameters has an effect. They are not here.
+  next to each other, so that a prefix's neighbour holds its target: 68.39 Hits@20 on Diginetica, 47.35 once the test
+  set is shuffled (issue 1 of its repository, where the author agrees). Here a vector is a function of its prefix, in
+  training too. Its inter-session channel averages r over the batch by overlap; the attention behind that weighs
+  copies of one row, so that none of its parameters has an effect. They are not here.
 - Its position is the rank of an item's id among the prefix's. Here items are numbered as they first appear: renaming
   items changes nothing. The two agree where items first appear in the order of their ids.
 - Its padding attends and is attended, and stands among the nodes. Here only items of the prefix and the target do.

@@ -1,12 +1,17 @@
 """MSGAT against the released forward pass, and the properties that its departures promise."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import Context
-from alterrec_jax.models.msgat import MSGATNetworkConfig, build_network
+from alterrec_jax.contract import CatalogueInfo, Context, SessionBatch
+from alterrec_jax.errors import UserError
+from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig, build_network
+from tests.models.test_contract import batch_of as packed
+from tests.oracles.msgat import msgat
 from tests.parity import batch_of, dense, fixture, norm
 
 HELD = fixture("msgat")
@@ -74,3 +79,45 @@ def test_queries_scores_and_gradients_are_those_of_the_released_code() -> None:
     assert 0 < np.sum(length[looked_up] > config.max_norm) < np.sum(looked_up)
     share = np.where(looked_up, np.minimum(1, config.max_norm / length), 1)[:, None]
     np.testing.assert_allclose(gradient["items"]["table"], share * HELD["table_gradient"], rtol=2e-5, atol=2e-5)
+
+
+def compiled(neighbours: str) -> tuple[dict, Callable[[SessionBatch], np.ndarray]]:
+    """The fixture's network, of the contract suite's batches, without the scale."""
+    config = MSGATNetworkConfig(dim=DIM, heads=HEADS, neighbours=neighbours)
+    network = build_network(config, ITEMS, LENGTH, "float32")
+    params = parameters()
+    tables = network.item_tables(params, NOTHING_KNOWN)
+    embed = jax.jit(network.session_embeddings)
+    return params, lambda batch: np.asarray(embed(params, tables, batch)) / config.scale
+
+
+@pytest.mark.parametrize("neighbours", ["none", "itself"])
+def test_queries_are_those_of_the_equations_whatever_shares_the_row(neighbours: str) -> None:
+    params, queries = compiled(neighbours)
+    rng = np.random.default_rng(0)
+    for _ in range(3):  # six items are few: most sessions have repeats
+        sessions = [rng.integers(0, 6, length).tolist() for length in (1, 7, 5, 4, 2, 7, 3)] + [[5, 5, 2]]
+        batch, ends = packed(sessions)
+        expected = [msgat(params, session, HEADS, 1.5, neighbours) for session in sessions]
+        np.testing.assert_allclose(queries(batch)[ends], expected, rtol=2e-5, atol=2e-6)
+
+
+def test_a_longer_prefix_of_the_session_next_to_it_tells_a_prefix_nothing() -> None:
+    """That it did is the leak of the released evaluation."""
+    _, queries = compiled("itself")
+    found = []
+    for other in ([4, 1, 9, 7], [20, 21, 22, 3]):
+        batch, ends = packed([[4, 1, 9], other, [*other, 8]])
+        found.append(queries(batch)[ends[0]])
+    np.testing.assert_array_equal(*found)
+
+
+def test_the_released_optimizer_is_the_default() -> None:
+    (optimizer,) = MSGATConfig().check().build(CatalogueInfo(23)).optimizers.values()
+    assert (optimizer.learning_rate, optimizer.l2, optimizer.weight_decay) == (1e-3, 1e-5, 0)
+    assert (optimizer.decay_every, optimizer.decay_factor) == (5, 0.1)
+
+
+def test_heads_divide_the_width_of_the_attention() -> None:
+    with pytest.raises(UserError, match=r"network.heads .*divisor of 2 network.dim \(200\)"):
+        MSGATConfig(network=MSGATNetworkConfig(heads=3)).check()

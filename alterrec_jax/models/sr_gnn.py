@@ -35,7 +35,7 @@ from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.gnn import GatedGraphLayer, session_graph
 from alterrec_jax.nn.item_tables import learned_items
-from alterrec_jax.nn.segments import same_segment
+from alterrec_jax.nn.segments import at_last, same_segment
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
@@ -108,9 +108,7 @@ class GraphEncoder(nn.Module):
         for step in range(self.steps):
             hidden = GatedGraphLayer(self.dtype, name=f"graph_{step}")(hidden, incoming, outgoing)
         segment = same_segment(batch)
-        length = segment.shape[1]
-        last = jnp.max(jnp.where(segment, jnp.arange(length)[None, None], 0), axis=2)
-        last_hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
+        last_hidden = at_last(hidden, batch)
         joined = nn.Dense(dim, name="last", **exact)(last_hidden) + nn.Dense(dim, name="each", **exact)(hidden)
         weight = nn.Dense(1, use_bias=False, name="attention", **exact)(jax.nn.sigmoid(joined)).astype(jnp.float32)
         pooled = jnp.einsum("rqk,rkd->rqd", segment.astype(jnp.float32), weight * hidden, precision="highest")

@@ -22,20 +22,38 @@ def session_graph(batch: SessionBatch) -> tuple[jax.Array, jax.Array]:
     position.
     """
     segment = same_segment(batch)
-    same = segment & (batch.items[:, :, None] == batch.items[:, None, :])
+    same, first = _same_item(batch, segment)
     # same[i, j - 1] where j - 1 and j are of one segment: the item of i is followed by what stands at j.
     follows = jnp.pad(same[:, :, :-1], ((0, 0), (0, 0), (1, 0))) & segment
     shared, chained = same.astype(jnp.float32), follows.astype(jnp.float32)
     edges = jnp.einsum("rij,rjk->rik", chained, shared) > 0
-    length = same.shape[1]
-    earlier = jnp.tril(jnp.ones((length, length), bool), -1)
-    first = ~jnp.any(same & earlier[None], axis=2)
 
     def mean(edges: jax.Array) -> jax.Array:
         counted = (edges & first[:, None, :]).astype(jnp.float32)
         return counted / jnp.maximum(jnp.sum(counted, axis=2, keepdims=True), 1.0)
 
     return mean(jnp.swapaxes(edges, 1, 2)), mean(edges)
+
+
+def node_numbers(batch: SessionBatch) -> jax.Array:
+    """int32 [row, position]: numbers the distinct items of a segment from 0, in the order of their first appearance."""
+    segment = same_segment(batch)
+    same, first = _same_item(batch, segment)
+    begins = jnp.argmax(same, axis=2)[:, :, None]
+    before = jnp.arange(begins.shape[1])[None, None, :] < begins
+    return jnp.sum(segment & first[:, None, :] & before, axis=2)
+
+
+def first_appearances(batch: SessionBatch) -> jax.Array:
+    """bool [row, position]: an item that its segment did not have before; True where there is no item."""
+    return _same_item(batch, same_segment(batch))[1]
+
+
+def _same_item(batch: SessionBatch, segment: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """bool [row, position, position], one item in one segment; and `first_appearances`."""
+    same = segment & (batch.items[:, :, None] == batch.items[:, None, :])
+    earlier = jnp.tril(jnp.ones(same.shape[1:], bool), -1)
+    return same, ~jnp.any(same & earlier[None], axis=2)
 
 
 class GatedGraphLayer(nn.Module):

@@ -50,3 +50,10 @@ def with_end_tokens(batch: SessionBatch) -> SessionBatch:
         positions=joined(batch.positions, batch.positions + 1),
         segments=joined(batch.segments, ends),
     )
+
+
+def at_last(values: jax.Array, batch: SessionBatch) -> jax.Array:
+    """[row, position, dim] -> [row, position, dim]: at each position, what stands at the last one of its segment."""
+    segment = same_segment(batch)
+    last = jnp.max(jnp.where(segment, jnp.arange(segment.shape[1])[None, None], 0), axis=2)
+    return jnp.take_along_axis(values, last[..., None], axis=1)

@@ -8,6 +8,7 @@ from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkC
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
+from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
@@ -97,5 +98,9 @@ TINY: dict[str, RunConfig] = {
     "bert4rec": tiny(
         BERT4RecConfig,
         network=BERT4RecNetworkConfig(dim=24, layers=1, inner=16, dropout=0.3, mask_rate=0.5, learning_rate=0.007),
+    ),
+    "msgat": tiny(
+        MSGATConfig,
+        network=MSGATNetworkConfig(dim=6, heads=2, neighbours="itself", learning_rate=RATE, decay_every=0),
     ),
 }

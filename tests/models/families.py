@@ -2,6 +2,7 @@
 
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
+from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
@@ -96,5 +97,12 @@ TINY: dict[str, RunConfig] = {
         protocol=PROTOCOL,
         epochs=2,
         network=SRGNNNetworkConfig(dim=8, learning_rate=RATE, decay_every=0),
+    ),
+    "bsarec": BSARecConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=2,
+        network=BSARecNetworkConfig(dim=6, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
     ),
 }

@@ -45,7 +45,7 @@ class SessionBatch(NamedTuple):
       targets: int32 [prefix], the item that follows the prefix; 0 where `is_target` is False.
       is_target: bool [prefix], which prefixes are to be learned from; the others are padding.
       ends: int32 [prefix], where a prefix ends: row * length + position, counted from the first row of the prefix's own
-        device along the mesh's axis `data`. None in the layout `packed`, where every position ends a prefix.
+        device along the mesh's axis `data`. None where every position ends one, as it does in the layout `packed`.
       interaction: int32 [prefix], the number of the prefix's last interaction among those of all sessions; it
         identifies a prefix however sessions are packed. None where nobody asks.
       users: int32 [row, position], the user's number; -1 where unknown. None where no network reads users.

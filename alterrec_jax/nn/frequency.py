@@ -17,11 +17,24 @@ def low_pass(length: int, cutoff: int) -> np.ndarray:
     frequency length / 2, if it is among them, counts once. That is what zeros in all but the first C numbers of the
     real Fourier transform do to the sequence. It is circular: the last place is next to the first.
     """
+    places = np.arange(length)
+    return _kernel(length, cutoff, places[:, None] - places[None])
+
+
+def low_pass_by_length(longest: int, cutoff: int) -> np.ndarray:
+    """float64 [longest + 1, 2 longest - 1]: the entry M_ij of `low_pass(n, cutoff)` at [n, i - j + longest - 1].
+
+    There is no sequence of length 0; its row is zeros.
+    """
+    apart = np.arange(2 * longest - 1) - (longest - 1)
+    kernels = [_kernel(length, cutoff, apart) for length in range(1, longest + 1)]
+    return np.stack([np.zeros(len(apart)), *kernels])
+
+
+def _kernel(length: int, cutoff: int, apart: np.ndarray) -> np.ndarray:
     frequencies = np.arange(min(cutoff, length) // 2 + 1)
     weights = np.where((frequencies == 0) | (2 * frequencies == length), 1.0, 2.0)
-    places = np.arange(length)
-    angles = 2 * np.pi * frequencies * (places[:, None, None] - places[None, :, None]) / length
-    return np.sum(weights * np.cos(angles), axis=-1) / length
+    return np.sum(weights * np.cos(2 * np.pi * frequencies * apart[..., None] / length), axis=-1) / length
 
 
 class FilteredRow(NamedTuple):
@@ -31,8 +44,8 @@ class FilteredRow(NamedTuple):
       inputs: float [position, dim].
       columns: int32 [position], which of the learned position vectors each gets.
       low: float [position, position], the low-pass filter.
-      mask: bool [query position, key position], what the attention of each position sees; at least one of them.
-      number: int32 [], tells the row from the others of a batch, for dropout.
+      mask: bool [query position, key position], what the attention of each position sees.
+      number: int32 [], tells the row from the others of a batch.
     """
 
     inputs: Any

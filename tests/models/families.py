@@ -103,6 +103,13 @@ TINY: dict[str, RunConfig] = {
         batch_prefixes=BATCH,
         protocol=PROTOCOL,
         epochs=2,
-        network=BSARecNetworkConfig(dim=6, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
+        network=BSARecNetworkConfig(dim=6, layers=1, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
+    ),
+    "bsarec without pads": BSARecConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=2,
+        network=BSARecNetworkConfig(padding="none", dim=6, layers=1, dropout=0.3, learning_rate=RATE),
     ),
 }

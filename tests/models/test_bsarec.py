@@ -1,12 +1,17 @@
 """BSARec against the released forward pass, and against the Fourier transform of its equations in NumPy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alterrec_jax.contract import Context, SessionBatch
-from alterrec_jax.models.bsarec import BSARecNetworkConfig, build_network, softmax_with_pad
+from alterrec_jax.data.packing import Chunks, fill_rows, keep_ends, plan_rows
+from alterrec_jax.models.bsarec import NONE, OFFICIAL, BSARecNetworkConfig, build_network, softmax_with_pad
+from alterrec_jax.nn.frequency import low_pass, low_pass_by_length
+from tests.oracles import bsarec as oracle
 from tests.parity import attention, batch_of, dense, fixture, norm
 
 HELD = fixture("bsarec")
@@ -78,3 +83,69 @@ def test_the_objective_is_that_of_the_released_code() -> None:
     np.testing.assert_allclose(value, HELD["loss"], rtol=2e-6)
     np.testing.assert_allclose(gradient["bsarec"]["items"]["table"], HELD["table_gradient"], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(gradient["bsarec"]["pad"], HELD["pad_gradient"], rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("length", "cutoff"), [(1, 0), (1, 5), (2, 3), (7, 5), (8, 7), (8, 9), (50, 3), (50, 5)])
+def test_the_filter_is_a_projection_and_what_the_fourier_transform_does(length: int, cutoff: int) -> None:
+    matrix = low_pass(length, cutoff)
+    rows = np.random.default_rng(0).normal(size=(length, 3))
+    np.testing.assert_allclose(matrix @ rows, oracle.smoothed(rows, cutoff), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(matrix @ np.ones(length), np.ones(length), rtol=1e-13)
+    np.testing.assert_allclose(matrix @ matrix, matrix, rtol=0, atol=1e-14)
+    by_length = low_pass_by_length(length + 2, cutoff)
+    apart = np.arange(length)[:, None] - np.arange(length)[None]
+    np.testing.assert_allclose(by_length[length, apart + length + 1], matrix, rtol=1e-13, atol=1e-15)
+
+
+def random_params(padding: str, length: int) -> dict:
+    """Parameters of ordinary size for a tiny network."""
+    network = build_network(dataclasses.replace(CONFIG, padding=padding), ITEMS, length, "float32")
+    rng, shapes = np.random.default_rng(4), jax.eval_shape(network.init, jax.random.key(0), NOTHING_KNOWN)
+    return jax.tree.map(lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape), jnp.float32), shapes)
+
+
+PREFIXES = [[5], [4, 9, 4], [7, 7, 3, 8], [2, 2], [0, 1, 2, 3, 4, 5, 6], [22], [11, 3, 11, 11, 6]]
+
+
+def queries_of(padding: str, params: dict, length: int) -> np.ndarray:
+    """float32 [prefix, dim] of PREFIXES, packed into rows of so many positions, in their order."""
+    network = build_network(dataclasses.replace(CONFIG, padding=padding), ITEMS, length, "float32")
+    lengths = np.array([len(prefix) for prefix in PREFIXES])
+    items = np.array([item for prefix in PREFIXES for item in prefix], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    chunks = Chunks(np.arange(len(lengths)), np.zeros_like(lengths), lengths, lengths - 1)
+    batch = keep_ends(fill_rows(items, offsets, chunks, plan_rows(lengths, length), length), len(PREFIXES))
+    tables = network.item_tables(params, NOTHING_KNOWN)
+    found = np.asarray(jax.jit(network.session_embeddings)(params, tables, batch))
+    return found[np.argsort(batch.interaction)]
+
+
+@pytest.mark.parametrize("padding", [OFFICIAL, NONE])
+def test_queries_are_those_of_the_oracle_and_beta_is_squared(padding: str) -> None:
+    params = random_params(padding, LENGTH)
+    found = queries_of(padding, params, LENGTH)
+    for row, prefix in zip(found, PREFIXES, strict=True):
+        expected = oracle.query(params, prefix, LENGTH, CUTOFF, CONFIG.alpha, padding == OFFICIAL)
+        np.testing.assert_allclose(row, expected, rtol=2e-5, atol=2e-5, err_msg=str(prefix))
+    for block in ("block_0", "block_1"):
+        params["encoder"][block] |= {"sqrt_beta": -params["encoder"][block]["sqrt_beta"]}
+    np.testing.assert_array_equal(queries_of(padding, params, LENGTH), found)
+
+
+def test_more_padding_changes_the_released_model_and_not_ours() -> None:
+    for padding, moves in ((OFFICIAL, True), (NONE, False)):
+        params = random_params(padding, LENGTH)
+        table = params["encoder"]["positions"]["embedding"]
+        encoder = params["encoder"] | {"positions": {"embedding": jnp.pad(table, ((2, 0), (0, 0)))}}
+        short, long = (
+            queries_of(padding, params, LENGTH),
+            queries_of(padding, params | {"encoder": encoder}, LENGTH + 2),
+        )
+        moved = np.abs(short - long).max()
+        assert moved > 5e-3 if moves else moved < 1e-5
+
+
+def test_it_has_as_many_parameters_as_the_authors_count() -> None:
+    network = build_network(BSARecNetworkConfig(heads=1), 12_101, 50, "float32")
+    shapes = jax.eval_shape(network.init, jax.random.key(0), NOTHING_KNOWN)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 878_208

@@ -45,7 +45,7 @@ class SessionBatch(NamedTuple):
       targets: int32 [prefix], the item that follows the prefix; 0 where `is_target` is False.
       is_target: bool [prefix], which prefixes are to be learned from; the others are padding.
       ends: int32 [prefix], where a prefix ends: row * length + position, counted from the first row of the prefix's own
-        device along the mesh's axis `data`. None in the layout `packed`, where every position ends a prefix.
+        device along the mesh's axis `data`. None where every position ends one, as it does in the layout `packed`.
       interaction: int32 [prefix], the number of the prefix's last interaction among those of all sessions; it
         identifies a prefix however sessions are packed. None where nobody asks.
       users: int32 [row, position], the user's number; -1 where unknown. None where no network reads users.
@@ -392,6 +392,40 @@ def at_prefixes(hidden: jax.Array, batch: SessionBatch) -> jax.Array:
         return flat[batch.ends]
     ends = batch.ends.reshape(shards, -1, 1)
     return jnp.take_along_axis(flat.reshape(shards, -1, flat.shape[-1]), ends, axis=1).reshape(-1, flat.shape[-1])
+
+
+class AlignedPrefixes(NamedTuple):
+    """Each prefix as a row of its own that ends in the last column.
+
+    Attributes:
+      items: int32 [prefix, column], item numbers; 0 where there is none.
+      is_item: bool [prefix, column]; false in the columns before the prefix begins.
+      number: int32 [prefix], where the prefix ends in the whole batch, row * length + position, on any mesh.
+    """
+
+    items: jax.Array
+    is_item: jax.Array
+    number: jax.Array
+
+
+def right_aligned(batch: SessionBatch) -> AlignedPrefixes:
+    """The prefixes of a batch, each as its segment up to where it ends, in rows as long as those of the batch."""
+    shards, length = mesh.size(mesh.DATA), batch.items.shape[1]
+    size = batch.items.size // shards
+    if batch.ends is None:
+        ends = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32)[None], (shards, size))
+    else:
+        ends = batch.ends.reshape(shards, -1)
+
+    def of_shards(array: BatchArray, at: jax.Array) -> jax.Array:
+        found = jnp.take_along_axis(array.reshape(shards, size), at.reshape(shards, -1), axis=1)
+        return found.reshape(-1, *at.shape[2:])
+
+    before_end = jnp.arange(length - 1, -1, -1, dtype=jnp.int32)
+    is_item = before_end[None] <= of_shards(batch.positions, ends)[:, None]
+    items = of_shards(batch.items, jnp.maximum(ends[:, :, None] - before_end[None, None], 0))
+    first = jnp.arange(shards, dtype=jnp.int32)[:, None] * size
+    return AlignedPrefixes(jnp.where(is_item, items, 0), is_item, (first + ends).reshape(-1))
 
 
 def make_item_tables(network: Network, params: Params, context: Context) -> ItemTables:

@@ -7,6 +7,7 @@ gradient. Names that end in 64 are the same of the class in float64. `docs/parit
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -37,12 +38,12 @@ def batch_of(held: Mapping[str, np.ndarray]) -> tuple[SessionBatch, np.ndarray]:
     return batch._replace(targets=targets, interaction=None), ends
 
 
-def kernel(held: Mapping[str, np.ndarray], name: str, dtype: type = np.float32) -> np.ndarray:
+def kernel(held: Mapping[str, np.ndarray], name: str, dtype: Any = np.float32) -> np.ndarray:
     """A linear map: PyTorch stores [out, in]."""
     return jnp.asarray(held[f"{name}.weight"].T, dtype)
 
 
-def dense(held: Mapping[str, np.ndarray], name: str, dtype: type = np.float32) -> dict[str, np.ndarray]:
+def dense(held: Mapping[str, np.ndarray], name: str, dtype: Any = np.float32) -> dict[str, np.ndarray]:
     """A linear layer, with its bias if it has one."""
     found = {"kernel": kernel(held, name, dtype)}
     if f"{name}.bias" in held:
@@ -50,7 +51,7 @@ def dense(held: Mapping[str, np.ndarray], name: str, dtype: type = np.float32) -
     return found
 
 
-def norm(held: Mapping[str, np.ndarray], name: str, dtype: type = np.float32) -> dict[str, np.ndarray]:
+def norm(held: Mapping[str, np.ndarray], name: str, dtype: Any = np.float32) -> dict[str, np.ndarray]:
     """A LayerNorm."""
     return {
         "scale": jnp.asarray(held[f"{name}.weight"], dtype),
@@ -59,7 +60,7 @@ def norm(held: Mapping[str, np.ndarray], name: str, dtype: type = np.float32) ->
 
 
 def attention(
-    held: Mapping[str, np.ndarray], names: Mapping[str, str], heads: int, dtype: type = np.float32
+    held: Mapping[str, np.ndarray], names: Mapping[str, str], heads: int, dtype: Any = np.float32
 ) -> dict[str, dict[str, np.ndarray]]:
     """Multi-head attention; `names` gives the four maps query, key, value and out."""
     found: dict[str, dict[str, np.ndarray]] = {}

@@ -1,4 +1,5 @@
-"""What systems of one jointly trained network have in common: one stage of cross-entropy over the whole catalogue."""
+"""What systems of one jointly trained network have in common: one stage, most often of cross-entropy over the whole
+catalogue."""
 
 from collections.abc import Mapping
 
@@ -15,6 +16,7 @@ def single_network_system(
     optimizer: OptimizerConfig,
     epochs: int,
     *,
+    objective: Objective | None = None,
     init_number: int = 0,
     parts: Mapping[str, Network] | None = None,
     notes: tuple[str, ...] = (),
@@ -26,6 +28,7 @@ def single_network_system(
       network: what trains.
       optimizer: its settings.
       epochs: in all.
+      objective: what is minimised; None is the cross-entropy over the whole catalogue.
       init_number: as of `System.init_numbers`.
       parts: other functions of the same parameters that are scored beside it, by name.
       notes: as of `System.notes`.
@@ -34,16 +37,16 @@ def single_network_system(
     components |= {part: Component(of_part, name) for part, of_part in (parts or {}).items()}
     views: dict[str, View] = {component: {component: 1.0} for component in components}
 
-    def objective(stage: Stage) -> Objective:
+    def of_stage(stage: Stage) -> Objective:
         del stage
-        return full_softmax(name, network)
+        return full_softmax(name, network) if objective is None else objective
 
     return System(
         networks={name: network},
         init_numbers={name: init_number},
         components=components,
         views=views,
-        objectives={FULL: objective},
+        objectives={FULL: of_stage},
         optimizers={name: optimizer},
         optimized={name: (name,)},
         stages=(Stage((name,), FULL, epochs, name),),

@@ -98,23 +98,42 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
-        given, dim = self.settings, hidden.shape[-1]
-        # Of the products alone: sums and norms stay float32.
-        exact = layer_precision(given.dtype)
-        attention = nn.MultiHeadDotProductAttention(
-            given.heads,
-            use_bias=given.attention_bias,
-            dropout_rate=given.dropout if given.attention_dropout is None else given.attention_dropout,
-            broadcast_dropout=False,
-            name="attention",
-            **exact,
-            **given.kernels,
-        )
-        attended = attention(hidden, mask=mask, deterministic=deterministic)
-        attended = nn.Dropout(given.dropout)(attended, deterministic=deterministic)
-        hidden = given.norm("attention_norm")(hidden + attended.astype(hidden.dtype))
-        inner = nn.Dense(given.inner or 4 * dim, name="inner", **exact, **given.kernels)(hidden)
-        inner = nn.relu(inner) if given.activation == "relu" else nn.gelu(inner, approximate=False)
-        outer = nn.Dense(dim, name="outer", **exact, **given.kernels)(inner)
-        outer = nn.Dropout(given.dropout)(outer, deterministic=deterministic)
-        return given.norm("feed_forward_norm")(hidden + outer.astype(hidden.dtype))
+        hidden = attention_sublayer(self.settings, hidden, hidden, mask, deterministic)
+        return feed_forward_sublayer(self.settings, hidden, deterministic)
+
+
+def attention_sublayer(
+    given: TransformerSettings, queries: jax.Array, keys: jax.Array, mask: jax.Array, deterministic: bool
+) -> jax.Array:
+    """float [..., query, dim]: LayerNorm(queries + their attention to the keys), within a compact module.
+
+    Args:
+      given: the Transformer.
+      queries: float [..., query, dim].
+      keys: float [..., key, dim].
+      mask: bool [..., 1, query, key].
+      deterministic: whether dropout is off.
+    """
+    # Of the products alone: sums and norms stay float32.
+    attention = nn.MultiHeadDotProductAttention(
+        given.heads,
+        use_bias=given.attention_bias,
+        dropout_rate=given.dropout if given.attention_dropout is None else given.attention_dropout,
+        broadcast_dropout=False,
+        name="attention",
+        **layer_precision(given.dtype),
+        **given.kernels,
+    )
+    attended = attention(queries, keys, mask=mask, deterministic=deterministic)
+    attended = nn.Dropout(given.dropout)(attended, deterministic=deterministic)
+    return given.norm("attention_norm")(queries + attended.astype(queries.dtype))
+
+
+def feed_forward_sublayer(given: TransformerSettings, hidden: jax.Array, deterministic: bool) -> jax.Array:
+    """float [..., dim]: LayerNorm(hidden + two maps with the activation between), within a compact module."""
+    dim, exact = hidden.shape[-1], layer_precision(given.dtype)
+    inner = nn.Dense(given.inner or 4 * dim, name="inner", **exact, **given.kernels)(hidden)
+    inner = nn.relu(inner) if given.activation == "relu" else nn.gelu(inner, approximate=False)
+    outer = nn.Dense(dim, name="outer", **exact, **given.kernels)(inner)
+    outer = nn.Dropout(given.dropout)(outer, deterministic=deterministic)
+    return given.norm("feed_forward_norm")(hidden + outer.astype(hidden.dtype))

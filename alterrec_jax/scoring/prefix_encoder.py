@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from alterrec_jax.contract import PREFIX, Component, Context, Params, make_item_tables
+from alterrec_jax.contract import PREFIX, Component, Context, Params, SessionBatch, make_item_tables
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import Chunks, cut_chunks, cut_prefixes, fill_rows, plan_rows, row_blocks
+from alterrec_jax.data.packing import Chunks, cut_chunks, cut_prefixes, fill_rows, keep_ends, plan_rows, row_blocks
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.sharding import mesh
 
@@ -121,6 +121,7 @@ class PrefixEncoder:
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
         for part, place in row_blocks(chunks, plan, rows_at_once):
             batch = fill_rows(items, offsets, part, place, self._max_length, users)
+            batch = _ends_only(batch) if self._whole else batch
             interaction, wanted_here = batch.interaction, batch.is_target
             on_device = mesh.put(batch._replace(interaction=None), mesh.BATCH)
             for name, encode in self._encode.items():
@@ -141,6 +142,14 @@ class PrefixEncoder:
         if self._whole:
             return cut_prefixes(shortest - 1, longest, self._max_length)
         return cut_chunks(shortest - 1, longest, self._max_length, stride=1)
+
+
+def _ends_only(batch: SessionBatch) -> SessionBatch:
+    """The batch in the layout `prefix`; how many prefixes it has is rounded up to a power of 2, so few shapes occur."""
+    shards = mesh.size(mesh.DATA)
+    of_shard = batch.is_target.reshape(shards, -1)
+    most = int(of_shard.sum(axis=1).max())
+    return keep_ends(batch, min(1 << max(most - 1, 0).bit_length(), of_shard.shape[1]), shards)
 
 
 def on_host(embeddings: Any) -> np.ndarray:

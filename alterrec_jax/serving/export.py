@@ -92,7 +92,7 @@ def served(trained: TrainedModel) -> Served:
             own = tables[name].own_inputs
             near_tables = ItemTables(rows) if own is None else ItemTables(rows, _unflattened(rows, tables[name].inputs))
             embeddings = component.network.session_embeddings(trained.params[component.trained], near_tables, batch)
-            vectors.append(weight * _last(embeddings, items).astype(jnp.float32))
+            vectors.append(weight * embeddings.astype(jnp.float32))
         return jnp.where(items[:, None] > 0, jnp.concatenate(vectors, axis=1), 0)
 
     def sums(sessions: jax.Array) -> ItemSums:
@@ -101,9 +101,8 @@ def served(trained: TrainedModel) -> Served:
         parts = []
         for place, name in enumerate(of_neighbours):
             found = system.components[name].network.session_embeddings({}, tables[name], batch)
-            last = jax.tree.map(lambda part: _last(part, items), found)
-            some = jnp.where(items[:, None] > 0, weights[name] * last.weights, 0)
-            parts.append(ItemSums(last.items + place * catalogue, some))
+            some = jnp.where(items[:, None] > 0, weights[name] * found.weights, 0)
+            parts.append(ItemSums(found.items + place * catalogue, some))
         summed: ItemSums = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
         return summed
 
@@ -116,16 +115,13 @@ def served(trained: TrainedModel) -> Served:
 
 
 def _batch_of(items: jax.Array, held: jax.Array) -> SessionBatch:
-    """A session a row; int32 and bool [session, place]."""
+    """A session a row, of which only the last item ends a prefix; int32 and bool [session, place]."""
     place = jax.lax.broadcasted_iota(jnp.int32, items.shape, 1)
-    nothing, nobody = jnp.zeros_like(place).reshape(-1), jnp.full_like(place, -1)
-    return SessionBatch(items, place, jnp.where(held, 0, -1), nothing, held.reshape(-1), users=nobody)
-
-
-def _last(embeddings: jax.Array, items: jax.Array) -> jax.Array:
-    """[session, dim], that of the last item, from [session * place, dim] and how many items each session has."""
-    embeddings = embeddings.reshape(items.shape[0], -1, embeddings.shape[-1])
-    return jnp.take_along_axis(embeddings, jnp.maximum(items - 1, 0)[:, None, None], axis=1)[:, 0]
+    length = jnp.sum(held, axis=1, dtype=jnp.int32)
+    first = jax.lax.broadcasted_iota(jnp.int32, length.shape, 0) * items.shape[1]
+    nothing, nobody = jnp.zeros_like(length), jnp.full_like(place, -1)
+    ends = first + jnp.maximum(length - 1, 0)
+    return SessionBatch(items, place, jnp.where(held, 0, -1), nothing, length > 0, ends, users=nobody)
 
 
 def _stacked(parts: list[Neighbours]) -> Neighbours:

@@ -6,6 +6,7 @@ from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkConfig
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
+from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
@@ -102,5 +103,13 @@ TINY: dict[str, RunConfig] = {
     "msgat": tiny(
         MSGATConfig,
         network=MSGATNetworkConfig(dim=6, heads=2, neighbours="itself", learning_rate=RATE, decay_every=0),
+    ),
+    "bsarec": tiny(
+        BSARecConfig,
+        network=BSARecNetworkConfig(dim=6, layers=1, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
+    ),
+    "bsarec without pads": tiny(
+        BSARecConfig,
+        network=BSARecNetworkConfig(padding="none", dim=6, layers=1, dropout=0.3, learning_rate=RATE),
     ),
 }

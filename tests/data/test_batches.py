@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import PREFIX, SessionBatch, at_prefixes
+from alterrec_jax.contract import PREFIX, SessionBatch, at_prefixes, right_aligned
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
@@ -190,3 +190,24 @@ def test_at_prefixes_picks_from_the_rows_of_each_device(devices: int) -> None:
         found = jax.jit(at_prefixes)(mesh.put(hidden, mesh.BATCH), mesh.put(batch, mesh.BATCH))
     np.testing.assert_array_equal(found, hidden.reshape(-1, dim)[ends + first])
     np.testing.assert_array_equal(at_prefixes(hidden, batch._replace(ends=None)), hidden.reshape(-1, dim))
+
+
+@pytest.mark.parametrize(("words", "shards"), [("data:1", 1), ("data:2", 2), ("data:2,model:2", 2), ("model:2", 1)])
+def test_right_aligned_prefixes_end_in_the_last_column(words: str, shards: int) -> None:
+    length = 5
+    rows = [[7, 8, 9, 1, 2], [4, 5, 3, 3, 6], [8, 0, 0, 0, 0], [1, 2, 3, 4, 5]]
+    positions = [[0, 1, 2, 0, 1], [0, 0, 1, 2, 3], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4]]
+    ends = np.array([2, 4, 5, 9, 10, 15, 17, 19])
+    expected = [[7, 8, 9], [1, 2], [4], [5, 3, 3, 6], [8], [1], [1, 2, 3], [1, 2, 3, 4, 5]]
+    local = ends % (len(rows) * length // shards)  # as each device counts its own
+    items, places = np.array(rows, np.int32), np.array(positions, np.int32)
+    batch = SessionBatch(items, places, places, local, local > 0, local.astype(np.int32))
+    with mesh.used(mesh.make_mesh(words, jax.devices()[: np.prod(list(mesh.named_sizes(words).values()))])):
+        found = jax.jit(right_aligned)(mesh.put(batch, mesh.BATCH))
+    for row, is_item, prefix in zip(found.items, found.is_item, expected, strict=True):
+        before = length - len(prefix)
+        assert row.tolist() == [0] * before + prefix and is_item.tolist() == [False] * before + [True] * len(prefix)
+    np.testing.assert_array_equal(found.number, ends)
+    of_all = right_aligned(batch._replace(ends=None))
+    np.testing.assert_array_equal(np.asarray(of_all.items)[ends], found.items)
+    np.testing.assert_array_equal(of_all.number, np.arange(items.size))

@@ -171,6 +171,22 @@ def test_an_encoder_that_reads_whole_prefixes_is_given_each_alone(rows_at_once: 
         np.testing.assert_allclose(embedding, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_of_whole_prefixes_no_more_than_twice_the_wanted_are_embedded_and_few_shapes_occur() -> None:
+    graph = SRGNNConfig(network=SRGNNNetworkConfig(dim=5), max_length=LENGTH).build(CatalogueInfo(ITEMS))
+    network, embedded = graph.networks["sr_gnn"], set()
+
+    def embed(params: Any, tables: Any, batch: SessionBatch, key: Any = None) -> jax.Array:
+        embedded.add(batch.ends.shape)
+        return network.session_embeddings(params, tables, batch, key)
+
+    component = {"sr_gnn": Component(network._replace(session_embeddings=embed), "sr_gnn")}
+    encoder = PrefixEncoder(component, params_of(graph.networks), context(), LENGTH, rows_at_once=8)
+    lists = [[1] * length for length in (7, 7, 6, 7, 7, 6, 5, 7, 1, 1, 1, 1, 1, 1, 1, 1)]
+    wanted = [(session, len(items)) for session, items in enumerate(lists)]
+    (found,) = encoder.encode(prefixes_of(lists, wanted))
+    assert len(found["sr_gnn"]) == 16 and embedded == {(16,), (4,)}, "12 and 4 of 56 positions a block"
+
+
 def test_unknown_items_are_dropped_by_hand() -> None:
     found = drop_unknown(prefixes_of([[9, 1, 9, 2], [], [9, 9], [3, 4]], [(0, 1), (0, 3), (0, 4), (2, 2), (3, 1)]), 5)
     assert found.items.tolist() == [1, 2, 3, 4]

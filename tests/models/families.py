@@ -3,6 +3,7 @@
 from alterrec_jax.config import ProtocolConfig, RunConfig
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
@@ -96,5 +97,12 @@ TINY: dict[str, RunConfig] = {
         protocol=PROTOCOL,
         epochs=2,
         network=SRGNNNetworkConfig(dim=8, learning_rate=RATE, decay_every=0),
+    ),
+    "msgifsr": MSGIFSRConfig(
+        max_length=LENGTH,
+        batch_prefixes=BATCH,
+        protocol=PROTOCOL,
+        epochs=2,
+        network=MSGIFSRNetworkConfig(dim=8, heads=2, dropout=0.3, learning_rate=RATE, decay_every=0),
     ),
 }

@@ -59,7 +59,7 @@ from alterrec_jax.models.single import FULL, single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.ngram_attention import NGramAttention
-from alterrec_jax.nn.ngrams import WindowEncoder, ngram_edges, ngrams
+from alterrec_jax.nn.ngrams import WindowEncoder, ngram_graph
 from alterrec_jax.nn.segments import same_segment
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
@@ -202,27 +202,25 @@ class IntentEncoder(nn.Module):
         Without REnorm the latter is zero.
         """
         config, dim, exact = self.config, inputs.shape[-1], layer_precision(self.dtype)
-        windows, segment = ngrams(batch, config.order), same_segment(batch)
-        edges = ngram_edges(batch, windows)
-        hidden = []
-        for size, of_size in enumerate(windows, 1):
-            dropped = nn.Dropout(config.dropout)(inputs, deterministic=deterministic)
-            hidden.append(unit(WindowEncoder(size, self.dtype, name=f"window_{size}")(dropped, of_size)))
+        graph, segment = ngram_graph(batch, config.order), same_segment(batch)
+        of_sizes = jnp.broadcast_to(inputs[None], (config.order, *inputs.shape))
+        dropped = nn.Dropout(config.dropout)(of_sizes, deterministic=deterministic)
+        hidden = unit(WindowEncoder(self.dtype, name="windows")(dropped, graph.short))
         for layer in range(config.layers):
             attention = NGramAttention(config.heads, config.dropout, self.dtype, name=f"layer_{layer}")
-            hidden = attention(hidden, windows, edges, segment, deterministic)
-        hidden = [unit(of_size) for of_size in hidden]
+            hidden = attention(hidden, graph, segment, deterministic)
+        hidden = unit(hidden)
 
         last = jnp.max(jnp.where(segment, jnp.arange(segment.shape[1])[None, None], 0), axis=2)
-        node = jnp.take_along_axis(jnp.argmax(windows[0].same, axis=2), last, axis=1)
+        node = jnp.take_along_axis(graph.item_node, last, axis=1)
         last_hidden = jnp.take_along_axis(hidden[0], node[..., None], axis=1)
-        by_last = nn.Dense(dim, use_bias=False, name="last", **exact)(last_hidden)
-        nodes = jnp.concatenate(hidden, axis=1)
-        joined = nn.Dense(dim, name="each", **exact)(nodes) + jnp.tile(by_last, (1, config.order, 1))
+        joined = nn.Dense(dim, name="each", **exact)(hidden)
+        joined += nn.Dense(dim, use_bias=False, name="last", **exact)(last_hidden)[None]
         logits = nn.Dense(1, use_bias=False, name="attention", **exact)(jax.nn.sigmoid(joined))[..., 0]
-        mask = jnp.concatenate([segment & of_size.nodes[:, None, :] for of_size in windows], axis=2)
-        weights = jax.nn.softmax(jnp.where(mask, logits[:, None].astype(jnp.float32), -1e9), axis=-1)
-        pooled = jnp.einsum("rqk,rkd->rqd", jnp.where(mask, weights, 0), nodes, precision="highest")
+        mask = segment[None] & graph.nodes[:, :, None]  # [size, row, position, position of a node]
+        logits = jnp.where(mask, logits[:, :, None].astype(jnp.float32), -1e9)
+        weights = jnp.where(mask, jax.nn.softmax(logits, axis=(0, 3)), 0)
+        pooled = jnp.einsum("krqs,krsd->rqd", weights, hidden, precision="highest")
 
         read = jnp.concatenate([at_prefixes(last_hidden, batch), at_prefixes(pooled, batch)], axis=-1)
         intents = unit(nn.Dense(dim, use_bias=False, name="output", **exact)(read).astype(jnp.float32))

@@ -1,12 +1,10 @@
 """Graph attention between the n-grams of a session: the layer of MSGIFSR (section 4.2), by masks."""
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.nn.ngrams import Edges, NGrams
+from alterrec_jax.nn.ngrams import NGramGraph
 from alterrec_jax.numerics import precision_of
 
 _SLOPE = 0.2  # of LeakyReLU below 0
@@ -15,14 +13,14 @@ _SLOPE = 0.2  # of LeakyReLU below 0
 class NGramAttention(nn.Module):
     """Graph attention (GAT) along every kind of edge and, with other weights, against it.
 
-    Head c of a kind of edge r gives the node i, with the sources j of its edges
+    Head c of a kind of edge gives the node i, with the sources j of its edges,
 
         W_c (sum over j of a_ij x_j) + x_i + b_c,  a_i = softmax over j of leaky(l_c . W_c x_j + r_c . W_c x_i).
 
     A node's vector is the maximum over heads of the sum over kinds, each of which brings x_i, edges or not; and the mean
-    of its length's input vectors in the segment. Edges within a length have weights of their own, all edges between
-    lengths share some. As W_c comes behind the sum over j, and l_c . W_c and r_c . W_c are vectors, it is multiplied
-    with once a node and set of weights.
+    of its size's input vectors in the segment. Edges within a size have weights of their own, all edges between sizes
+    share theirs. W_c comes behind the sum over j, and l_c . W_c and r_c . W_c are vectors, so it is multiplied with once
+    a node and set of weights.
 
     Attributes:
       heads: each as wide as the input.
@@ -35,70 +33,81 @@ class NGramAttention(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(
-        self,
-        inputs: Sequence[jax.Array],
-        windows: Sequence[NGrams],
-        edges: tuple[list[Edges], list[Edges]],
-        segment: jax.Array,
-        deterministic: bool,
-    ) -> list[jax.Array]:
-        """float32 [row, position, dim] a length, twice; `segment` is `same_segment` of the batch."""
-        order = len(inputs)
-        kernels: list[list[jax.Array]] = [[] for _ in range(order)]
-        messages: list[list[jax.Array]] = [[] for _ in range(order)]
-        residual = [jnp.zeros((1, 1, self.heads, inputs[0].shape[-1])) for _ in range(order)]
-        for direction in ("along", "against"):
-            dropped = [nn.Dropout(self.dropout)(of_length, deterministic=deterministic) for of_length in inputs]
-            within, between = edges if direction == "along" else ([e.reversed for e in part] for part in edges)
-            parts = {f"{direction}_{edge.target}": [edge] for edge in within}
-            for name, kinds in {**parts, **({f"{direction}_between": between} if between else {})}.items():
-                weights = self._weights(name, inputs[0].shape[-1])
-                for target in sorted({edge.target for edge in kinds}):
-                    into = [edge for edge in kinds if edge.target == target]
-                    found = [self._messages(dropped, edge, weights, deterministic) for edge in into]
-                    messages[target - 1].append(sum(found[1:], found[0]))
-                    kernels[target - 1].append(weights[0])
-                    bias = weights[3][None, None] + dropped[target - 1][:, :, None]
-                    residual[target - 1] = residual[target - 1] + len(into) * bias
-        return [
-            self._joined(messages[n], kernels[n], residual[n]) + _mean(inputs[n], windows[n].nodes, segment)
-            for n in range(order)
-        ]
+    def __call__(self, inputs: jax.Array, graph: NGramGraph, segment: jax.Array, deterministic: bool) -> jax.Array:
+        """float32 [size, row, position, dim] twice; `segment` is `same_segment` of the batch.
 
-    def _weights(self, name: str, dim: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """W [head, dim, dim], l . W and r . W [dim, head], b [head, dim]."""
-        vector = nn.initializers.normal(0.1)
-        kernel = self.param(f"{name}_kernel", nn.initializers.lecun_normal(batch_axis=0), (self.heads, dim, dim))
-        source = self.param(f"{name}_source", vector, (self.heads, dim))
-        target = self.param(f"{name}_target", vector, (self.heads, dim))
-        bias = self.param(f"{name}_bias", nn.initializers.zeros, (self.heads, dim))
-        folded = [jnp.einsum("hde,he->dh", kernel, part, precision="highest") for part in (source, target)]
-        return kernel, folded[0], folded[1], bias
+        In the einsums, z is the direction, k the size or the kind of edge, r the row, h the head, t and s positions.
+        """
+        order, longer, dim = len(inputs), len(inputs) - 1, inputs.shape[-1]
+        both = jnp.broadcast_to(inputs[None], (2, *inputs.shape))
+        dropped = nn.Dropout(self.dropout)(both, deterministic=deterministic)
+        kernel, source, target, bias = self._weights("within", (2, order), dim)
+        from_source = _exact("zkrsd,zkdh->zkrhs", dropped, source)
+        from_target = _exact("zkrtd,zkdh->zkrht", dropped, target)
+        sources, kinds = dropped, jnp.ones(1)
+        if longer:
+            between, source, target, of_between = self._weights("between", (2,), dim)
+            items, others = _exact("zkrsd,zdh->zkrhs", dropped, source), _exact("zkrtd,zdh->zkrht", dropped, target)
+            from_source = jnp.concatenate([from_source, _items(items), items[:, 1:]], axis=1)
+            from_target = jnp.concatenate([from_target, others[:, 1:], _items(others)], axis=1)
+            sources = jnp.concatenate([sources, _items(dropped), dropped[:, 1:]], axis=1)
+            kinds = jnp.array([longer, *[1] * longer])
+            bias = bias + kinds[None, :, None, None] * of_between[:, None]
+            kinds = 1 + kinds
+        # Against an edge its source is the target; what leads to items then led from them.
+        against = jnp.swapaxes(graph.edges, 2, 3)
+        against = jnp.concatenate([against[:order], against[order + longer :], against[order : order + longer]])
+        mask = jnp.stack([graph.edges, against])[:, :, :, None]
+        logits = nn.leaky_relu(from_target[..., None] + from_source[..., None, :], _SLOPE)
+        weights = jnp.where(mask, jax.nn.softmax(jnp.where(mask, logits, -1e9), axis=-1), 0)
+        weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
 
-    def _messages(
-        self, inputs: Sequence[jax.Array], edges: Edges, weights: tuple[jax.Array, ...], deterministic: bool
-    ) -> jax.Array:
-        """float32 [row, head, target position, dim]: the sum of a_ij x_j."""
-        of_source, of_target = inputs[edges.source - 1], inputs[edges.target - 1]
-        from_source = jnp.einsum("rsd,dh->rhs", of_source, weights[1], precision="highest")
-        from_target = jnp.einsum("rtd,dh->rht", of_target, weights[2], precision="highest")
-        mask = edges.mask[:, None]
-        logits = nn.leaky_relu(from_target[..., None] + from_source[:, :, None], _SLOPE)
-        attention = jnp.where(mask, jax.nn.softmax(jnp.where(mask, logits, -1e9), axis=-1), 0)
-        attention = nn.Dropout(self.dropout)(attention, deterministic=deterministic)
-        return jnp.einsum("rhts,rsd->rhtd", attention, of_source, precision="highest")
+        last = order + longer  # behind it, the kinds that lead to items, which share weights and are summed at once
+        messages = _exact("zkrhts,zkrsd->zkrhtd", weights[:, :last], sources[:, :last])
+        mapped = self._mapped("zkrhtd,zkhde->krthe", messages[:, :order], kernel)
+        if longer:
+            to_items = _exact("zkrhts,zkrsd->zrhtd", weights[:, last:], sources[:, last:])
+            messages = jnp.concatenate([to_items[:, None], messages[:, order:]], axis=1)
+            mapped += self._mapped("zkrhtd,zhde->krthe", messages, between)
+        residual = kinds[:, None, None, None] * jnp.sum(dropped, axis=0)
+        spread = mapped + residual[..., None, :] + jnp.sum(bias, axis=0)[:, None, None]
+        return _largest(spread, axis=3) + _mean(inputs, graph.nodes, segment)
 
-    def _joined(self, messages: list[jax.Array], kernels: list[jax.Array], residual: jax.Array) -> jax.Array:
-        """float32 [row, position, dim]: the maximum over heads of W times the messages, and the residual."""
-        message, kernel = (jnp.concatenate(part, axis=axis).astype(self.dtype) for part, axis in ((messages, 3), (kernels, 1)))
-        precision = precision_of(self.dtype)
-        mapped = jnp.einsum("rhtd,hde->rthe", message, kernel, precision=precision, preferred_element_type=jnp.float32)
-        return jnp.max(mapped + residual, axis=2)
+    def _weights(self, name: str, shape: tuple[int, ...], dim: int) -> tuple[jax.Array, ...]:
+        """W [..., head, dim, dim], l . W and r . W [..., dim, head], b [..., head, dim]."""
+        start = nn.initializers.normal(0.1)
+        kernel = self.param(f"{name}_kernel", start, (*shape, self.heads, dim, dim))
+        parts = [self.param(f"{name}_{part}", start, (*shape, self.heads, dim)) for part in ("source", "target")]
+        source, target = (_exact("...hde,...he->...dh", kernel, part) for part in parts)
+        return kernel, source, target, self.param(f"{name}_bias", nn.initializers.zeros, (*shape, self.heads, dim))
+
+    def _mapped(self, words: str, messages: jax.Array, kernel: jax.Array) -> jax.Array:
+        pair = messages.astype(self.dtype), kernel.astype(self.dtype)
+        return jnp.einsum(words, *pair, precision=precision_of(self.dtype), preferred_element_type=jnp.float32)
+
+
+def _exact(words: str, *arrays: jax.Array) -> jax.Array:
+    return jnp.einsum(words, *arrays, precision="highest")
+
+
+def _items(values: jax.Array) -> jax.Array:
+    """What the items have [direction, size, ...], for each of the longer windows."""
+    return jnp.broadcast_to(values[:, :1], values[:, 1:].shape)
+
+
+def _largest(values: jax.Array, axis: int) -> jax.Array:
+    """The maximum, whose gradient goes to one of the largest, as in PyTorch.
+
+    That of `jnp.max` is divided by how many equal the maximum, which are none where XLA computes both sides and rounds
+    them differently.
+    """
+    which = jnp.argmax(values, axis=axis, keepdims=True)
+    place = jax.lax.broadcasted_iota(which.dtype, values.shape, axis)
+    return jnp.sum(jnp.where(place == which, values, 0), axis=axis)
 
 
 def _mean(inputs: jax.Array, nodes: jax.Array, segment: jax.Array) -> jax.Array:
-    """float32 [row, position, dim]: the mean over the nodes of a position's segment."""
-    counted = (segment & nodes[:, None, :]).astype(jnp.float32)
-    counted /= jnp.maximum(jnp.sum(counted, axis=2, keepdims=True), 1)
-    return jnp.einsum("rqk,rkd->rqd", counted, inputs, precision="highest")
+    """float32 [size, row, position, dim]: the mean over the nodes of a position's segment."""
+    counted = (segment[None] & nodes[..., None, :]).astype(jnp.float32)
+    counted /= jnp.maximum(jnp.sum(counted, axis=3, keepdims=True), 1)
+    return _exact("krts,krsd->krtd", counted, inputs)

@@ -1,7 +1,7 @@
 """Graphs of the n-grams of a session, windows of n consecutive items, by masks alone (MSGIFSR, section 4.1).
 
-Every position holds the window of n items that ends there, and a node stands where its window occurs first in the
-segment. What the other positions compute, nobody reads.
+Every position holds the windows of 1 .. K items that end there, and a node stands where a window occurs first in its
+segment. What the other positions compute, nobody reads. All lengths are computed together: axis `size` counts from 1.
 """
 
 from typing import NamedTuple
@@ -12,81 +12,53 @@ import jax.numpy as jnp
 
 from alterrec_jax.contract import SessionBatch
 from alterrec_jax.nn.segments import same_segment
-from alterrec_jax.numerics import layer_precision
+from alterrec_jax.numerics import product
 
 
-class NGrams(NamedTuple):
-    """The windows of one length.
+class NGramGraph(NamedTuple):
+    """The windows of some batch, and edges between them, each once.
 
     Attributes:
-      same: bool [row, position, position], whether two positions of a segment hold equal windows.
-      nodes: bool [row, position], the first of each.
-      short: bool [row, position], where a segment of fewer items ends: its only window repeats its last item.
+      nodes: bool [size, row, position], where a window stands that did not before.
+      short: bool [size, row, position], where a segment of fewer items ends: its only window repeats its last item.
+      item_node: int32 [row, position], where a position's item stands first.
+      edges: bool [kind, row, target position, source position]. A window leads to the next one of its size (kinds
+        0 .. K-1), an item to the longer window that begins behind it (the K-1 kinds after these, by size), and such a
+        window to the item behind it (the last K-1).
     """
 
-    same: jax.Array
     nodes: jax.Array
     short: jax.Array
+    item_node: jax.Array
+    edges: jax.Array
 
 
-class Edges(NamedTuple):
-    """Edges of one kind.
-
-    Attributes:
-      target, source: the lengths of the windows that they lead to and come from.
-      mask: bool [row, target position, source position], between nodes; each edge once.
-    """
-
-    target: int
-    source: int
-    mask: jax.Array
-
-    @property
-    def reversed(self) -> "Edges":
-        """The same edges the other way round."""
-        return Edges(self.source, self.target, jnp.swapaxes(self.mask, 1, 2))
-
-
-def ngrams(batch: SessionBatch, order: int) -> list[NGrams]:
-    """The windows of 1 .. order items."""
+def ngram_graph(batch: SessionBatch, order: int) -> NGramGraph:
+    """The graph of windows of 1 .. order items."""
     segment, length = same_segment(batch), batch.items.shape[1]
-    equal = items_equal = segment & (batch.items[:, :, None] == batch.items[:, None, :])
-    earlier, itself = jnp.tril(jnp.ones((length, length), bool), -1)[None], jnp.eye(length, dtype=bool)[None]
+    items_equal = segment & (batch.items[:, :, None] == batch.items[:, None, :])
+    equal = [items_equal]
+    for _ in range(1, order):  # equal where the windows that are an item shorter were equal one position before
+        equal.append(items_equal & _moved(_moved(equal[-1], 1), 1, axis=2))
+    whole = jnp.stack([_whole(batch, size) for size in range(1, order + 2)])
+    followed, whole = whole[1:], whole[:-1]  # where the window one position before is of the same segment
     is_end = (batch.segments >= 0) & (batch.segments != _moved(batch.segments, -1, fill=-1))
-    found = []
-    for size in range(1, order + 1):
-        if size > 1:  # equal where the windows that are one item shorter were equal one position before
-            equal = items_equal & _moved(_moved(equal, 1), 1, axis=2)
-        whole = _whole(batch, size)
-        short = is_end & ~whole
-        same = (equal & whole[:, :, None] & whole[:, None, :]) | (itself & short[:, :, None])
-        nodes = (whole | short) & ~jnp.any(same & earlier, axis=2)
-        found.append(NGrams(same, nodes, short))
-    return found
+    short = is_end[None] & ~whole
+    itself = jnp.eye(length, dtype=bool)[None, None]
+    same = (jnp.stack(equal) & whole[..., None] & whole[..., None, :]) | (itself & short[..., None])
+    earlier = jnp.tril(jnp.ones((length, length), bool), -1)[None, None]
+    nodes = (whole | short) & ~jnp.any(same & earlier, axis=3)
 
-
-def ngram_edges(batch: SessionBatch, windows: list[NGrams]) -> tuple[list[Edges], list[Edges]]:
-    """Edges between equal lengths and between different ones.
-
-    A window leads to the next one of its length, an item to the longer window that begins behind it, and such a window
-    to the item behind it.
-    """
-    within, between = [], []
-    for size in range(1, len(windows) + 1):
-        followed = _whole(batch, size + 1)  # there, the window one position before is of the same segment
-        within.append(_edges(windows, size, size, 1, followed))
-        if size > 1:
-            between.append(_edges(windows, size, 1, size, followed))
-            between.append(_edges(windows, 1, size, 1, followed))
-    return within, between
-
-
-def _edges(windows: list[NGrams], target: int, source: int, step: int, where: jax.Array) -> Edges:
-    """From the window that ends `step` positions before to the one that ends where `where` holds."""
-    to, of = windows[target - 1], windows[source - 1]
-    before = _moved(of.same, step) & where[:, :, None]  # [row, position of an occurrence, source position]
-    found = jnp.einsum("rtp,rps->rts", to.same.astype(jnp.float32), before.astype(jnp.float32)) > 0
-    return Edges(target, source, found & to.nodes[:, :, None] & of.nodes[:, None, :])
+    items, longer = jnp.broadcast_to(same[:1], same[1:].shape), same[1:]
+    before = [_moved(same, 1, axis=2), *(_moved(same[:1], size, axis=2) for size in range(2, order + 1))]
+    sources = jnp.concatenate([*before, _moved(longer, 1, axis=2)])
+    targets = jnp.concatenate([same, longer, items])
+    occurs = sources & jnp.concatenate([followed, followed[1:], followed[1:]])[..., None]
+    found = jnp.einsum("krtp,krps->krts", targets.astype(jnp.float32), occurs.astype(jnp.float32)) > 0
+    first, others = jnp.broadcast_to(nodes[:1], nodes[1:].shape), nodes[1:]
+    to, of = jnp.concatenate([nodes, others, first]), jnp.concatenate([nodes, first, others])
+    edges = found & to[..., None] & of[..., None, :]
+    return NGramGraph(nodes, short, jnp.argmax(items_equal, axis=2), edges)
 
 
 def _whole(batch: SessionBatch, size: int) -> jax.Array:
@@ -104,33 +76,51 @@ def _moved(values: jax.Array, steps: int, axis: int = 1, fill: int = 0) -> jax.A
 
 
 class WindowEncoder(nn.Module):
-    """The vector of a window: half the mean of its items, half what a GRU makes of them in their order (eqs. 1-3).
+    """The vector of a window: half the mean of its items, half what a GRU makes of them in their order.
+
+    A window of one item is that item. Each size has a GRU of its own (PyTorch's: a bias on both sides). Sizes are
+    computed together, from their last items backwards, so that all are at the same item.
 
     Attributes:
-      size: items of a window; that of one is the item.
       dtype: of what products take.
     """
 
-    size: int
     dtype: str
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, windows: NGrams) -> jax.Array:
-        """float32 [row, position, dim] -> float32 [row, position, dim], of the window that ends there."""
-        if self.size == 1:
+    def __call__(self, inputs: jax.Array, short: jax.Array) -> jax.Array:
+        """float32 [size, row, position, dim], the items as each size has them -> the same, of the windows that end there.
+
+        `short` is the graph's.
+        """
+        order, dim = len(inputs), inputs.shape[-1]
+        if order == 1:
             return inputs
-        dim, exact = inputs.shape[-1], layer_precision(self.dtype)
-        of_items = nn.Dense(3 * dim, name="input_gates", **exact)(inputs).astype(jnp.float32)
-        of_hidden = nn.Dense(3 * dim, name="hidden_gates", **exact)
+        start, shape = nn.initializers.lecun_normal(batch_axis=0), (order - 1, dim, 3 * dim)
+        longer, size = inputs[1:], jnp.arange(2, order + 1)[:, None, None, None]
 
-        def item(values: jax.Array, number: int) -> jax.Array:
-            return jnp.where(windows.short[..., None], values, _moved(values, self.size - 1 - number))
+        weights = {
+            name: (
+                self.param(f"{name}_kernel", start, shape),
+                self.param(f"{name}_bias", nn.initializers.zeros, (order - 1, 3 * dim)),
+            )
+            for name in ("input", "hidden")
+        }
 
-        hidden = total = jnp.zeros_like(inputs)
-        for number in range(self.size):
-            total += item(inputs, number)
-            reset, update, new = jnp.split(item(of_items, number), 3, axis=-1)
-            reset_h, update_h, new_h = jnp.split(of_hidden(hidden).astype(jnp.float32), 3, axis=-1)
+        def gates(name: str, values: jax.Array) -> jax.Array:
+            kernel, bias = weights[name]
+            flat = values.reshape(order - 1, -1, dim)
+            return product(flat, kernel, self.dtype).reshape(*values.shape[:-1], 3 * dim) + bias[:, None, None]
+
+        def back(values: jax.Array, steps: int) -> jax.Array:
+            return jnp.where(short[1:, ..., None], values, _moved(values, steps, axis=2))
+
+        of_items, hidden, total = gates("input", longer), jnp.zeros_like(longer), jnp.zeros_like(longer)
+        for steps in reversed(range(order)):
+            within = steps < size
+            total += jnp.where(within, back(longer, steps), 0)
+            reset, update, new = jnp.split(back(of_items, steps), 3, axis=-1)
+            reset_h, update_h, new_h = jnp.split(gates("hidden", hidden), 3, axis=-1)
             new = jnp.tanh(new + jax.nn.sigmoid(reset + reset_h) * new_h)
-            hidden = new + jax.nn.sigmoid(update + update_h) * (hidden - new)
-        return (total / self.size + hidden) / 2
+            hidden = jnp.where(within, new + jax.nn.sigmoid(update + update_h) * (hidden - new), 0)
+        return jnp.concatenate([inputs[:1], (total / size + hidden) / 2])

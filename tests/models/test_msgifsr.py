@@ -22,27 +22,30 @@ CONFIG = MSGIFSRNetworkConfig(order=ORDER, dim=DIM, heads=HEADS)
 def parameters() -> dict:
     """The fixture's parameters as ours."""
 
-    def window(number: int) -> dict:
-        name = f"expander.GRUs.{number}"
-        return {
-            f"{ours}_gates": {
-                "kernel": jnp.asarray(HELD[f"{name}.weight_{theirs}_l0"].T),
-                "bias": jnp.asarray(HELD[f"{name}.bias_{theirs}_l0"]),
-            }
-            for ours, theirs in (("input", "ih"), ("hidden", "hh"))
-        }
+    def stacked(names: list[str], shape: tuple[int, ...] = ()) -> jax.Array:
+        return jnp.stack([HELD[name].reshape(shape or HELD[name].shape) for name in names])
 
+    grus = [f"expander.GRUs.{number}" for number in range(ORDER - 1)]
+    windows = {}
+    for ours, theirs in (("input", "ih"), ("hidden", "hh")):
+        windows[f"{ours}_kernel"] = jnp.swapaxes(stacked([f"{gru}.weight_{theirs}_l0" for gru in grus]), 1, 2)
+        windows[f"{ours}_bias"] = stacked([f"{gru}.bias_{theirs}_l0" for gru in grus])
+
+    convs = [f"layers.0.{conv}.mods" for conv in ("conv1", "conv2")]
+    within = [[f"{conv}.intra{size}" for size in range(1, ORDER + 1)] for conv in convs]
     attention = {}
-    for direction, conv in (("along", "conv1"), ("against", "conv2")):
-        for ours, theirs in (*((str(n), f"intra{n}") for n in range(1, ORDER + 1)), ("between", "inter")):
-            name, prefix = f"layers.0.{conv}.mods.{theirs}", f"{direction}_{ours}"
-            kernel = HELD[f"{name}.fc.weight"].reshape(HEADS, DIM, DIM)
-            attention[f"{prefix}_kernel"] = jnp.asarray(np.swapaxes(kernel, 1, 2))
-            attention[f"{prefix}_source"] = jnp.asarray(HELD[f"{name}.attn_l"][0])
-            attention[f"{prefix}_target"] = jnp.asarray(HELD[f"{name}.attn_r"][0])
-            attention[f"{prefix}_bias"] = jnp.asarray(HELD[f"{name}.bias"].reshape(HEADS, DIM))
+    for ours, groups in (("within", within), ("between", [[f"{conv}.inter"] for conv in convs])):
+        for part, name, shape in (
+            ("kernel", "fc.weight", (HEADS, DIM, DIM)),
+            ("source", "attn_l", (HEADS, DIM)),
+            ("target", "attn_r", (HEADS, DIM)),
+            ("bias", "bias", (HEADS, DIM)),
+        ):
+            found = jnp.stack([stacked([f"{module}.{name}" for module in group], shape) for group in groups])
+            found = jnp.swapaxes(found, -1, -2) if part == "kernel" else found
+            attention[f"{ours}_{part}"] = found if ours == "within" else found[:, 0]
     encoder = {
-        **{f"window_{number + 2}": window(number) for number in range(ORDER - 1)},
+        "windows": windows,
         "layer_0": attention,
         "each": dense(HELD, "readout.fc_u.0"),
         "last": dense(HELD, "readout.fc_v.0"),

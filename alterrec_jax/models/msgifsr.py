@@ -19,15 +19,16 @@ so ranking by p is ranking by a dot product and a sparse sum (`Neighbours`, wher
 
 Departures. The mixture over K (IFR) is left out, and with it the readouts of longer windows, which it alone uses. A
 prefix shorter than n items has one n-gram, its last item n times, where the released code repeats the smallest item
-number. Every kind of edge gives its residual, where DGL leaves out kinds without an edge in the batch. The released
-table's rows are cut to length 1 when they are read; here too, but only as read: the parameter stays as it is. Dropout of
-inputs is drawn once for each length and, in a layer, direction, not once for each kind of edge and end of it. L2 falls
+number. Every kind of edge gives its residual, where DGL leaves out kinds without an edge in the batch. Rows of the
+table are cut to length 1 as they are read, without gradient; the released code writes them back so. Dropout of inputs
+is drawn once for each size of windows and, in a layer, each direction, not for each kind of edge and window. L2 falls
 on biases too. Training sessions are shuffled, and validation chooses the epoch (there: in the order of time, by the
 test set). Defaults are those of `main_msgifsr.py` with REnorm, as in the paper; its `start.sh` runs order 1 without.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -116,9 +117,7 @@ class MSGIFSR:
         self._of_items = learned_items(items, config.dim)
         self._max_length = max_length
         per_item = ("items/table",)
-        self.network = Network(
-            self._init, self._tables, self._queries, items, config.dim, per_item, layout=PREFIX
-        )
+        self.network = Network(self._init, self._tables, self._queries, items, config.dim, per_item, layout=PREFIX)
         self.offsets = self.network._replace(item_tables=self._identity, session_embeddings=self._offsets, dim=0)
 
     def _init(self, key: jax.Array, context: Context) -> Params:
@@ -151,7 +150,8 @@ class MSGIFSR:
         longer = jax.lax.stop_gradient(jnp.maximum(jnp.linalg.norm(inputs, axis=-1, keepdims=True), 1))
         rngs = {} if key is None else {"dropout": key}
         encoder = {"params": params["encoder"]}
-        intents, log_shares = self._encoder.apply(encoder, inputs / longer, batch, key is None, rngs=rngs)
+        read: Any = self._encoder.apply(encoder, inputs / longer, batch, key is None, rngs=rngs)
+        intents, log_shares = read
         return (_SCALE * intents).astype(self._encoder.dtype), log_shares
 
     def _queries(
@@ -203,7 +203,7 @@ class IntentEncoder(nn.Module):
         """
         config, dim, exact = self.config, inputs.shape[-1], layer_precision(self.dtype)
         graph, segment = ngram_graph(batch, config.order), same_segment(batch)
-        of_sizes = jnp.broadcast_to(inputs[None], (config.order, *inputs.shape))
+        of_sizes = jnp.broadcast_to(inputs[:, None], (inputs.shape[0], config.order, *inputs.shape[1:]))
         dropped = nn.Dropout(config.dropout)(of_sizes, deterministic=deterministic)
         hidden = unit(WindowEncoder(self.dtype, name="windows")(dropped, graph.short))
         for layer in range(config.layers):
@@ -213,19 +213,19 @@ class IntentEncoder(nn.Module):
 
         last = jnp.max(jnp.where(segment, jnp.arange(segment.shape[1])[None, None], 0), axis=2)
         node = jnp.take_along_axis(graph.item_node, last, axis=1)
-        last_hidden = jnp.take_along_axis(hidden[0], node[..., None], axis=1)
+        last_hidden = jnp.take_along_axis(hidden[:, 0], node[..., None], axis=1)
         joined = nn.Dense(dim, name="each", **exact)(hidden)
-        joined += nn.Dense(dim, use_bias=False, name="last", **exact)(last_hidden)[None]
+        joined += nn.Dense(dim, use_bias=False, name="last", **exact)(last_hidden)[:, None]
         logits = nn.Dense(1, use_bias=False, name="attention", **exact)(jax.nn.sigmoid(joined))[..., 0]
-        mask = segment[None] & graph.nodes[:, :, None]  # [size, row, position, position of a node]
+        mask = segment[:, None] & graph.nodes[:, :, None]  # [row, size, position, position of a node]
         logits = jnp.where(mask, logits[:, :, None].astype(jnp.float32), -1e9)
-        weights = jnp.where(mask, jax.nn.softmax(logits, axis=(0, 3)), 0)
-        pooled = jnp.einsum("krqs,krsd->rqd", weights, hidden, precision="highest")
+        weights = jnp.where(mask, jax.nn.softmax(logits, axis=(1, 3)), 0)
+        pooled = jnp.einsum("rkqs,rksd->rqd", weights, hidden, precision="highest")
 
         read = jnp.concatenate([at_prefixes(last_hidden, batch), at_prefixes(pooled, batch)], axis=-1)
         intents = unit(nn.Dense(dim, use_bias=False, name="output", **exact)(read).astype(jnp.float32))
         if not config.renorm:
-            return intents, jnp.zeros((len(intents), 2))
+            return intents, jnp.zeros((intents.shape[0], 2))
         inner = nn.relu(nn.Dense(dim, name="shares_inner", **exact)(intents))
         shares = nn.Dense(2, use_bias=False, name="shares", **exact)(inner).astype(jnp.float32)
         return intents, jax.nn.log_softmax(shares)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.nn.ngrams import NGramGraph
+from alterrec_jax.nn.ngrams import NGramGraph, sources_of_kinds, targets_of_kinds
 from alterrec_jax.numerics import precision_of
 
 _SLOPE = 0.2  # of LeakyReLU below 0
@@ -17,10 +17,10 @@ class NGramAttention(nn.Module):
 
         W_c (sum over j of a_ij x_j) + x_i + b_c,  a_i = softmax over j of leaky(l_c . W_c x_j + r_c . W_c x_i).
 
-    A node's vector is the maximum over heads of the sum over kinds, each of which brings x_i, edges or not; and the mean
-    of its size's input vectors in the segment. Edges within a size have weights of their own, all edges between sizes
-    share theirs. W_c comes behind the sum over j, and l_c . W_c and r_c . W_c are vectors, so it is multiplied with once
-    a node and set of weights.
+    A node's vector is the maximum over heads of the sum over kinds, each of which brings x_i, edges or not; and the
+    mean of its size's input vectors in the segment. Edges within a size have weights of their own, all edges between
+    sizes share theirs. W_c comes behind the sum over j, and l_c . W_c and r_c . W_c are vectors, so a node
+    is multiplied with W_c once for each set of weights.
 
     Attributes:
       heads: each as wide as the input.
@@ -34,43 +34,41 @@ class NGramAttention(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, graph: NGramGraph, segment: jax.Array, deterministic: bool) -> jax.Array:
-        """float32 [size, row, position, dim] twice; `segment` is `same_segment` of the batch.
+        """float32 [row, size, position, dim] twice; `segment` is `same_segment` of the batch.
 
-        In the einsums, z is the direction, k the size or the kind of edge, r the row, h the head, t and s positions.
+        In the einsums, r is the row, z the direction, k the size or the kind of edge, h the head, t and s positions.
         """
-        order, longer, dim = len(inputs), len(inputs) - 1, inputs.shape[-1]
-        both = jnp.broadcast_to(inputs[None], (2, *inputs.shape))
+        order, dim = inputs.shape[1], inputs.shape[-1]
+        longer = order - 1
+        both = jnp.broadcast_to(inputs[:, None], (inputs.shape[0], 2, *inputs.shape[1:]))
         dropped = nn.Dropout(self.dropout)(both, deterministic=deterministic)
         kernel, source, target, bias = self._weights("within", (2, order), dim)
-        from_source = _exact("zkrsd,zkdh->zkrhs", dropped, source)
-        from_target = _exact("zkrtd,zkdh->zkrht", dropped, target)
-        sources, kinds = dropped, jnp.ones(1)
+        of_source = _exact("rzksd,zkdh->rzkhs", dropped, source)
+        of_target = _exact("rzktd,zkdh->rzkht", dropped, target)
+        kinds = jnp.ones(1)  # of edges that lead to each size
         if longer:
             between, source, target, of_between = self._weights("between", (2,), dim)
-            items, others = _exact("zkrsd,zdh->zkrhs", dropped, source), _exact("zkrtd,zdh->zkrht", dropped, target)
-            from_source = jnp.concatenate([from_source, _items(items), items[:, 1:]], axis=1)
-            from_target = jnp.concatenate([from_target, others[:, 1:], _items(others)], axis=1)
-            sources = jnp.concatenate([sources, _items(dropped), dropped[:, 1:]], axis=1)
-            kinds = jnp.array([longer, *[1] * longer])
-            bias = bias + kinds[None, :, None, None] * of_between[:, None]
-            kinds = 1 + kinds
-        # Against an edge its source is the target; what leads to items then led from them.
-        against = jnp.swapaxes(graph.edges, 2, 3)
-        against = jnp.concatenate([against[:order], against[order + longer :], against[order : order + longer]])
-        mask = jnp.stack([graph.edges, against])[:, :, :, None]
-        logits = nn.leaky_relu(from_target[..., None] + from_source[..., None, :], _SLOPE)
+            of_source = sources_of_kinds(of_source, _exact("rzksd,zdh->rzkhs", dropped, source), axis=2)
+            of_target = targets_of_kinds(of_target, _exact("rzktd,zdh->rzkht", dropped, target), axis=2)
+            others = jnp.array([longer, *[1] * longer])
+            kinds, bias = 1 + others, bias + others[None, :, None, None] * of_between[:, None]
+        sources, edges = sources_of_kinds(dropped, axis=2), graph.edges
+        # Against an edge its source is the target, and what led from items leads to them.
+        split = jnp.split(jnp.swapaxes(edges, 2, 3), [order, order + longer], axis=1)
+        mask = jnp.stack([edges, jnp.concatenate([split[0], split[2], split[1]], axis=1)], axis=1)[:, :, :, None]
+        logits = nn.leaky_relu(of_target[..., None] + of_source[..., None, :], _SLOPE)
         weights = jnp.where(mask, jax.nn.softmax(jnp.where(mask, logits, -1e9), axis=-1), 0)
         weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
 
         last = order + longer  # behind it, the kinds that lead to items, which share weights and are summed at once
-        messages = _exact("zkrhts,zkrsd->zkrhtd", weights[:, :last], sources[:, :last])
-        mapped = self._mapped("zkrhtd,zkhde->krthe", messages[:, :order], kernel)
+        messages = _exact("rzkhts,rzksd->rzkhtd", weights[:, :, :last], sources[:, :, :last])
+        mapped = self._mapped("rzkhtd,zkhde->rkthe", messages[:, :, :order], kernel)
         if longer:
-            to_items = _exact("zkrhts,zkrsd->zrhtd", weights[:, last:], sources[:, last:])
-            messages = jnp.concatenate([to_items[:, None], messages[:, order:]], axis=1)
-            mapped += self._mapped("zkrhtd,zhde->krthe", messages, between)
-        residual = kinds[:, None, None, None] * jnp.sum(dropped, axis=0)
-        spread = mapped + residual[..., None, :] + jnp.sum(bias, axis=0)[:, None, None]
+            to_items = _exact("rzkhts,rzksd->rzhtd", weights[:, :, last:], sources[:, :, last:])
+            messages = jnp.concatenate([to_items[:, :, None], messages[:, :, order:]], axis=2)
+            mapped += self._mapped("rzkhtd,zhde->rkthe", messages, between)
+        residual = kinds[None, :, None, None] * jnp.sum(dropped, axis=1)
+        spread = mapped + residual[..., None, :] + jnp.sum(bias, axis=0)[None, :, None]
         return _largest(spread, axis=3) + _mean(inputs, graph.nodes, segment)
 
     def _weights(self, name: str, shape: tuple[int, ...], dim: int) -> tuple[jax.Array, ...]:
@@ -90,11 +88,6 @@ def _exact(words: str, *arrays: jax.Array) -> jax.Array:
     return jnp.einsum(words, *arrays, precision="highest")
 
 
-def _items(values: jax.Array) -> jax.Array:
-    """What the items have [direction, size, ...], for each of the longer windows."""
-    return jnp.broadcast_to(values[:, :1], values[:, 1:].shape)
-
-
 def _largest(values: jax.Array, axis: int) -> jax.Array:
     """The maximum, whose gradient goes to one of the largest, as in PyTorch.
 
@@ -107,7 +100,7 @@ def _largest(values: jax.Array, axis: int) -> jax.Array:
 
 
 def _mean(inputs: jax.Array, nodes: jax.Array, segment: jax.Array) -> jax.Array:
-    """float32 [size, row, position, dim]: the mean over the nodes of a position's segment."""
-    counted = (segment[None] & nodes[..., None, :]).astype(jnp.float32)
+    """float32 [row, size, position, dim]: the mean over the nodes of a position's segment."""
+    counted = (segment[:, None] & nodes[:, :, None]).astype(jnp.float32)
     counted /= jnp.maximum(jnp.sum(counted, axis=3, keepdims=True), 1)
-    return _exact("krts,krsd->krtd", counted, inputs)
+    return _exact("rkts,rksd->rktd", counted, inputs)

@@ -12,17 +12,17 @@ import jax.numpy as jnp
 
 from alterrec_jax.contract import SessionBatch
 from alterrec_jax.nn.segments import same_segment
-from alterrec_jax.numerics import product
+from alterrec_jax.numerics import precision_of
 
 
 class NGramGraph(NamedTuple):
     """The windows of some batch, and edges between them, each once.
 
     Attributes:
-      nodes: bool [size, row, position], where a window stands that did not before.
-      short: bool [size, row, position], where a segment of fewer items ends: its only window repeats its last item.
+      nodes: bool [row, size, position], where a window stands that did not before.
+      short: bool [row, size, position], where a segment of fewer items ends: its only window repeats its last item.
       item_node: int32 [row, position], where a position's item stands first.
-      edges: bool [kind, row, target position, source position]. A window leads to the next one of its size (kinds
+      edges: bool [row, kind, target position, source position]. A window leads to the next one of its size (kinds
         0 .. K-1), an item to the longer window that begins behind it (the K-1 kinds after these, by size), and such a
         window to the item behind it (the last K-1).
     """
@@ -40,25 +40,45 @@ def ngram_graph(batch: SessionBatch, order: int) -> NGramGraph:
     equal = [items_equal]
     for _ in range(1, order):  # equal where the windows that are an item shorter were equal one position before
         equal.append(items_equal & _moved(_moved(equal[-1], 1), 1, axis=2))
-    whole = jnp.stack([_whole(batch, size) for size in range(1, order + 2)])
-    followed, whole = whole[1:], whole[:-1]  # where the window one position before is of the same segment
+    whole = jnp.stack([_whole(batch, size) for size in range(1, order + 2)], axis=1)
+    followed, whole = whole[:, 1:], whole[:, :-1]  # where the window one position before is of the same segment
     is_end = (batch.segments >= 0) & (batch.segments != _moved(batch.segments, -1, fill=-1))
-    short = is_end[None] & ~whole
+    short = is_end[:, None] & ~whole
     itself = jnp.eye(length, dtype=bool)[None, None]
-    same = (jnp.stack(equal) & whole[..., None] & whole[..., None, :]) | (itself & short[..., None])
+    same = (jnp.stack(equal, axis=1) & whole[..., None] & whole[..., None, :]) | (itself & short[..., None])
     earlier = jnp.tril(jnp.ones((length, length), bool), -1)[None, None]
     nodes = (whole | short) & ~jnp.any(same & earlier, axis=3)
 
-    items, longer = jnp.broadcast_to(same[:1], same[1:].shape), same[1:]
-    before = [_moved(same, 1, axis=2), *(_moved(same[:1], size, axis=2) for size in range(2, order + 1))]
-    sources = jnp.concatenate([*before, _moved(longer, 1, axis=2)])
-    targets = jnp.concatenate([same, longer, items])
-    occurs = sources & jnp.concatenate([followed, followed[1:], followed[1:]])[..., None]
-    found = jnp.einsum("krtp,krps->krts", targets.astype(jnp.float32), occurs.astype(jnp.float32)) > 0
-    first, others = jnp.broadcast_to(nodes[:1], nodes[1:].shape), nodes[1:]
-    to, of = jnp.concatenate([nodes, others, first]), jnp.concatenate([nodes, first, others])
-    edges = found & to[..., None] & of[..., None, :]
+    before = _moved(same, 1, axis=2)
+    behind = [_moved(same[:, :1], size, axis=2) for size in range(2, order + 1)]
+    occurs = jnp.concatenate([before, *behind, before[:, 1:]], axis=1)
+    occurs &= jnp.concatenate([followed, followed[:, 1:], followed[:, 1:]], axis=1)[..., None]
+    found = jnp.einsum("rktp,rkps->rkts", targets_of_kinds(same).astype(jnp.float32), occurs.astype(jnp.float32)) > 0
+    edges = found & targets_of_kinds(nodes)[..., None] & sources_of_kinds(nodes)[..., None, :]
     return NGramGraph(nodes, short, jnp.argmax(items_equal, axis=2), edges)
+
+
+def targets_of_kinds(of_sizes: jax.Array, between: jax.Array | None = None, axis: int = 1) -> jax.Array:
+    """What the targets of every kind of edge have, [row, kind, ...] from [row, size, ...].
+
+    Args:
+      of_sizes: what windows have.
+      between: the same for edges between sizes, where that differs.
+      axis: that of sizes.
+    """
+    items, longer = _items_and_longer(of_sizes if between is None else between, axis)
+    return jnp.concatenate([of_sizes, longer, items], axis=axis)
+
+
+def sources_of_kinds(of_sizes: jax.Array, between: jax.Array | None = None, axis: int = 1) -> jax.Array:
+    """What the sources of every kind of edge have, as `targets_of_kinds`."""
+    items, longer = _items_and_longer(of_sizes if between is None else between, axis)
+    return jnp.concatenate([of_sizes, items, longer], axis=axis)
+
+
+def _items_and_longer(of_sizes: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    items, longer = jnp.split(of_sizes, [1], axis=axis)
+    return jnp.broadcast_to(items, longer.shape), longer
 
 
 def _whole(batch: SessionBatch, size: int) -> jax.Array:
@@ -89,31 +109,26 @@ class WindowEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, short: jax.Array) -> jax.Array:
-        """float32 [size, row, position, dim], the items as each size has them -> the same, of the windows that end there.
+        """float32 [row, size, position, dim], the items as each size has them -> the same, of windows that end there.
 
         `short` is the graph's.
         """
-        order, dim = len(inputs), inputs.shape[-1]
+        _, order, _, dim = inputs.shape
         if order == 1:
             return inputs
-        start, shape = nn.initializers.lecun_normal(batch_axis=0), (order - 1, dim, 3 * dim)
-        longer, size = inputs[1:], jnp.arange(2, order + 1)[:, None, None, None]
-
-        weights = {
-            name: (
-                self.param(f"{name}_kernel", start, shape),
-                self.param(f"{name}_bias", nn.initializers.zeros, (order - 1, 3 * dim)),
-            )
-            for name in ("input", "hidden")
-        }
+        weights = {name: self._weights(name, order - 1, dim) for name in ("input", "hidden")}
+        longer, size = inputs[:, 1:], jnp.arange(2, order + 1)[None, :, None, None]
 
         def gates(name: str, values: jax.Array) -> jax.Array:
             kernel, bias = weights[name]
-            flat = values.reshape(order - 1, -1, dim)
-            return product(flat, kernel, self.dtype).reshape(*values.shape[:-1], 3 * dim) + bias[:, None, None]
+            pair = values.astype(self.dtype), kernel.astype(self.dtype)
+            found = jnp.einsum(
+                "rkpd,kdg->rkpg", *pair, precision=precision_of(self.dtype), preferred_element_type=jnp.float32
+            )
+            return found + bias[None, :, None]
 
         def back(values: jax.Array, steps: int) -> jax.Array:
-            return jnp.where(short[1:, ..., None], values, _moved(values, steps, axis=2))
+            return jnp.where(short[:, 1:, :, None], values, _moved(values, steps, axis=2))
 
         of_items, hidden, total = gates("input", longer), jnp.zeros_like(longer), jnp.zeros_like(longer)
         for steps in reversed(range(order)):
@@ -123,4 +138,9 @@ class WindowEncoder(nn.Module):
             reset_h, update_h, new_h = jnp.split(gates("hidden", hidden), 3, axis=-1)
             new = jnp.tanh(new + jax.nn.sigmoid(reset + reset_h) * new_h)
             hidden = jnp.where(within, new + jax.nn.sigmoid(update + update_h) * (hidden - new), 0)
-        return jnp.concatenate([inputs[:1], (total / size + hidden) / 2])
+        return jnp.concatenate([inputs[:, :1], (total / size + hidden) / 2], axis=1)
+
+    def _weights(self, name: str, sizes: int, dim: int) -> tuple[jax.Array, jax.Array]:
+        start = nn.initializers.lecun_normal(batch_axis=0)
+        kernel = self.param(f"{name}_kernel", start, (sizes, dim, 3 * dim))
+        return kernel, self.param(f"{name}_bias", nn.initializers.zeros, (sizes, 3 * dim))

@@ -1,7 +1,7 @@
 """Sets of negatives: how often each candidate is a negative of each prefix, for any slice of the candidates.
 
 A set is a tree of arrays with one method, so that a loss can ask for it block by block, forwards and backwards. A
-prefix's own target is in none of them.
+prefix's own target is in none of them, but for `OutsideSession`.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -105,6 +105,27 @@ class WholeCatalogue(NamedTuple):
     def specs(self) -> "WholeCatalogue":
         """As `Negatives.specs`."""
         return WholeCatalogue._make((mesh.BATCH,))
+
+
+class OutsideSession(NamedTuple):
+    """The whole catalogue but what a prefix holds, be it the target or not.
+
+    Attributes:
+      items: int32 [prefix, place], what it holds; -1 where there is no item.
+    """
+
+    items: jax.Array
+
+    def counts(self, start: jax.Array | int, size: int, first: jax.Array | int = 0) -> jax.Array:
+        """bool [prefix, size], as `Negatives.counts`."""
+        place = self.items - first - start
+        place = jnp.where((self.items >= 0) & (place >= 0) & (place < size), place, size)  # beyond the slice: dropped
+        return jax.vmap(lambda held: jnp.ones(size, bool).at[held].set(False, mode="drop"))(place)
+
+    @property
+    def specs(self) -> "OutsideSession":
+        """As `Negatives.specs`."""
+        return OutsideSession._make((mesh.BATCH,))
 
 
 class CountedNegatives(NamedTuple):

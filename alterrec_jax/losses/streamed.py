@@ -131,7 +131,7 @@ def _sum_in_blocks(way: ReductionPlan, queries: jax.Array, table: jax.Array, neg
     if way.kernels and isinstance(negatives, WindowNegatives):
         largest, total = pallas_gpu.window_sums(queries, table, negatives, way.candidates)
     else:
-        lowest = jnp.full(len(queries), jnp.finfo(jnp.float32).min)
+        lowest = jnp.full(queries.shape[:1], jnp.finfo(jnp.float32).min)  # how many, an export does not know
         largest, total = jax.lax.fori_loop(0, -(-len(table) // way.block), add, (lowest, jnp.zeros_like(lowest)))
     of_all = mesh.pmax(largest, mesh.MODEL)
     return jnp.log(mesh.psum(total * jnp.exp(largest - of_all), mesh.MODEL)) + of_all

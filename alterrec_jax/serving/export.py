@@ -43,7 +43,7 @@ class Served(NamedTuple):
       max_length: the latest items of a session that the model sees.
       neighbours: the rows of all components that score by neighbours, one component's after another's; None if the
         main view has none.
-      sums: given the sessions, which of these rows they sum.
+      sums: given what `encode` is given, which of these rows the sessions sum.
     """
 
     item_vectors: np.ndarray
@@ -51,7 +51,7 @@ class Served(NamedTuple):
     encode: Callable[[jax.Array, jax.Array], jax.Array]
     max_length: int
     neighbours: Neighbours | None
-    sums: Callable[[jax.Array], ItemSums]
+    sums: Callable[[jax.Array, jax.Array], ItemSums]
 
     @property
     def looked_up(self) -> np.ndarray:
@@ -71,7 +71,8 @@ def served(trained: TrainedModel) -> Served:
     }
     of_neighbours = [name for name in weights if isinstance(tables[name].candidates, Neighbours)]
     vector_weights = {name: weight for name, weight in weights.items() if name not in of_neighbours}
-    columns = {name: _flattened(tables[name].inputs) for name in vector_weights}
+    looks_up = [name for name in weights if name in vector_weights or tables[name].own_inputs is not None]
+    columns = {name: _flattened(tables[name].inputs) for name in looks_up}
     ends = dict(zip(columns, itertools.accumulate(part.shape[1] for part in columns.values()), strict=True))
 
     def encode(looked_up: jax.Array, sessions: jax.Array) -> jax.Array:
@@ -95,12 +96,16 @@ def served(trained: TrainedModel) -> Served:
             vectors.append(weight * embeddings.astype(jnp.float32))
         return jnp.where(items[:, None] > 0, jnp.concatenate(vectors, axis=1), 0)
 
-    def sums(sessions: jax.Array) -> ItemSums:
+    def sums(looked_up: jax.Array, sessions: jax.Array) -> ItemSums:
         held = sessions >= 0
         batch, items = _batch_of(jnp.where(held, sessions, 0), held), jnp.sum(held, axis=1, dtype=jnp.int32)
         parts = []
         for place, name in enumerate(of_neighbours):
-            found = system.components[name].network.session_embeddings({}, tables[name], batch)
+            component, own = system.components[name], tables[name]
+            if name in columns:
+                rows = looked_up[:, ends[name] - columns[name].shape[1] : ends[name]]
+                own = own._replace(own_inputs=_unflattened(rows, own.inputs))
+            found = component.network.session_embeddings(trained.params[component.trained], own, batch)
             some = jnp.where(items[:, None] > 0, weights[name] * found.weights, 0)
             parts.append(ItemSums(found.items + place * catalogue, some))
         summed: ItemSums = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
@@ -108,7 +113,7 @@ def served(trained: TrainedModel) -> Served:
 
     vectors = [np.zeros((catalogue, 0), np.float32)]
     vectors += [np.asarray(tables[name].candidates, np.float32) for name in vector_weights]
-    own = any(tables[name].own_inputs is not None for name in vector_weights)
+    own = any(tables[name].own_inputs is not None for name in looks_up)
     item_inputs = np.concatenate([np.asarray(part) for part in columns.values()], axis=1) if own else None
     neighbours = _stacked([tables[name].candidates for name in of_neighbours]) if of_neighbours else None
     return Served(np.concatenate(vectors, axis=1), item_inputs, encode, length, neighbours, sums)
@@ -180,7 +185,7 @@ def top_items(
         looked_up = item_vectors if model.item_inputs is None else others[0]
         scores = scores_of(model.encode(looked_up, sessions), item_vectors)
         if model.neighbours is not None:
-            scores += scores_of_entries(entries_of(model.sums(sessions), Neighbours(*others[-2:])), 0, items)
+            scores += scores_of_entries(entries_of(model.sums(looked_up, sessions), Neighbours(*others[-2:])), 0, items)
         scores = jnp.where(jnp.any(sessions >= 0, axis=1, keepdims=True), scores, bought[None, :])
         scores = jnp.where(_marked(listed, items) == only_listed[:, None], scores, -jnp.inf)
         if exclude_session_items:

@@ -10,6 +10,7 @@ from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
+from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
@@ -111,5 +112,9 @@ TINY: dict[str, RunConfig] = {
     "bsarec without pads": tiny(
         BSARecConfig,
         network=BSARecNetworkConfig(padding="none", dim=6, layers=1, dropout=0.3, learning_rate=RATE),
+    ),
+    "msgifsr": tiny(
+        MSGIFSRConfig,
+        network=MSGIFSRNetworkConfig(dim=8, heads=2, dropout=0.3, learning_rate=RATE, decay_every=0),
     ),
 }

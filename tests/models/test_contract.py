@@ -91,9 +91,13 @@ class Compiled:
         context: Context | None = None,
         key: jax.Array | None = None,
     ) -> np.ndarray:
-        """float32 [row * position, dim], without dropout unless there is a key."""
+        """float32 [row * position, dim], without dropout unless there is a key; of `ItemSums`, weights by item."""
         found = self._embed(params or self.params, context or self._context, batch, key)
-        return np.asarray(found, np.float32)
+        if not isinstance(found, ItemSums):
+            return np.asarray(found, np.float32)
+        by_item = np.zeros((len(found), CATALOGUE), np.float32)
+        np.add.at(by_item, (np.arange(len(found))[:, None], np.asarray(found.items)), np.asarray(found.weights))
+        return by_item
 
 
 def random_params(network: Network, context: Context, seed: int) -> Params:
@@ -143,10 +147,14 @@ def test_shapes_and_types(case: Case) -> None:
     batch, _ = batch_of(SESSIONS)
     for part in case.networks:
         tables = part.tables(part.params, case.context)
-        assert tables.candidates.shape == (CATALOGUE, part.network.dim) and tables.candidates.dtype == jnp.float32
+        if part.network.dim:
+            assert tables.candidates.shape == (CATALOGUE, part.network.dim)
+            assert tables.candidates.dtype == jnp.float32
+            assert part.embeddings(batch).shape == (batch.items.size, part.network.dim)
+        else:
+            assert isinstance(tables.candidates, Neighbours) and len(tables.candidates) == CATALOGUE
         for leaf in jax.tree.leaves(tables.inputs):
             assert len(leaf) == CATALOGUE
-        assert part.embeddings(batch).shape == (batch.items.size, part.network.dim)
 
 
 def test_every_parameter_with_a_row_an_item_is_declared(case: Case) -> None:
@@ -226,13 +234,11 @@ def test_permuting_item_numbers_commutes(case: Case) -> None:
             return leaf[order] if is_per_item(network.per_item, path) else leaf
 
         moved = jax.tree_util.tree_map_with_path(rows, part.params)
-        np.testing.assert_allclose(
-            part.embeddings(renumbered, moved, permuted)[ends],
-            part.embeddings(batch)[ends],
-            rtol=2e-5,
-            atol=2e-5,
-            err_msg=part.name,
-        )
+        found, expected = part.embeddings(renumbered, moved, permuted)[ends], part.embeddings(batch)[ends]
+        expected = expected if part.network.dim else expected[:, order]
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5, err_msg=part.name)
+        if not part.network.dim:
+            continue
         candidates = [part.tables(p, c).candidates for p, c in ((moved, permuted), (part.params, case.context))]
         np.testing.assert_allclose(candidates[0], candidates[1][order], rtol=2e-5, atol=2e-5)
 

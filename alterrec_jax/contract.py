@@ -128,8 +128,8 @@ class SessionEmbeddingsFn(Protocol):
     """session_embeddings(params, tables, batch, key=None) -> float32 or bfloat16 [prefix, dim], or `ItemSums`.
 
     `tables` are those of the same parameters. Items are looked up in `tables.inputs` only (`sharding.lookup`), never by
-    number in the parameters, so that an export may renumber them. One that returns `ItemSums` gets whole tables, and may
-    read all of them. A key turns dropout on.
+    number in the parameters, so that an export may renumber them. One that returns `ItemSums` gets whole tables, and
+    may read all of them. A key turns dropout on.
     """
 
     def __call__(

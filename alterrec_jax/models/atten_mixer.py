@@ -38,12 +38,12 @@ from alterrec_jax.contract import (
     System,
     at_prefixes,
 )
-from alterrec_jax.models.core import unit
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import causal_mask
+from alterrec_jax.nn.vectors import dropout, unit
 from alterrec_jax.numerics import layer_precision, product
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
@@ -100,9 +100,7 @@ def build_network(config: AttenMixerNetworkConfig, items: int, max_length: int, 
         table = mesh.with_sharding_constraint(unit(of_items.embed(params["items"], context)), mesh.ITEMS)
         if key is None:
             return ItemTables(table)
-        drop = nn.Dropout(config.item_dropout, deterministic=False)
-        dropped: jax.Array = drop.apply({}, table, rngs={"dropout": key})  # type: ignore[assignment]
-        return ItemTables(mesh.with_sharding_constraint(dropped, mesh.ITEMS), table)
+        return ItemTables(mesh.with_sharding_constraint(dropout(key, table, config.item_dropout), mesh.ITEMS), table)
 
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None

@@ -35,6 +35,7 @@ from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import causal_mask
 from alterrec_jax.nn.transformer import TransformerEncoder, recbole_transformer
+from alterrec_jax.nn.vectors import dropout, unit
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
@@ -91,7 +92,7 @@ def build_network(config: CORENetworkConfig, items: int, max_length: int, dtype:
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
         table = of_items.embed(params["items"], context)
-        dropped = table if key is None else _dropout(key, table, config.item_dropout)
+        dropped = dropout(key, table, config.item_dropout)
         return ItemTables(mesh.with_sharding_constraint(unit(dropped), mesh.ITEMS), table)
 
     def session_embeddings(
@@ -101,7 +102,7 @@ def build_network(config: CORENetworkConfig, items: int, max_length: int, dtype:
         rngs = {}
         if key is not None:
             input_key, rngs["dropout"] = jax.random.split(key)
-            inputs = _dropout(input_key, inputs, config.item_dropout)
+            inputs = dropout(input_key, inputs, config.item_dropout)
         weights = weigher.apply({"params": params["encoder"]}, inputs, batch, key is None, rngs=rngs)
         mixed = jnp.einsum("rqk,rkd->rqd", weights, inputs, precision="highest")
         return at_prefixes((unit(mixed) / config.temperature).astype(dtype), batch)
@@ -118,20 +119,11 @@ def build_network(config: CORENetworkConfig, items: int, max_length: int, dtype:
     return Network(init, item_tables, session_embeddings, items, config.dim, per_item)
 
 
-def unit(vectors: jax.Array, axis: int = -1) -> jax.Array:
-    """The vectors along an axis divided by their length; zeros stay zeros, with a gradient of 0."""
-    return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(vectors**2, axis=axis, keepdims=True), 1e-24))
-
-
-def _dropout(key: jax.Array, values: jax.Array, rate: float) -> jax.Array:
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, values.shape), values / (1 - rate), 0) if rate else values
-
-
 def _weigher(config: CORENetworkConfig, max_length: int, dtype: str) -> nn.Module:
     if config.weights == "mean":
         return EqualWeights()
-    dropout, attention_dropout = config.dropout, config.attention_dropout
-    settings = recbole_transformer(config.layers, config.heads, dropout, attention_dropout, config.inner, dtype)
+    rates = config.dropout, config.attention_dropout
+    settings = recbole_transformer(config.layers, config.heads, *rates, config.inner, dtype)
     return TransformerWeights(TransformerEncoder(settings, max_length), dtype)
 
 

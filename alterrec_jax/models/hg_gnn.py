@@ -52,6 +52,7 @@ from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.gnn import MeanNeighbourLayer
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import recent, recent_mask
+from alterrec_jax.nn.vectors import dropout
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
@@ -109,12 +110,8 @@ def build_network(config: HGGNNNetworkConfig, catalogue: CatalogueInfo, max_leng
         # Every device computes all nodes: a neighbour may be any of them.
         everywhere = mesh.with_sharding_constraint(table, mesh.REPLICATED)[:items]
         nodes = jnp.concatenate([everywhere, users])
-        dropped = nodes
-        if key is not None and config.dropout:
-            keep = jax.random.bernoulli(key, 1 - config.dropout, nodes.shape)
-            dropped = jnp.where(keep, nodes / (1 - config.dropout), 0)
         hidden: jax.Array = layer.apply(  # type: ignore[assignment]
-            {"params": params["graph"]}, dropped, context.graphs[GRAPH]
+            {"params": params["graph"]}, dropout(key, nodes, config.dropout), context.graphs[GRAPH]
         )
         of_nodes = (hidden + nodes) / 2
         inputs = jnp.pad(of_nodes[:items], ((0, len(table) - items), (0, 0)))

@@ -45,7 +45,6 @@ from alterrec_jax.contract import (
     System,
     at_prefixes,
 )
-from alterrec_jax.models.core import unit
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
@@ -53,6 +52,7 @@ from alterrec_jax.nn.entmax import entmax
 from alterrec_jax.nn.gnn import GatedGraphLayer, first_appearances, node_numbers, session_graph
 from alterrec_jax.nn.item_tables import NORM_EPSILON, learned_items
 from alterrec_jax.nn.segments import at_last, same_segment
+from alterrec_jax.nn.vectors import unit
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup

@@ -53,7 +53,6 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.losses.renorm import Mixture, renormed
-from alterrec_jax.models.core import unit
 from alterrec_jax.models.neighbours import latest_items
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import FULL, single_network_system
@@ -62,6 +61,7 @@ from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.ngram_attention import NGramAttention
 from alterrec_jax.nn.ngrams import WindowEncoder, ngram_graph
 from alterrec_jax.nn.segments import same_segment
+from alterrec_jax.nn.vectors import unit
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup

@@ -1,27 +1,23 @@
-"""A training step of every registered system, at one width, length and batch, and RecBole's where it has the system.
+"""A training step of every registered system, at one width, length and batch, and of RecBole or of released code.
 
 python -m benchmarks.models --data_dir=DIR --output=FILE.json
-python -m benchmarks.models --data_dir=DIR --recbole=FOLDER --output=FILE.json
+python -m benchmarks.models --data_dir=DIR --peers=FOLDER --released=FOLDER --output=FILE.json
 
 A step is split into what the networks cost (item tables, session encoder, forwards and backwards), what the catalogue
 costs (the softmax over all items and its gradients, against the three products that nobody can avoid) and Adam. All
-times of a system are taken in turn, and ratios are medians. RecBole runs in an environment of its own on the same
-sessions and cores; since it makes other batches of them, what is compared is an epoch.
+times of a system are taken in turn, and ratios are medians. The others run in an environment of their own, on the same
+sessions and cores; since they make other batches of them, what is compared is an epoch.
 """
 
 import collections
 import dataclasses
-import json
 import pathlib
 import statistics
-import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
 from alterrec_jax.config import RunConfig
@@ -43,7 +39,7 @@ from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.training import steps
 from alterrec_jax.training.start import fitted_params
-from benchmarks import peer_environment
+from benchmarks import peer_steps
 from benchmarks.timing import seconds
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
@@ -54,33 +50,18 @@ _MAX_LENGTH = flags.DEFINE_integer("max_length", 50, "Items of a session that an
 _PREFIXES = flags.DEFINE_integer("batch_prefixes", 512, "Prefixes a step.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often everything is timed in turn.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 4, "Steps of each round; at most as many as an epoch has.", lower_bound=1)
-_RECBOLE = flags.DEFINE_string(
-    "recbole",
+_PEERS = flags.DEFINE_string(
+    "peers",
     None,
-    "Folder of an environment with RecBole, made where it is not there yet (1.4 GB, from the package index); without "
-    "it only our systems are timed.",
+    "Folder of an environment with RecBole and PyTorch, made where it is not there yet (1.5 GB, from the package "
+    "index): RecBole's systems are timed too.",
 )
-
-RECBOLE_REQUIREMENTS = (
-    ("--no-deps", "recbole==1.2.1"),  # it asks for a version of ray that newer Pythons lack, and trains without any
-    (
-        "torch==2.13.0",
-        *("numpy<2", "pandas<2.2", "scipy", "scikit-learn", "tqdm", "pyyaml", "tensorboard", "tabulate", "texttable"),
-        *("psutil", "thop", "plotly", "colorlog==4.7.2", "colorama==0.4.4"),
-    ),
+_RELEASED = flags.DEFINE_string(
+    "released",
+    None,
+    "Folder with clones of released code that is in no package, MSGAT and Atten-Mixer-torch, as their repositories are "
+    "called: what is there is timed in the environment of --peers.",
 )
-
-
-def recbole_models(dim: int) -> dict[str, tuple[str, dict[str, Any]]]:
-    """By the name of our family: RecBole's class, and its sizes as ours are."""
-    blocks = {"hidden_size": dim, "inner_size": 4 * dim, "n_layers": 2, "n_heads": 2}
-    return {
-        "sasrec": ("SASRec", blocks),
-        "bert4rec": ("BERT4Rec", blocks),
-        "core": ("CORE", {"embedding_size": dim, "inner_size": 256, "n_layers": 2, "n_heads": 2}),
-        "narm": ("NARM", {"embedding_size": dim, "hidden_size": dim}),
-        "sr_gnn": ("SRGNN", {"embedding_size": dim}),
-    }
 
 
 class Timed(NamedTuple):
@@ -102,6 +83,8 @@ class Timed(NamedTuple):
 def main() -> int:
     """Times, prints the table and writes the JSON."""
     keep_freed_memory()
+    if _RELEASED.value is not None and _PEERS.value is None:
+        raise UserError("--released needs --peers, the environment in which released code runs")
     dataset = load_dataset(_DATA_DIR.value)
     known = {name: found for name, found in families().items() if found.kind == TRAINED}
     for name in _MODELS.value:
@@ -113,8 +96,8 @@ def main() -> int:
             timed |= time_system(name, resized(name), dataset)
         except UserError as error:  # a dataset without texts, or without users
             log(f"{name} is left out: {error}")
-    peers = {} if _RECBOLE.value is None else _time_recbole(dataset, timed, pathlib.Path(_RECBOLE.value))
-    result = {name: _result(one, peers.get(name.partition(" ")[0])) for name, one in timed.items()}
+    peers = _time_peers(dataset, list(timed))
+    result = {name: _result(one, peers.get(name)) for name, one in timed.items()}
     print(_table(result))
     device = jax.devices()[0]
     print(
@@ -260,32 +243,16 @@ def _embedded(network: Network, params: Params, context: Context, batch: Session
     return jnp.sum(queries.astype(jnp.float32) * 1e-3) + jnp.sum(tables.candidates * 1e-3)
 
 
-def _time_recbole(
-    dataset: Dataset, timed: Mapping[str, Timed], environment: pathlib.Path
-) -> dict[str, dict[str, float]]:
-    """By the name of our family, what `recbole_steps` says."""
-    models = {name: model for name, model in recbole_models(_DIM.value).items() if name in timed}
-    python = peer_environment.python_of(environment, RECBOLE_REQUIREMENTS)
-    train = dataset.splits["train"]
-    log(f"timing RecBole's {', '.join(model for model, _ in models.values())}")
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        np.savez(folder / "sessions.npz", offsets=train.offsets, items=train.items)
-        settings = {
-            "sessions": str(folder / "sessions.npz"),
-            "max_length": _MAX_LENGTH.value,
-            "batch_prefixes": _PREFIXES.value,
-            "steps": _ROUNDS.value * _STEPS.value,
-            "models": dict(models.values()),
-        }
-        (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-        script = pathlib.Path(__file__).with_name("recbole_steps.py")
-        command = [str(python), str(script), str(folder / "settings.json"), str(folder / "result.json")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        if done.returncode:
-            raise UserError(f"RecBole stopped: {done.stderr.strip().splitlines()[-1]}")
-        found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return {name: found[model] for name, (model, _) in models.items()}
+def _time_peers(dataset: Dataset, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """By the name of our system, the seconds of another's step and how many an epoch has."""
+    if _PEERS.value is None:
+        return {}
+    sizes = peer_steps.Sizes(_DIM.value, _MAX_LENGTH.value, _PREFIXES.value, _ROUNDS.value * _STEPS.value)
+    environment = pathlib.Path(_PEERS.value)
+    found = peer_steps.time_recbole(environment, dataset, names, sizes)
+    if _RELEASED.value is not None:
+        found |= peer_steps.time_released(environment, pathlib.Path(_RELEASED.value), dataset, names, sizes)
+    return found
 
 
 def _result(timed: Timed, peer: Mapping[str, float] | None) -> dict[str, float]:
@@ -296,8 +263,8 @@ def _result(timed: Timed, peer: Mapping[str, float] | None) -> dict[str, float]:
     found["prefixes_per_s"] = timed.prefixes / parts["step"]
     found["epoch_s"] = timed.steps * parts["step"]
     if peer is not None:
-        found["recbole_epoch_s"] = peer["step_s"] * peer["steps_per_epoch"]
-        found["times_recbole"] = found["recbole_epoch_s"] / found["epoch_s"]
+        found["peer_epoch_s"] = peer["step_s"] * peer["steps_per_epoch"]
+        found["times_peer"] = found["peer_epoch_s"] / found["epoch_s"]
     return found
 
 
@@ -313,13 +280,11 @@ def _table(result: Mapping[str, Mapping[str, float]]) -> str:
         "prefixes/s",
         "epoch, s",
     ]
-    rows = [[*head, "RecBole's epoch, s", "times as fast"]]
+    rows = [[*head, "peer's epoch, s", "times as fast"]]
     for name, one in result.items():
         milliseconds = [f"{one[part]:.1f}" for part in ("step_ms", "networks_ms", "catalogue_ms", "adam_ms")]
         rates = [f"{one['catalogue_ratio']:.2f}", f"{one['prefixes_per_s']:,.0f}", f"{one['epoch_s']:.1f}"]
-        peer = (
-            [f"{one['recbole_epoch_s']:.0f}", f"{one['times_recbole']:.1f}"] if "times_recbole" in one else ["-", "-"]
-        )
+        peer = [f"{one['peer_epoch_s']:.0f}", f"{one['times_peer']:.1f}"] if "times_peer" in one else ["-", "-"]
         rows.append([name, f"{one['parameters']:,}", *milliseconds, *rates, *peer])
     return aligned(rows)
 

@@ -48,8 +48,9 @@ def test_models(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path)
     for system in systems.values():
         assert all(value > 0 for value in system.values())
         assert system["catalogue_ratio"] == pytest.approx(system["catalogue_ms"] / system["products_ms"])
-    refused = command("benchmarks.models", "--models=nobody", f"--data_dir={dataset}")
-    assert refused.returncode == 1 and "called 'nobody'" in refused.stderr
+    for wrong, message in (("--models=nobody", "called 'nobody'"), ("--released=clones", "--released needs --peers")):
+        refused = command("benchmarks.models", "--models=sr_gnn", *sizes, wrong, f"--data_dir={dataset}")
+        assert refused.returncode == 1 and message in refused.stderr
 
 
 def test_sessions_become_the_interactions_that_recbole_reads(tmp_path: pathlib.Path) -> None:

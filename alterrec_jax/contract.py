@@ -395,40 +395,6 @@ def at_prefixes(hidden: jax.Array, batch: SessionBatch) -> jax.Array:
     return jnp.take_along_axis(flat.reshape(shards, -1, flat.shape[-1]), ends, axis=1).reshape(-1, flat.shape[-1])
 
 
-class AlignedPrefixes(NamedTuple):
-    """Each prefix as a row of its own that ends in the last column.
-
-    Attributes:
-      items: int32 [prefix, column], item numbers; 0 where there is none.
-      is_item: bool [prefix, column]; false in the columns before the prefix begins.
-      number: int32 [prefix], where the prefix ends in the whole batch, row * length + position, on any mesh.
-    """
-
-    items: jax.Array
-    is_item: jax.Array
-    number: jax.Array
-
-
-def right_aligned(batch: SessionBatch) -> AlignedPrefixes:
-    """The prefixes of a batch, each as its segment up to where it ends, in rows as long as those of the batch."""
-    shards, length = mesh.size(mesh.DATA), batch.items.shape[1]
-    size = batch.items.size // shards
-    if batch.ends is None:
-        ends = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32)[None], (shards, size))
-    else:
-        ends = batch.ends.reshape(shards, -1)
-
-    def of_shards(array: BatchArray, at: jax.Array) -> jax.Array:
-        found = jnp.take_along_axis(array.reshape(shards, size), at.reshape(shards, -1), axis=1)
-        return found.reshape(-1, *at.shape[2:])
-
-    before_end = jnp.arange(length - 1, -1, -1, dtype=jnp.int32)
-    is_item = before_end[None] <= of_shards(batch.positions, ends)[:, None]
-    items = of_shards(batch.items, jnp.maximum(ends[:, :, None] - before_end[None, None], 0))
-    first = jnp.arange(shards, dtype=jnp.int32)[:, None] * size
-    return AlignedPrefixes(jnp.where(is_item, items, 0), is_item, (first + ends).reshape(-1))
-
-
 def make_item_tables(network: Network, params: Params, context: Context) -> ItemTables:
     """The tables without dropout, made once for many uses.
 

@@ -75,6 +75,8 @@ class AttenMixerConfig(RunConfig):
     """Atten-Mixer."""
 
     batch_prefixes: int = setting(100, "prefixes a step, rounded to whole rows", low=1)
+    epochs: int = setting(10, "epochs in all", low=1)
+    patience: int = setting(3, "stop after so many epochs without a better validation; 0: never", low=0)
     network: AttenMixerNetworkConfig = dataclasses.field(default_factory=AttenMixerNetworkConfig)
 
     def check(self) -> "AttenMixerConfig":

@@ -42,7 +42,6 @@ from alterrec_jax.contract import (
     SessionBatch,
     System,
     at_prefixes,
-    right_aligned,
 )
 from alterrec_jax.hard_negatives.sets import WholeCatalogue
 from alterrec_jax.losses.objectives import NEXT_ITEM, embed
@@ -52,7 +51,7 @@ from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.nn.frequency import FilteredRow, FilteredTransformer, low_pass, low_pass_by_length
 from alterrec_jax.nn.item_tables import START, learned_items
-from alterrec_jax.nn.segments import causal_mask, same_segment
+from alterrec_jax.nn.segments import causal_mask, right_aligned, same_segment
 from alterrec_jax.nn.transformer import TransformerSettings, recbole_transformer
 from alterrec_jax.numerics import product
 from alterrec_jax.sharding.lookup import lookup
@@ -91,6 +90,8 @@ class BSARecConfig(RunConfig):
     """BSARec."""
 
     batch_prefixes: int = setting(256, "prefixes a step", low=1)
+    epochs: int = setting(200, "epochs in all", low=1)
+    patience: int = setting(10, "stop after so many epochs without a better validation; 0: never", low=0)
     network: BSARecNetworkConfig = dataclasses.field(default_factory=BSARecNetworkConfig)
 
     def check(self) -> "BSARecConfig":

@@ -79,6 +79,7 @@ class HGGNNConfig(RunConfig):
     """HG-GNN."""
 
     epochs: int = setting(20, "epochs in all", low=1)
+    patience: int = setting(15, "stop after so many epochs without a better validation; 0: never", low=0)
     network: HGGNNNetworkConfig = dataclasses.field(default_factory=HGGNNNetworkConfig)
 
     def build(self, catalogue: CatalogueInfo) -> System:

@@ -83,6 +83,7 @@ class MSGATConfig(RunConfig):
     """MSGAT."""
 
     batch_prefixes: int = setting(512, "prefixes a step", low=1)
+    patience: int = setting(3, "stop after so many epochs without a better validation; 0: never", low=0)
     network: MSGATNetworkConfig = dataclasses.field(default_factory=MSGATNetworkConfig)
 
     def check(self) -> "MSGATConfig":

@@ -1,9 +1,12 @@
 """Which positions of a row belong together: the masks that session encoders share."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.contract import SessionBatch
+from alterrec_jax.contract import BatchArray, SessionBatch
+from alterrec_jax.sharding import mesh
 
 
 def same_segment(batch: SessionBatch) -> jax.Array:
@@ -57,3 +60,37 @@ def at_last(values: jax.Array, batch: SessionBatch) -> jax.Array:
     segment = same_segment(batch)
     last = jnp.max(jnp.where(segment, jnp.arange(segment.shape[1])[None, None], 0), axis=2)
     return jnp.take_along_axis(values, last[..., None], axis=1)
+
+
+class AlignedPrefixes(NamedTuple):
+    """Each prefix as a row of its own that ends in the last column.
+
+    Attributes:
+      items: int32 [prefix, column], item numbers; 0 where there is none.
+      is_item: bool [prefix, column]; false in the columns before the prefix begins.
+      number: int32 [prefix], where the prefix ends in the whole batch, row * length + position, on any mesh.
+    """
+
+    items: jax.Array
+    is_item: jax.Array
+    number: jax.Array
+
+
+def right_aligned(batch: SessionBatch) -> AlignedPrefixes:
+    """The prefixes of a batch, each as its segment up to where it ends, in rows as long as those of the batch."""
+    shards, length = mesh.size(mesh.DATA), batch.items.shape[1]
+    size = batch.items.size // shards
+    if batch.ends is None:
+        ends = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32)[None], (shards, size))
+    else:
+        ends = batch.ends.reshape(shards, -1)
+
+    def of_shards(array: BatchArray, at: jax.Array) -> jax.Array:
+        found = jnp.take_along_axis(array.reshape(shards, size), at.reshape(shards, -1), axis=1)
+        return found.reshape(-1, *at.shape[2:])
+
+    before_end = jnp.arange(length - 1, -1, -1, dtype=jnp.int32)
+    is_item = before_end[None] <= of_shards(batch.positions, ends)[:, None]
+    items = of_shards(batch.items, jnp.maximum(ends[:, :, None] - before_end[None, None], 0))
+    first = jnp.arange(shards, dtype=jnp.int32)[:, None] * size
+    return AlignedPrefixes(jnp.where(is_item, items, 0), is_item, (first + ends).reshape(-1))

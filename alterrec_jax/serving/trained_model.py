@@ -85,7 +85,8 @@ def load_trained(workdir: str | os.PathLike[str], data: str | os.PathLike[str] |
         ruled = {"exclude_session_items": meta["dataset"]["exclude_session_items"]}
         order = {**dataset.manifest.get("order", {}), "ordered": meta["dataset"].get("ordered", True)}
         dataset = dataclasses.replace(dataset, manifest={**dataset.manifest, "protocol": ruled, "order": order})
-    system = config.build(catalogue_info(dataset))
+    users = meta["dataset"].get("users", dataset.known_users)  # of a record from before there were any: as it was
+    system = config.build(catalogue_info(dataset)._replace(users=users))
     if dataset.fingerprint != meta["dataset"]["fingerprint"] and (system.reads.graphs or system.reads.users):
         raise UserError(
             f"a run of model={config.family} reads the training sessions of its own dataset, {trained_on}; give that "

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import PREFIX, SessionBatch, at_prefixes, right_aligned
+from alterrec_jax.contract import PREFIX, SessionBatch, at_prefixes
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.errors import UserError
+from alterrec_jax.nn.segments import right_aligned
 from alterrec_jax.sharding import mesh
 from tests.evaluation.examples import make_sessions
 from tests.oracles import packing as oracle

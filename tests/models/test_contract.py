@@ -455,7 +455,9 @@ def test_held_out_sessions_reach_no_array_of_training(case: Case) -> None:
     for one, other in zip(*(jax.tree.leaves(part) for part in zip(*pairs, strict=True)), strict=True):
         np.testing.assert_array_equal(one, other)
     batches = [
-        TrainBatches(d.splits["train"], BATCH, LENGTH, case.system.layout).epoch(jax.random.key(1))
+        TrainBatches(d.splits["train"], BATCH, LENGTH, case.system.layout, case.system.reads.users).epoch(
+            jax.random.key(1)
+        )
         for d in (without, case.dataset)
     ]
     for one, other in zip(*batches, strict=True):

@@ -7,15 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import pytest
 
-from alterrec_jax.contract import CatalogueInfo, Context, Network, Params, SessionBatch
+from alterrec_jax.contract import CatalogueInfo, Component, Context, Network, Params, SessionBatch
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.graphs import NeighbourLists, items_and_users
 from alterrec_jax.data.packing import Chunks, Plan, fill_rows
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.hg_gnn import GRAPH, HGGNNConfig, HGGNNNetworkConfig, build_network
 from alterrec_jax.nn.gnn import sum_of_neighbours
+from alterrec_jax.scoring.prefix_encoder import PrefixEncoder, Prefixes
 from alterrec_jax.serving.trained_model import load_trained
 from tests.conftest import write_small_dataset
 from tests.data.test_graphs import matrix_of, sessions_of_users
@@ -128,6 +130,23 @@ def test_users_are_no_candidates_and_one_that_nobody_knows_is_zero(context: Cont
     assert np.abs(unknown - queries(with_users(batch, HELD["users"].tolist()))).max(axis=1).min() > 0.1
 
 
+def test_evaluation_reads_whose_a_session_is(context: Context) -> None:
+    encoder = PrefixEncoder({"hg_gnn": Component(network_of(), "hg_gnn")}, {"hg_gnn": parameters()}, context, LENGTH)
+
+    def embedded(users: list[int] | None) -> np.ndarray:
+        whose = None if users is None else np.array(users, np.int32)
+        items, offsets = np.array([3, 5, 8, 3, 5, 8], np.int32), np.array([0, 3, 6])
+        (found,) = encoder.encode(Prefixes(items, offsets, np.array([0, 1]), np.array([3, 3]), whose))
+        embeddings: np.ndarray = found["hg_gnn"]
+        return embeddings
+
+    first, second = embedded([0, 1])
+    unknown = embedded([-1, -1])
+    np.testing.assert_array_equal(embedded(None), unknown)
+    for one, other in ((first, second), (first, unknown[0]), (second, unknown[0])):
+        assert np.abs(one - other).max() > 0.1
+
+
 def test_dropout_leaves_candidates_and_the_raw_half_of_what_is_looked_up(context: Context) -> None:
     make, params = jax.jit(network_of().item_tables), parameters()
     quiet, *noisy = (make(params, context, key) for key in (None, jax.random.key(0), jax.random.key(1)))
@@ -156,6 +175,10 @@ def test_a_run_is_asked_about_the_sessions_of_its_graph_alone(dataset: Dataset, 
     def fewer_sessions(arguments: dict[str, Any]) -> None:
         arguments["sessions"] = arguments["sessions"].tail(-3)
 
+    def without_users(arguments: dict[str, Any]) -> None:
+        arguments["sessions"] = arguments["sessions"].with_columns(user_id=pl.lit(None, pl.String))
+
     workdir = begun(TINY["hg_gnn"], dataset, tmp_path / "run")
-    with pytest.raises(UserError, match="model=hg_gnn reads the training sessions of its own dataset"):
-        load_trained(workdir, write_small_dataset(tmp_path / "other", fewer_sessions))
+    for name, change in (("fewer", fewer_sessions), ("without", without_users)):
+        with pytest.raises(UserError, match="model=hg_gnn reads the training sessions of its own dataset"):
+            load_trained(workdir, write_small_dataset(tmp_path / name, change))

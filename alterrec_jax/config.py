@@ -170,6 +170,15 @@ def require(holds: bool, name: str, value: Any, may_be: str) -> None:
         raise UserError(f"configuration: {name} is {value}; it must be {may_be}")
 
 
+def require_divisor(name: str, value: int, whole: str, size: int) -> None:
+    """Refuses the value of a field unless it divides a size; `whole` says in words of what.
+
+    Raises:
+      UserError: it does not.
+    """
+    require(size % value == 0, name, value, f"a divisor of {whole} ({size})")
+
+
 def bounds_in_words(metadata: Mapping[str, Any]) -> str:
     """What a field's bounds allow: "at least 0 and below 1"; empty where it has none."""
     words = (("low", "at least"), ("above", "above"), ("high", "at most"), ("below", "below"))

@@ -29,7 +29,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import OptimizerConfig, RunConfig, require, setting
+from alterrec_jax.config import OptimizerConfig, RunConfig, require_divisor, setting
 from alterrec_jax.contract import (
     PACKED,
     PREFIX,
@@ -85,9 +85,7 @@ class BERT4RecConfig(RunConfig):
     def check(self) -> "BERT4RecConfig":
         """As `RunConfig.check`."""
         super().check()
-        network = self.network
-        divides = network.dim % network.heads == 0
-        require(divides, "network.heads", network.heads, f"a divisor of network.dim ({network.dim})")
+        require_divisor("network.heads", self.network.heads, "network.dim", self.network.dim)
         return self
 
     def build(self, catalogue: CatalogueInfo) -> System:

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.config import OptimizerConfig, RunConfig, require, setting
+from alterrec_jax.config import OptimizerConfig, RunConfig, require_divisor, setting
 from alterrec_jax.contract import (
     PREFIX,
     CatalogueInfo,
@@ -97,9 +97,7 @@ class BSARecConfig(RunConfig):
     def check(self) -> "BSARecConfig":
         """As `RunConfig.check`."""
         super().check()
-        network = self.network
-        divides = network.dim % network.heads == 0
-        require(divides, "network.heads", network.heads, f"a divisor of network.dim ({network.dim})")
+        require_divisor("network.heads", self.network.heads, "network.dim", self.network.dim)
         return self
 
     def build(self, catalogue: CatalogueInfo) -> System:

@@ -33,7 +33,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import OptimizerConfig, RunConfig, require, setting
+from alterrec_jax.config import OptimizerConfig, RunConfig, require_divisor, setting
 from alterrec_jax.contract import (
     PREFIX,
     CatalogueInfo,
@@ -89,8 +89,7 @@ class MSGATConfig(RunConfig):
     def check(self) -> "MSGATConfig":
         """As `RunConfig.check`."""
         super().check()
-        network, width = self.network, 2 * self.network.dim
-        require(width % network.heads == 0, "network.heads", network.heads, f"a divisor of 2 network.dim ({width})")
+        require_divisor("network.heads", self.network.heads, "2 network.dim", 2 * self.network.dim)
         return self
 
     def build(self, catalogue: CatalogueInfo) -> System:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import OptimizerConfig, require, setting
+from alterrec_jax.config import OptimizerConfig, require_divisor, setting
 from alterrec_jax.contract import (
     CatalogueInfo,
     Context,
@@ -118,8 +118,7 @@ AnyNetworkConfig = IdNetworkConfig | VectorNetworkConfig | AttributeNetworkConfi
 def check_encoder(name: str, config: EncoderConfig) -> None:
     """Raises a `UserError` where the fields of an encoder do not fit each other."""
     if config.encoder != MEAN:  # auto may become the Transformer
-        divides = config.width % config.heads == 0
-        require(divides, f"{name}.heads", config.heads, f"a divisor of the width of its embeddings ({config.width})")
+        require_divisor(f"{name}.heads", config.heads, "the width of its embeddings", config.width)
 
 
 def session_encoder(config: EncoderConfig, catalogue: CatalogueInfo) -> str:

@@ -11,10 +11,18 @@ and, to see what the graph brings, the same without it:
         --data_dir=data/complete_journey_12 --workdir=runs/complete_journey_hg_gnn_without_graph
 
 The authors' window, dropout, batch, first rate and L2. The width is half of theirs, and the rate falls after the eighth
-epoch, not after every third: an epoch has some 500 steps here. Sessions are cut to 20 items, of which a prefix sees its
-last ten all the same. Every source of this data names households; --source=tabular needs --user_column.
+epoch, not after every third: an epoch has some 500 steps here. Theirs are --config.network.dim=128
+--config.network.decay_every=3 --config.epochs=20. Sessions are cut to 20 items, of which a prefix sees its last ten all
+the same. Every source of this data names households; --source=tabular needs --user_column.
 
-Not measured: with the graph on against off.
+Measured on 2026-11-30, seed 0, all prefixes, a basket's own items out, the epoch chosen on validation (the seventh, and
+without the graph the second, after which it only learned its training sessions by heart: no dropout is left then):
+
+                   validation Hits@20    test Hits@20                test NDCG@20
+    graph on       0.1317                0.1278 [0.1193, 0.1353]     0.0575
+    graph off      0.0910                0.0814 [0.0765, 0.0868]     0.0394
+
+On test the most bought products have 0.0808, what is bought together with the whole basket 0.1470. Neither is near that.
 """
 
 from ml_collections import ConfigDict

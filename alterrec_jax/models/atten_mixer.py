@@ -142,8 +142,8 @@ class AttentionMixer(nn.Module):
 
         queries = split("query", unit(LastItems(config.levels, self.dtype, name="levels")(inputs, batch), axis=-2))
         keys, values = split("key", inputs), split("value", inputs)
-        asked = jax.nn.sigmoid(jnp.einsum("rqjhe,rkhe->rhjqk", queries, keys, precision="highest"))
-        weights = mixed_weights(asked, causal_mask(batch), config.power)
+        affinity = jax.nn.sigmoid(jnp.einsum("rqjhe,rkhe->rhjqk", queries, keys, precision="highest"))
+        weights = mixed_weights(affinity, causal_mask(batch), config.power)
         weights = nn.Dropout(config.attention_dropout)(weights, deterministic=deterministic)
         pooled = jnp.einsum("rhqk,rkhe->rqhe", weights, values, precision="highest").reshape(inputs.shape)
         pooled = nn.LayerNorm(1e-8, use_fast_variance=False, name="norm")(pooled)
@@ -151,15 +151,15 @@ class AttentionMixer(nn.Module):
         return unit(nn.Dense(dim, name="output", **exact)(read).astype(jnp.float32))
 
 
-def mixed_weights(asked: jax.Array, visible: jax.Array, power: int) -> jax.Array:
+def mixed_weights(affinity: jax.Array, visible: jax.Array, power: int) -> jax.Array:
     """float32 [row, head, query position, key position]: over the keys of each prefix their sum is 1.
 
     Args:
-      asked: float32 [row, head, level, query position, key position], between 0 and 1.
+      affinity: float32 [row, head, level, query position, key position], between 0 and 1.
       visible: bool [row, query position, key position], which keys belong to the prefix.
       power: p of the norm over levels.
     """
-    of_levels = jax.nn.softmax(jnp.where(visible[:, None, None], _SHARPNESS * asked, -1e9), axis=-1)
+    of_levels = jax.nn.softmax(jnp.where(visible[:, None, None], _SHARPNESS * affinity, -1e9), axis=-1)
     # A root has no gradient at 0, where the keys are that do not belong to the prefix.
     total = jnp.where(visible[:, None], jnp.sum(of_levels**power, axis=2), 1.0)
     return jax.nn.softmax(jnp.where(visible[:, None], _SHARPNESS * total ** (1 / power), -1e9), axis=-1)

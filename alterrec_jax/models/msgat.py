@@ -139,7 +139,7 @@ class SparseGraphEncoder(nn.Module):
     def __call__(self, inputs: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
         """float32 [row, position, dim] -> float32 [row, position, dim], junk where no prefix ends."""
         given = self.config
-        segment, rows = same_segment(batch), cut(inputs, given.max_norm)
+        segment, rows = same_segment(batch), clip_length(inputs, given.max_norm)
         hidden = self._graph(rows, batch)
         each, target = jnp.split(self._attend(hidden, batch, deterministic), 2, axis=1)
         target = at_last(target, batch)
@@ -162,7 +162,7 @@ class SparseGraphEncoder(nn.Module):
     def _graph(self, rows: jax.Array, batch: SessionBatch) -> jax.Array:
         """h: float32 [row, position, 2 dim]."""
         positions = nn.Embed(self.max_length, rows.shape[-1], name="positions")(node_numbers(batch))
-        joined = jnp.concatenate([rows, cut(positions, self.config.max_norm)], axis=-1)
+        joined = jnp.concatenate([rows, clip_length(positions, self.config.max_norm)], axis=-1)
         hidden = nn.LayerNorm(1e-12, use_fast_variance=False, name="input_norm")(joined)
         incoming, outgoing = session_graph(batch)
         for step in range(self.config.steps):
@@ -200,7 +200,7 @@ class SparseGraphEncoder(nn.Module):
         return lambda values: 1 + nn.sigmoid(self._dense(1, name)(values))
 
 
-def cut(rows: jax.Array, length: float) -> jax.Array:
+def clip_length(rows: jax.Array, length: float) -> jax.Array:
     """The rows [..., dim], those that are longer cut to a length, as a constant factor of the gradient."""
     squared = jax.lax.stop_gradient(jnp.sum(rows**2, axis=-1, keepdims=True))
     return rows * jnp.minimum(1, length * jax.lax.rsqrt(jnp.maximum(squared, 1e-24)))

@@ -130,8 +130,8 @@ class StateAttention(nn.Module):
         vector = self.param("weight", nn.initializers.xavier_normal(), (width, 1))
 
         def read(query: jax.Array, visible: jax.Array) -> jax.Array:
-            opened = jax.nn.sigmoid(keys + query[:, None])
-            weights = product(opened, vector, self.dtype)[..., 0] * visible
+            gate = jax.nn.sigmoid(keys + query[:, None])
+            weights = product(gate, vector, self.dtype)[..., 0] * visible
             return jnp.einsum("rk,rkd->rd", weights, states, precision="highest")
 
         # Every pair of positions has a vector of its own. They are made for one query of each row after another, and

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import Context, Params
+from alterrec_jax.contract import Context
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkConfig, build_network, mixed_weights
 from alterrec_jax.nn.segments import causal_mask
 from tests.models import test_contract
+from tests.oracles import atten_mixer as oracle
 from tests.parity import batch_of, dense, fixture, norm
 
 NOTHING_KNOWN = Context({}, {})
@@ -59,44 +60,6 @@ def test_queries_scores_and_gradient_are_those_of_the_mended_code() -> None:
     np.testing.assert_allclose(gradient["items"]["table"], held["table_gradient"], rtol=2e-5, atol=1e-5)
 
 
-def softmax(values: np.ndarray) -> np.ndarray:
-    return np.exp(values) / np.sum(np.exp(values))
-
-
-def unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
-
-
-def oracle(config: AttenMixerNetworkConfig, params: Params, session: list[int]) -> np.ndarray:
-    """float64 [dim]: q of one prefix, of parameters in float64."""
-    encoder, dim, levels = params["encoder"], config.dim, config.levels
-    inputs = [unit(params["items"]["table"][item]) for item in session]
-
-    def mapped(name: str, vector: np.ndarray) -> np.ndarray:
-        return vector @ encoder[name]["kernel"] + encoder[name]["bias"]
-
-    blocks = iter(np.split(encoder["levels"]["kernel"], levels * (levels + 1) // 2, axis=1))
-    of_level = encoder["levels"]["bias"].copy()
-    for back in range(levels):
-        for level in range(back, levels):
-            block = next(blocks)
-            if back < len(session):
-                of_level[level] += inputs[-1 - back] @ block
-    of_level /= np.sqrt(np.sum(of_level**2, axis=0))
-    pooled, width = np.zeros(dim), dim // config.heads
-    for head in range(config.heads):
-        part = slice(head * width, (head + 1) * width)
-        keys = [mapped("key", vector)[part] for vector in inputs]
-        total = np.zeros(len(session))
-        for query in of_level:
-            asked = np.array([1 / (1 + np.exp(-mapped("query", query)[part] @ key)) for key in keys])
-            total += softmax(2 * asked) ** config.power
-        for weight, vector in zip(softmax(2 * total ** (1 / config.power)), inputs, strict=True):
-            pooled[part] += weight * mapped("value", vector)[part]
-    pooled = (pooled - pooled.mean()) / np.sqrt(pooled.var() + 1e-8) * encoder["norm"]["scale"]
-    return unit(mapped("output", np.concatenate([pooled + encoder["norm"]["bias"], inputs[-1]])))
-
-
 SESSIONS = [[4], [2, 9], [7, 7, 1, 7], [3, 5, 3, 8, 3], [6, 6], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
 
 
@@ -112,7 +75,7 @@ def test_every_prefix_of_packed_sessions_is_what_the_equations_give(levels: int)
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for session, end in zip(SESSIONS, ends, strict=True):
         for length in range(1, len(session) + 1):
-            expected = oracle(config, exact, session[:length])
+            expected = oracle.session_vector(config, exact, session[:length])
             np.testing.assert_allclose(queries[end - len(session) + length], expected, rtol=2e-5, atol=5e-6)
 
 
@@ -120,9 +83,9 @@ def test_weights_are_those_of_the_prefix_alone_and_add_up_to_one() -> None:
     batch, _ = test_contract.batch_of(SESSIONS)
     visible = np.asarray(causal_mask(batch))
     rng = np.random.default_rng(0)
-    asked, elsewhere = (rng.uniform(size=(len(visible), 3, 5, *visible.shape[1:])) for _ in range(2))
-    weights = mixed_weights(jnp.asarray(asked), jnp.asarray(visible), 4)
-    other = mixed_weights(jnp.asarray(np.where(visible[:, None, None], asked, elsewhere)), jnp.asarray(visible), 4)
+    affinity, elsewhere = (rng.uniform(size=(len(visible), 3, 5, *visible.shape[1:])) for _ in range(2))
+    weights = mixed_weights(jnp.asarray(affinity), jnp.asarray(visible), 4)
+    other = mixed_weights(jnp.asarray(np.where(visible[:, None, None], affinity, elsewhere)), jnp.asarray(visible), 4)
     item = np.broadcast_to(visible.any(axis=2)[:, None], weights.shape[:3])
     np.testing.assert_array_equal(np.asarray(weights)[item], np.asarray(other)[item])
     np.testing.assert_allclose(np.sum(weights, axis=-1), 1, rtol=1e-6)

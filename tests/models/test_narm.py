@@ -11,6 +11,7 @@ from alterrec_jax.contract import Context
 from alterrec_jax.models.narm import NARMNetworkConfig, build_network
 from alterrec_jax.nn.gru import SegmentGRU
 from tests.models import test_contract
+from tests.oracles import narm as oracle
 from tests.parity import batch_of, dense, fixture, kernel
 
 HELD = fixture("narm")
@@ -50,33 +51,6 @@ def test_queries_scores_and_gradient_are_those_of_recbole() -> None:
     np.testing.assert_allclose(gradient["items"]["table"], HELD["table_gradient"], rtol=2e-5, atol=1e-5)
 
 
-def sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values))
-
-
-def oracle_gru(gru: dict, inputs: np.ndarray) -> np.ndarray:
-    """float64 [item, state]: the states behind each item of one session."""
-    of_input, of_state = np.asarray(gru["input_gates"]["kernel"]), np.asarray(gru["hidden_gates"])
-    state, states = np.zeros(len(of_state)), []
-    for given in inputs:
-        reset_x, update_x, new_x = np.split(given @ of_input, 3)
-        reset_h, update_h, new_h = np.split(state @ of_state, 3)
-        update, new = sigmoid(update_x + update_h), np.tanh(new_x + sigmoid(reset_x + reset_h) * new_h)
-        state = (1 - update) * new + update * state
-        states.append(state)
-    return np.array(states)
-
-
-def oracle(params: dict, session: list[int]) -> np.ndarray:
-    """float64 [dim]: q of one prefix, of parameters in float64."""
-    encoder, states = params["encoder"], oracle_gru(params["encoder"]["gru"], params["items"]["table"][session])
-    attention, context = encoder["attention"], np.zeros(states.shape[1])
-    for state in states:
-        opened = sigmoid(state @ attention["each"]["kernel"] + states[-1] @ attention["last"]["kernel"])
-        context += (opened @ attention["weight"]).item() * state
-    return np.concatenate([context, states[-1]]) @ encoder["output"]["kernel"]
-
-
 SESSIONS = [[4], [2, 9], [7, 7, 1, 7], [3, 5, 3, 8, 3], [6, 6], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
 
 
@@ -89,7 +63,7 @@ def test_every_prefix_of_packed_sessions_is_what_the_equations_give() -> None:
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for session, end in zip(SESSIONS, ends, strict=True):
         for length in range(1, len(session) + 1):
-            expected = oracle(exact, session[:length])
+            expected = oracle.session_vector(exact, session[:length])
             np.testing.assert_allclose(queries[end - len(session) + length], expected, rtol=2e-5, atol=2e-5)
 
 
@@ -100,7 +74,7 @@ def test_the_state_of_the_gru_begins_anew_with_each_session() -> None:
     variables = {"params": params["encoder"]["gru"]}
     packed = np.asarray(gru.apply(variables, table[batch.items], batch)).reshape(-1, STATE)
     for session, end in zip(SESSIONS, ends, strict=True):
-        expected = oracle_gru(params["encoder"]["gru"], np.asarray(table)[session])
+        expected = oracle.states_of(params["encoder"]["gru"], np.asarray(table)[session])
         np.testing.assert_allclose(packed[end - len(session) + 1 : end + 1], expected, rtol=2e-5, atol=2e-6)
 
 

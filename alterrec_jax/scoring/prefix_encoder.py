@@ -23,9 +23,21 @@ from alterrec_jax.contract import (
     make_item_tables,
 )
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import Chunks, cut_chunks, cut_prefixes, fill_rows, keep_ends, plan_rows, row_blocks
+from alterrec_jax.data.packing import (
+    Chunks,
+    Plan,
+    cut_chunks,
+    cut_prefixes,
+    fill_rows,
+    keep_ends,
+    plan_rows,
+    row_blocks,
+)
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.sharding import mesh
+
+PREFIXES_AT_ONCE = 512
+"""Of whole prefixes, how many a device encodes together: some networks make a row as long as any of each."""
 
 
 class Prefixes(NamedTuple):
@@ -128,7 +140,8 @@ class PrefixEncoder:
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
         rows_at_once = min(self._rows_at_once, 1 << (plan.rows - 1).bit_length())
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
-        for part, place in row_blocks(chunks, plan, rows_at_once):
+        blocks = _blocks_of_few if self._whole else row_blocks
+        for part, place in blocks(chunks, plan, rows_at_once):
             batch = fill_rows(items, offsets, part, place, self._max_length, users)
             batch = _ends_only(batch) if self._whole else batch
             interaction, wanted_here = batch.interaction, batch.is_target
@@ -189,6 +202,19 @@ class _Program(NamedTuple):
             return {name: net.session_embeddings(params, tables[name], batch) for name, net in networks.items()}
 
         return cls(arrays, tables_of(arrays), jax.jit(encode, out_shardings=out))
+
+
+def _blocks_of_few(chunks: Chunks, plan: Plan, rows: int) -> Iterator[tuple[Chunks, Plan]]:
+    """As `row_blocks`, of chunks that are prefixes: half as many rows at once, and half of that again, where a device
+    would get more than `PREFIXES_AT_ONCE`. One row is as little as it can be."""
+    shards = mesh.size(mesh.DATA)
+    fewer = mesh.padded(max(rows // 2, 1), mesh.DATA)
+    for part, place in row_blocks(chunks, plan, rows):
+        of_shards = np.bincount(place.row // (rows // shards), minlength=1)
+        if of_shards.max() > PREFIXES_AT_ONCE and fewer < rows:
+            yield from _blocks_of_few(part, place, fewer)
+        else:
+            yield part, place
 
 
 def _ends_only(batch: SessionBatch) -> SessionBatch:

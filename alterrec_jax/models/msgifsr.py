@@ -28,7 +28,7 @@ test set). Defaults are those of `main_msgifsr.py` with REnorm, as in the paper;
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -60,7 +60,7 @@ from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.ngram_attention import NGramAttention
 from alterrec_jax.nn.ngrams import WindowEncoder, ngram_graph
-from alterrec_jax.nn.segments import same_segment
+from alterrec_jax.nn.segments import at_last, same_segment
 from alterrec_jax.nn.vectors import unit
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
@@ -104,6 +104,13 @@ class MSGIFSRConfig(RunConfig):
         return system._replace(components=components, views=views, objectives={FULL: model.objective})
 
 
+class ItemRows(NamedTuple):
+    """The learned rows of the items: float32 [item, dim], of length 1 each, and [item, 1], how long they were."""
+
+    unit: jax.Array
+    length: jax.Array
+
+
 class MSGIFSR:
     """The pure functions of MSGIFSR.
 
@@ -134,23 +141,25 @@ class MSGIFSR:
 
     def _tables(self, params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
         table = self._of_items.embed(params["items"], context, key)
-        return ItemTables(mesh.with_sharding_constraint(unit(table), mesh.ITEMS), table)
+        length = jnp.sqrt(jnp.maximum(jnp.sum(table**2, axis=1, keepdims=True), 1e-24))  # as `unit` has it
+        rows = ItemRows(*(mesh.with_sharding_constraint(part, mesh.ITEMS) for part in (unit(table), length)))
+        return ItemTables(rows.unit, rows)
 
     def _identity(self, params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
-        table = self._of_items.embed(params["items"], context, key)
-        itself = jnp.arange(len(table), dtype=jnp.int32)[:, None]
+        inputs = self._tables(params, context, key).inputs
+        itself = jnp.arange(len(inputs.unit), dtype=jnp.int32)[:, None]
         rows = Neighbours(itself, jnp.ones(itself.shape, jnp.float32))
-        return ItemTables(jax.tree.map(lambda part: mesh.with_sharding_constraint(part, mesh.ITEMS), rows), table)
+        return ItemTables(jax.tree.map(lambda part: mesh.with_sharding_constraint(part, mesh.ITEMS), rows), inputs)
 
     def _read(
-        self, params: Params, table: jax.Array, batch: SessionBatch, key: jax.Array | None
+        self, params: Params, rows: ItemRows, batch: SessionBatch, key: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """float [prefix, dim], 12 r, and float32 [prefix, 2], log phi; `table` is what is learned of the items."""
-        inputs = lookup(table, batch.items)
-        longer = jax.lax.stop_gradient(jnp.maximum(jnp.linalg.norm(inputs, axis=-1, keepdims=True), 1))
+        """float [prefix, dim], 12 r, and float32 [prefix, 2], log phi."""
+        units, length = (lookup(part, batch.items) for part in rows)
+        longer = jax.lax.stop_gradient(jnp.maximum(length, 1))
         rngs = {} if key is None else {"dropout": key}
         encoder = {"params": params["encoder"]}
-        read: Any = self._encoder.apply(encoder, inputs / longer, batch, key is None, rngs=rngs)
+        read: Any = self._encoder.apply(encoder, units * (length / longer), batch, key is None, rngs=rngs)
         intents, log_shares = read
         return (_SCALE * intents).astype(self._encoder.dtype), log_shares
 
@@ -163,7 +172,7 @@ class MSGIFSR:
         self, params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
     ) -> ItemSums:
         read = self._read(params, tables.inputs, batch, key)
-        return self._mixture(*read, unit(tables.inputs), batch, _ITEMS_AT_ONCE).offsets
+        return self._mixture(*read, tables.inputs.unit, batch, _ITEMS_AT_ONCE).offsets
 
     def _mixture(
         self, queries: jax.Array, log_shares: jax.Array, table: jax.Array, batch: SessionBatch, block: int | None = None
@@ -211,9 +220,7 @@ class IntentEncoder(nn.Module):
             hidden = attention(hidden, graph, segment, deterministic)
         hidden = unit(hidden)
 
-        last = jnp.max(jnp.where(segment, jnp.arange(segment.shape[1])[None, None], 0), axis=2)
-        node = jnp.take_along_axis(graph.item_node, last, axis=1)
-        last_hidden = jnp.take_along_axis(hidden[:, 0], node[..., None], axis=1)
+        last_hidden = jnp.take_along_axis(hidden[:, 0], at_last(graph.item_node[..., None], batch), axis=1)
         joined = nn.Dense(dim, name="each", **exact)(hidden)
         joined += nn.Dense(dim, use_bias=False, name="last", **exact)(last_hidden)[:, None]
         logits = nn.Dense(1, use_bias=False, name="attention", **exact)(jax.nn.sigmoid(joined))[..., 0]

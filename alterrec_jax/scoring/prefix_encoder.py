@@ -5,17 +5,39 @@ table: they are left out of the prefix, for every network. A prefix of which not
 embedding, so that all items tie.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.contract import PREFIX, Component, Context, Params, SessionBatch, make_item_tables
+from alterrec_jax.contract import (
+    PREFIX,
+    Component,
+    Context,
+    ItemTables,
+    Network,
+    Params,
+    SessionBatch,
+    make_item_tables,
+)
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.packing import Chunks, cut_chunks, cut_prefixes, fill_rows, keep_ends, plan_rows, row_blocks
+from alterrec_jax.data.packing import (
+    Chunks,
+    Plan,
+    cut_chunks,
+    cut_prefixes,
+    fill_rows,
+    keep_ends,
+    plan_rows,
+    row_blocks,
+)
 from alterrec_jax.data.targets import Targets
 from alterrec_jax.sharding import mesh
+
+PREFIXES_AT_ONCE = 512
+"""Of whole prefixes, how many a device encodes together: some networks make a row as long as any of each."""
 
 
 class Prefixes(NamedTuple):
@@ -68,15 +90,14 @@ class PrefixEncoder:
         """
         self._max_length, self._items_at_once, self._rows_at_once = max_length, items_at_once, rows_at_once
         everywhere = mesh.sharding(mesh.REPLICATED)  # so that every process can read what comes out
-        self._params = {name: params[component.trained] for name, component in components.items()}
-        self._encode = {
-            name: jax.jit(component.network.session_embeddings, out_shardings=everywhere)
-            for name, component in components.items()
-        }
-        self.item_tables = {
-            name: make_item_tables(component.network, self._params[name], context)
-            for name, component in components.items()
-        }
+        self._params = {component.trained: params[component.trained] for component in components.values()}
+        self._programs: dict[str, _Program] = {}
+        for trained in self._params:
+            of_trained = {name: part.network for name, part in components.items() if part.trained == trained}
+            made = {name: make_item_tables(network, params[trained], context) for name, network in of_trained.items()}
+            self._programs[trained] = _Program.of(of_trained, made, everywhere)
+        found = {name: tables for program in self._programs.values() for name, tables in program.tables.items()}
+        self.item_tables: dict[str, ItemTables] = {name: found[name] for name in components}
         self.tables = {name: tables.candidates for name, tables in self.item_tables.items()}
         networks = [component.network for component in components.values()]
         self._known = networks[0].catalogue_size + new_items
@@ -119,19 +140,20 @@ class PrefixEncoder:
         # One session, as in a request, is not made to wait for many empty rows; few shapes occur all the same.
         rows_at_once = min(self._rows_at_once, 1 << (plan.rows - 1).bit_length())
         rows_at_once = mesh.padded(rows_at_once, mesh.DATA)
-        for part, place in row_blocks(chunks, plan, rows_at_once):
+        blocks = _blocks_of_few if self._whole else row_blocks
+        for part, place in blocks(chunks, plan, rows_at_once):
             batch = fill_rows(items, offsets, part, place, self._max_length, users)
             batch = _ends_only(batch) if self._whole else batch
             interaction, wanted_here = batch.interaction, batch.is_target
             on_device = mesh.put(batch._replace(interaction=None), mesh.BATCH)
-            for name, encode in self._encode.items():
-                found = jax.tree.map(on_host, encode(self._params[name], self.item_tables[name], on_device))
-                if name not in out:
-                    out[name] = jax.tree.map(lambda part: np.zeros((count + 1, *part.shape[1:]), part.dtype), found)
-                for all_of_them, some in zip(jax.tree.leaves(out[name]), jax.tree.leaves(found), strict=True):
-                    all_of_them[interaction[wanted_here]] = some[wanted_here]
+            found: dict[str, Any] = {}
+            for trained, program in self._programs.items():
+                found |= jax.tree.map(on_host, program.encode(self._params[trained], program.arrays, on_device))
+            out = out or jax.tree.map(lambda part: np.zeros((count + 1, *part.shape[1:]), part.dtype), found)
+            for all_of_them, some in zip(jax.tree.leaves(out), jax.tree.leaves(found), strict=True):
+                all_of_them[interaction[wanted_here]] = some[wanted_here]
         pick = np.where(length > 0, offsets[session] + length - 1, count)
-        return {name: jax.tree.map(lambda embeddings: embeddings[pick], of_name) for name, of_name in out.items()}
+        return {name: jax.tree.map(lambda embeddings: embeddings[pick], out[name]) for name in self.item_tables}
 
     def _chunks(self, session: np.ndarray, length: np.ndarray, sessions: int) -> Chunks:
         """The chunks whose scored positions are all prefixes that are wanted, and those between them."""
@@ -142,6 +164,57 @@ class PrefixEncoder:
         if self._whole:
             return cut_prefixes(shortest - 1, longest, self._max_length)
         return cut_chunks(shortest - 1, longest, self._max_length, stride=1)
+
+
+class _Program(NamedTuple):
+    """What encodes by the parameters of one trained network, for all components that take them.
+
+    Attributes:
+      arrays: those that the components' tables consist of, each once however many tables hold it: of arguments that
+        are apart, XLA would compute the same twice.
+      tables: by component.
+      encode: a function of parameters, arrays and a batch: embeddings by component.
+    """
+
+    arrays: list[jax.Array]
+    tables: dict[str, ItemTables]
+    encode: Callable[[Params, list[jax.Array], SessionBatch], dict[str, Any]]
+
+    @classmethod
+    def of(cls, networks: Mapping[str, Network], made: Mapping[str, ItemTables], out: Any) -> "_Program":
+        """Of networks and their tables, by component; `out` is how the embeddings lie."""
+        arrays: list[jax.Array] = []
+
+        def number(leaf: jax.Array) -> int:
+            for at, known in enumerate(arrays):
+                if known is leaf or (known.dtype == leaf.dtype and jnp.array_equal(known, leaf)):
+                    return at
+            arrays.append(leaf)
+            return len(arrays) - 1
+
+        numbers = {name: jax.tree.map(number, tables) for name, tables in made.items()}
+
+        def tables_of(arrays: list[jax.Array]) -> dict[str, ItemTables]:
+            return jax.tree.map(lambda at: arrays[at], numbers)
+
+        def encode(params: Params, arrays: list[jax.Array], batch: SessionBatch) -> dict[str, Any]:
+            tables = tables_of(arrays)
+            return {name: net.session_embeddings(params, tables[name], batch) for name, net in networks.items()}
+
+        return cls(arrays, tables_of(arrays), jax.jit(encode, out_shardings=out))
+
+
+def _blocks_of_few(chunks: Chunks, plan: Plan, rows: int) -> Iterator[tuple[Chunks, Plan]]:
+    """As `row_blocks`, of chunks that are prefixes: half as many rows at once, and half of that again, where a device
+    would get more than `PREFIXES_AT_ONCE`. One row is as little as it can be."""
+    shards = mesh.size(mesh.DATA)
+    fewer = mesh.padded(max(rows // 2, 1), mesh.DATA)
+    for part, place in row_blocks(chunks, plan, rows):
+        of_shards = np.bincount(place.row // (rows // shards), minlength=1)
+        if of_shards.max() > PREFIXES_AT_ONCE and fewer < rows:
+            yield from _blocks_of_few(part, place, fewer)
+        else:
+            yield part, place
 
 
 def _ends_only(batch: SessionBatch) -> SessionBatch:

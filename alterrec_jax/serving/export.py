@@ -72,8 +72,14 @@ def served(trained: TrainedModel) -> Served:
     of_neighbours = [name for name in weights if isinstance(tables[name].candidates, Neighbours)]
     vector_weights = {name: weight for name, weight in weights.items() if name not in of_neighbours}
     looks_up = [name for name in weights if name in vector_weights or tables[name].own_inputs is not None]
-    columns = {name: _flattened(tables[name].inputs) for name in looks_up}
+    own = any(tables[name].own_inputs is not None for name in looks_up)
+    # Components that look up the very same arrays share columns.
+    arrays = {name: tuple(map(id, jax.tree.leaves(all_tables[name].inputs))) if own else name for name in looks_up}
+    first: dict[Any, str] = {}
+    holder = {name: first.setdefault(arrays[name], name) for name in looks_up}
+    columns = {name: _flattened(tables[name].inputs) for name in first.values()}
     ends = dict(zip(columns, itertools.accumulate(part.shape[1] for part in columns.values()), strict=True))
+    spans = {name: slice(ends[of] - columns[of].shape[1], ends[of]) for name, of in holder.items()}
 
     def encode(looked_up: jax.Array, sessions: jax.Array) -> jax.Array:
         count, held = sessions.shape[0], sessions >= 0
@@ -88,10 +94,8 @@ def served(trained: TrainedModel) -> Served:
         batch = _batch_of(number, held)
         vectors = [jnp.zeros((count, 0), jnp.float32)]
         for name, weight in vector_weights.items():
-            component, width = system.components[name], columns[name].shape[1]
-            rows = near[:, ends[name] - width : ends[name]]
-            own = tables[name].own_inputs
-            near_tables = ItemTables(rows) if own is None else ItemTables(rows, _unflattened(rows, tables[name].inputs))
+            component, rows, inputs = system.components[name], near[:, spans[name]], tables[name].own_inputs
+            near_tables = ItemTables(rows) if inputs is None else ItemTables(rows, _unflattened(rows, inputs))
             embeddings = component.network.session_embeddings(trained.params[component.trained], near_tables, batch)
             vectors.append(weight * embeddings.astype(jnp.float32))
         return jnp.where(items[:, None] > 0, jnp.concatenate(vectors, axis=1), 0)
@@ -101,11 +105,10 @@ def served(trained: TrainedModel) -> Served:
         batch, items = _batch_of(jnp.where(held, sessions, 0), held), jnp.sum(held, axis=1, dtype=jnp.int32)
         parts = []
         for place, name in enumerate(of_neighbours):
-            component, own = system.components[name], tables[name]
-            if name in columns:
-                rows = looked_up[:, ends[name] - columns[name].shape[1] : ends[name]]
-                own = own._replace(own_inputs=_unflattened(rows, own.inputs))
-            found = component.network.session_embeddings(trained.params[component.trained], own, batch)
+            component, whole = system.components[name], tables[name]
+            if name in spans:
+                whole = whole._replace(own_inputs=_unflattened(looked_up[:, spans[name]], whole.inputs))
+            found = component.network.session_embeddings(trained.params[component.trained], whole, batch)
             some = jnp.where(items[:, None] > 0, weights[name] * found.weights, 0)
             parts.append(ItemSums(found.items + place * catalogue, some))
         summed: ItemSums = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1), *parts)
@@ -113,7 +116,6 @@ def served(trained: TrainedModel) -> Served:
 
     vectors = [np.zeros((catalogue, 0), np.float32)]
     vectors += [np.asarray(tables[name].candidates, np.float32) for name in vector_weights]
-    own = any(tables[name].own_inputs is not None for name in looks_up)
     item_inputs = np.concatenate([np.asarray(part) for part in columns.values()], axis=1) if own else None
     neighbours = _stacked([tables[name].candidates for name in of_neighbours]) if of_neighbours else None
     return Served(np.concatenate(vectors, axis=1), item_inputs, encode, length, neighbours, sums)

@@ -90,15 +90,14 @@ class Recommender:
                 f"a run of model={self.trained.config.family} has no network on {' and '.join(self.new_items)} alone, "
                 "so it cannot place new items"
             )
-        wanted = sorted({*self._weights, *([self._placing] if self._placing else [])})
-        self._encoders = {  # one a component, for the one that places new items knows of more
-            name: self.trained.encoder(name, new_items=self.new_items if name == self._placing else None)
-            for name in wanted
-        }
+        others = sorted({*self._weights} - {self._placing})
+        self._encoders = [self.trained.encoder(*others)] if others else []
+        if self._placing:  # alone, for it knows of more items
+            self._encoders.append(self.trained.encoder(self._placing, new_items=self.new_items))
         in_blocks = ItemShards.of(self._catalogue).items_per_device > self.limits.whole_rows
         self._shards = ItemShards.of(self._catalogue, self.limits.block if in_blocks else LANE)
         self._block = self.limits.block if in_blocks else self._shards.columns_per_device
-        of_catalogue = {name: encoder.tables[name] for name, encoder in self._encoders.items()}
+        of_catalogue = {name: table for encoder in self._encoders for name, table in encoder.tables.items()}
         if self._placing:
             new = np.arange(self._catalogue, self._catalogue + self._new)
             padded = np.pad(new, (0, -len(new) % LANE))  # the padding's scores are cut off
@@ -185,10 +184,10 @@ class Recommender:
             session=np.arange(len(sessions)),
             length=lengths,
         )
-        encoded = {
-            name: joined([batch[name] for batch in encoder.encode(prefixes)])
-            for name, encoder in self._encoders.items()
-        }
+        encoded: dict[str, Any] = {}
+        for encoder in self._encoders:
+            batches = list(encoder.encode(prefixes))
+            encoded |= {name: joined([batch[name] for batch in batches]) for name in encoder.tables}
         # Without the component that places new items, the view knows nothing of them.
         known = lengths if self._placing in self._weights else self._of_catalogue(sessions)
         shape = 1 << (len(sessions) - 1).bit_length()  # one session is not made to wait for 63 empty ones

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import Context, SessionBatch, Stage
-from alterrec_jax.models.msgifsr import MSGIFSR, MSGIFSRNetworkConfig
+from alterrec_jax.contract import CatalogueInfo, Context, SessionBatch, Stage
+from alterrec_jax.models.msgifsr import MSGIFSR, MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.scoring.item_sums import entries_of, scores_of_entries
+from alterrec_jax.scoring.prefix_encoder import PrefixEncoder
 from alterrec_jax.sharding import mesh
 from tests.models.families import LENGTH
 from tests.models.test_contract import batch_of as packed
@@ -189,3 +190,18 @@ def test_offsets_on_a_mesh_are_those_of_one_device() -> None:
     expected = offsets()
     with mesh.used(mesh.make_mesh("data:2,model:2", jax.devices()[:4])):
         np.testing.assert_allclose(offsets(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_offsets_make_no_table_and_share_that_of_the_vectors() -> None:
+    """What is one row an item is made once: a program that encodes computes nothing of that shape."""
+    items = 97
+    config = MSGIFSRConfig(max_length=LENGTH, network=MSGIFSRNetworkConfig(order=2, dim=5, heads=2))
+    system = config.build(CatalogueInfo(items))
+    params = {"msgifsr": random_params(system.networks["msgifsr"], NOTHING_KNOWN, seed=1)}
+    tables = PrefixEncoder(system.components, params, NOTHING_KNOWN, LENGTH).item_tables
+    vectors, offsets = tables["msgifsr"], tables["renorm"]
+    assert vectors.candidates is vectors.inputs.unit is offsets.inputs.unit
+    assert vectors.inputs.length is offsets.inputs.length
+    embed = system.components["renorm"].network.session_embeddings
+    lowered = jax.jit(embed).lower(params["msgifsr"], offsets, packed(SESSIONS[:5])[0])
+    assert not [line for line in lowered.as_text().splitlines() if line.endswith(f": tensor<{items}x5xf32>")]

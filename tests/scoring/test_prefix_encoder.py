@@ -187,6 +187,47 @@ def test_of_whole_prefixes_no_more_than_twice_the_wanted_are_embedded_and_few_sh
     assert len(found["sr_gnn"]) == 16 and embedded == {(16,), (4,)}, "12 and 4 of 56 positions a block"
 
 
+def test_few_whole_prefixes_are_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them fit into a row; and they are the same as of larger blocks."""
+    graph = SRGNNConfig(network=SRGNNNetworkConfig(dim=5), max_length=LENGTH).build(CatalogueInfo(ITEMS))
+    network, shapes = graph.networks["sr_gnn"], set()
+
+    def embed(params: Any, tables: Any, batch: SessionBatch, key: Any = None) -> jax.Array:
+        shapes.add((len(batch.items), len(batch.ends)))
+        return network.session_embeddings(params, tables, batch, key)
+
+    component = {"sr_gnn": Component(network._replace(session_embeddings=embed), "sr_gnn")}
+    lists = [*([[1, 2, 3, 4, 5, 6, item] for item in range(14)]), *([[item % ITEMS] for item in range(8 * LENGTH)])]
+    prefixes = prefixes_of(lists, [(session, len(items)) for session, items in enumerate(lists)])
+    params = params_of(graph.networks)
+    (expected,) = PrefixEncoder(component, params, context(), LENGTH, rows_at_once=8).encode(prefixes)
+    assert shapes == {(8, 8), (8, 32), (8, 56)}, "14 rows of a prefix each, and 8 of 7 prefixes each"
+    shapes.clear()
+    monkeypatch.setattr("alterrec_jax.scoring.prefix_encoder.PREFIXES_AT_ONCE", 16)
+    (found,) = PrefixEncoder(component, params, context(), LENGTH, rows_at_once=8).encode(prefixes)
+    assert shapes == {(8, 8), (4, 4), (4, 16), (2, 14)}
+    np.testing.assert_allclose(found["sr_gnn"], expected["sr_gnn"], rtol=1e-5, atol=1e-6)
+
+
+def test_components_of_one_network_are_encoded_in_one_program_by_arrays_that_are_one(params: dict[str, Any]) -> None:
+    """So that what they have in common is computed once: two equal components cost as much as one."""
+    components = {"id": SYSTEM.components["id"], "again": SYSTEM.components["id"]}
+    encoder = PrefixEncoder(components, params, context(), LENGTH)
+    (program,) = encoder._programs.values()
+    (alone,) = PrefixEncoder({"id": components["id"]}, params, context(), LENGTH)._programs.values()
+    assert encoder.tables["id"] is encoder.tables["again"]
+    place = np.tile(np.arange(LENGTH, dtype=np.int32), (2, 1))
+    none = np.zeros(2 * LENGTH, np.int32)
+    batch = SessionBatch(place, place, np.zeros_like(place), none, none > 0)
+    both, one = (
+        some.encode.lower(params["id"], some.arrays, batch).compile().cost_analysis()["flops"]
+        for some in (program, alone)
+    )
+    assert both == one
+    (found,) = encoder.encode(prefixes_of([[1, 2]], [(0, 2)]))
+    np.testing.assert_array_equal(found["id"], found["again"])
+
+
 def test_unknown_items_are_dropped_by_hand() -> None:
     found = drop_unknown(prefixes_of([[9, 1, 9, 2], [], [9, 9], [3, 4]], [(0, 1), (0, 3), (0, 4), (2, 2), (3, 1)]), 5)
     assert found.items.tolist() == [1, 2, 3, 4]

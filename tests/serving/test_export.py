@@ -8,6 +8,7 @@ import pytest
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
 from alterrec_jax.serving.export import (
     NO_ITEM,
@@ -124,6 +125,13 @@ def test_session_vectors_are_the_weighted_embeddings(dataset: Dataset) -> None:
     for row, session in zip(vectors, SESSIONS, strict=True):
         if session:
             np.testing.assert_allclose(row[6:], 0.7 * text[session[-LENGTH:]].mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_components_that_look_up_the_same_arrays_share_columns(dataset: Dataset) -> None:
+    network = MSGIFSRNetworkConfig(order=2, dim=6, heads=2)
+    model = served(random_model(MSGIFSRConfig(max_length=LENGTH, network=network), dataset))
+    assert model.item_inputs is not None and model.item_inputs.shape == (CATALOGUE, 6 + 1)
+    np.testing.assert_array_equal(model.item_inputs[:, :6], model.item_vectors)
 
 
 @pytest.mark.parametrize("k", [0, CATALOGUE + 1])

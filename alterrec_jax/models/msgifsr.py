@@ -91,6 +91,7 @@ class MSGIFSRNetworkConfig(OptimizerConfig):
 class MSGIFSRConfig(RunConfig):
     """MSGIFSR."""
 
+    patience: int = setting(3, "stop after so many epochs without a better validation; 0: never", low=0)
     network: MSGIFSRNetworkConfig = dataclasses.field(default_factory=MSGIFSRNetworkConfig)
 
     def build(self, catalogue: CatalogueInfo) -> System:

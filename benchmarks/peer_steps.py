@@ -58,6 +58,8 @@ def time_recbole(environment: pathlib.Path, dataset: Dataset, names: Sequence[st
       UserError: the environment cannot be made, or RecBole stopped.
     """
     models = {name: model for name, model in recbole_models(sizes.dim).items() if name in names}
+    if not models:
+        return {}
     found = _run(environment, "recbole_steps", dataset, {**sizes._asdict(), "models": dict(models.values())})
     return {name: found[model] for name, (model, _) in models.items()}
 

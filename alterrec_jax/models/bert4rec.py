@@ -46,7 +46,7 @@ from alterrec_jax.contract import (
 from alterrec_jax.losses.cloze import CLOZE, EncodeFn, MaskedSessions, cloze
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
-from alterrec_jax.models.unimodal import empty_batch
+from alterrec_jax.models.unimodal import empty_batch, encoded
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import with_end_tokens
 from alterrec_jax.nn.transformer import TransformerEncoder, recbole_transformer
@@ -112,10 +112,7 @@ def build_network(config: BERT4RecNetworkConfig, items: int, max_length: int, dt
 
     def encode(params: Params, tables: ItemTables, sessions: MaskedSessions, key: jax.Array | None = None) -> jax.Array:
         inputs = lookup(tables.inputs, sessions.tokens.items)
-        rngs = {} if key is None else {"dropout": key}
-        hidden: jax.Array = encoder.apply(  # type: ignore[assignment]
-            {"params": params["encoder"]}, inputs, sessions, key is None, rngs=rngs
-        )
+        hidden: jax.Array = encoded(encoder, params["encoder"], inputs, sessions, key)
         return jnp.pad(hidden, ((0, 0), (0, 0), (0, 1)), constant_values=1).astype(dtype)
 
     def session_embeddings(

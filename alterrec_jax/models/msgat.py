@@ -47,7 +47,7 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
-from alterrec_jax.models.unimodal import empty_batch, uniform_params
+from alterrec_jax.models.unimodal import empty_batch, encoded, uniform_params
 from alterrec_jax.nn.entmax import entmax
 from alterrec_jax.nn.gnn import GatedGraphLayer, first_appearances, node_numbers, session_graph
 from alterrec_jax.nn.item_tables import NORM_EPSILON, learned_items
@@ -110,10 +110,8 @@ def build_network(config: MSGATNetworkConfig, items: int, max_length: int, dtype
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
     ) -> jax.Array:
-        inputs, rngs = lookup(tables.inputs, batch.items), {} if key is None else {"dropout": key}
-        queries: jax.Array = encoder.apply(  # type: ignore[assignment]
-            {"params": params["encoder"]}, inputs, batch, key is None, rngs=rngs
-        )
+        inputs = lookup(tables.inputs, batch.items)
+        queries: jax.Array = encoded(encoder, params["encoder"], inputs, batch, key)
         return at_prefixes((config.scale * queries).astype(dtype), batch)
 
     def init(key: jax.Array, context: Context) -> Params:

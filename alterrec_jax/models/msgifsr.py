@@ -28,7 +28,7 @@ test set). Defaults are those of `main_msgifsr.py` with REnorm, as in the paper;
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -56,7 +56,7 @@ from alterrec_jax.losses.renorm import Mixture, renormed
 from alterrec_jax.models.neighbours import latest_items
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import FULL, single_network_system
-from alterrec_jax.models.unimodal import empty_batch, uniform_params
+from alterrec_jax.models.unimodal import empty_batch, encoded, uniform_params
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.ngram_attention import NGramAttention
 from alterrec_jax.nn.ngrams import WindowEncoder, ngram_graph
@@ -158,10 +158,7 @@ class MSGIFSR:
         """float [prefix, dim], 12 r, and float32 [prefix, 2], log phi."""
         units, length = (lookup(part, batch.items) for part in rows)
         longer = jax.lax.stop_gradient(jnp.maximum(length, 1))
-        rngs = {} if key is None else {"dropout": key}
-        encoder = {"params": params["encoder"]}
-        read: Any = self._encoder.apply(encoder, units * (length / longer), batch, key is None, rngs=rngs)
-        intents, log_shares = read
+        intents, log_shares = encoded(self._encoder, params["encoder"], units * (length / longer), batch, key)
         return (_SCALE * intents).astype(self._encoder.dtype), log_shares
 
     def _queries(

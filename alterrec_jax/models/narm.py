@@ -35,7 +35,7 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
-from alterrec_jax.models.unimodal import empty_batch
+from alterrec_jax.models.unimodal import empty_batch, encoded
 from alterrec_jax.nn.gru import SegmentGRU
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.segments import causal_mask
@@ -79,11 +79,8 @@ def build_network(config: NARMNetworkConfig, items: int, max_length: int, dtype:
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
     ) -> jax.Array:
-        rngs = {} if key is None else {"dropout": key}
         inputs = lookup(tables.inputs, batch.items)
-        queries: jax.Array = encoder.apply(  # type: ignore[assignment]
-            {"params": params["encoder"]}, inputs, batch, key is None, rngs=rngs
-        )
+        queries: jax.Array = encoded(encoder, params["encoder"], inputs, batch, key)
         return at_prefixes(queries.astype(dtype), batch)
 
     def init(key: jax.Array, context: Context) -> Params:

@@ -5,7 +5,9 @@ AlterRec alternates several of these, NFRec fuses two kinds in one, SASRec is on
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -214,11 +216,8 @@ def build_network(
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
     ) -> jax.Array:
-        rngs = {} if key is None else {"dropout": key}
         inputs = lookup(tables.inputs, batch.items)
-        hidden: jax.Array = encoder.apply(  # type: ignore[assignment]
-            {"params": params["encoder"]}, inputs, batch, key is None, rngs=rngs
-        )
+        hidden: jax.Array = encoded(encoder, params["encoder"], inputs, batch, key)
         return at_prefixes((hidden / config.temperature).astype(dtype), batch)
 
     def init(key: jax.Array, context: Context) -> Params:
@@ -242,6 +241,12 @@ def build_network(
         places_new_items=of_items.from_features,
         per_class={f"items/{path}": feature for path, feature in of_items.per_class.items()},
     )
+
+
+def encoded(encoder: nn.Module, params: Params, inputs: jax.Array, batch: Any, key: jax.Array | None) -> Any:
+    """What a session encoder makes of the items that were looked up for a batch; a key turns dropout on."""
+    rngs = {} if key is None else {"dropout": key}
+    return encoder.apply({"params": params}, inputs, batch, key is None, rngs=rngs)
 
 
 def empty_batch(max_length: int) -> SessionBatch:

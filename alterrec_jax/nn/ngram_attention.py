@@ -79,13 +79,13 @@ class NGramAttention(nn.Module):
         source, target = (_exact("...hde,...he->...dh", kernel, part) for part in parts)
         return kernel, source, target, self.param(f"{name}_bias", nn.initializers.zeros, (*shape, self.heads, dim))
 
-    def _mapped(self, words: str, messages: jax.Array, kernel: jax.Array) -> jax.Array:
+    def _mapped(self, subscripts: str, messages: jax.Array, kernel: jax.Array) -> jax.Array:
         pair = messages.astype(self.dtype), kernel.astype(self.dtype)
-        return jnp.einsum(words, *pair, precision=precision_of(self.dtype), preferred_element_type=jnp.float32)
+        return jnp.einsum(subscripts, *pair, precision=precision_of(self.dtype), preferred_element_type=jnp.float32)
 
 
-def _exact(words: str, *arrays: jax.Array) -> jax.Array:
-    return jnp.einsum(words, *arrays, precision="highest")
+def _exact(subscripts: str, *arrays: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, *arrays, precision="highest")
 
 
 def _largest(values: jax.Array, axis: int) -> jax.Array:

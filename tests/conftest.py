@@ -59,6 +59,7 @@ LONG = (
     "evaluation/test_recommended",
     "training/test_objectives",
     "training/test_weighted_objective",
+    "models/test_msgifsr",
     "losses/test_pallas_gpu",
     "models/test_core",
 )

@@ -22,6 +22,7 @@ from alterrec_jax.models.unimodal import (
     VectorNetworkConfig,
     VectorsConfig,
 )
+from alterrec_jax.models.unisrec import INDUCTIVE, UniSRecConfig, UniSRecNetworkConfig
 
 LENGTH, BATCH = 11, 24
 PROTOCOL = ProtocolConfig(exclude_session_items="no")
@@ -116,5 +117,11 @@ TINY: dict[str, RunConfig] = {
     "msgifsr": tiny(
         MSGIFSRConfig,
         network=MSGIFSRNetworkConfig(dim=8, heads=2, dropout=0.3, learning_rate=RATE, decay_every=0),
+    ),
+    "unisrec": tiny(
+        UniSRecConfig,
+        mode=INDUCTIVE,
+        pretrain_epochs=1,
+        network=UniSRecNetworkConfig(dim=12, experts=3, layers=1, inner=8, dropout=0.3, learning_rate=RATE),
     ),
 }

@@ -29,7 +29,9 @@ def test_an_item_has_several_attributes_and_its_row_is_filled_up_with_zeros(data
     assert ids.tolist() == [[*(row or []), 0, 0, 0][:3] for row in wanted]
     none = dataset.items.with_columns(attributes=pl.lit(None, pl.List(pl.String)))
     without = dataclasses.replace(dataset, items=none)
-    assert not np.asarray(make_context(without, Reads(features=("attributes",)), "float32").features["attributes"]).any()
+    assert not np.asarray(
+        make_context(without, Reads(features=("attributes",)), "float32").features["attributes"]
+    ).any()
     assert catalogue_info(without).constant == {"attributes"} and catalogue_info(without).classes["attributes"] == 1
 
 

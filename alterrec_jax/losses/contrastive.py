@@ -4,7 +4,7 @@
         + weight * the same with q~_j in place of z_j
 
 q_i is the session vector of prefix i, z_i the adapted text vector of its target and q~_i the vector of an augmented
-prefix, all of unit length. Prefixes come from one device's batch or from the whole mesh's. N_i are the prefixes of
+prefix, all of unit length. N_i are the prefixes of
 other sessions with another target. (A batch holds whole sessions here, where the released code draws prefixes one by
 one: what follows elsewhere in a session would be a negative far more often than chance has it, and is left out.)
 
@@ -76,39 +76,56 @@ def contrastive(
       limits: how much a device holds at a time.
     """
 
-    def of_items(params: Params, vectors: jax.Array, key: jax.Array) -> jax.Array:
-        adapted = adapt(params, vectors.reshape(-1, vectors.shape[-1]), key)
-        return adapted.reshape(*vectors.shape[:-1], adapted.shape[-1])
-
     def loss(
         params: Mapping[str, Params], context: Context, batch: SessionBatch, key: jax.Array, mined: None
     ) -> dict[str, jax.Array]:
         del mined
-        own, table, dropped = params[name], context.features[given.feature], context.features.get(given.dropped)
-        keys = jax.random.split(key, 6)
-        vectors = lookup(table, batch.items)
-        hidden = encode(own, of_items(own, vectors, keys[0]), batch, keys[1])
+        own, dropped = params[name], context.features.get(given.dropped)
+        augment_key, adapt_key, encode_key = jax.random.split(key, 3)
+        changed = augment(augment_key, batch, given.rate, 1.0 if dropped is None else given.item_drop)
+
+        # Inputs, augmented inputs and targets, [row, 3 * position, width]: each place is adapted for itself.
+        items = jnp.concatenate([batch.items, batch.targets.reshape(batch.items.shape)], axis=1)
+        inputs, targets = jnp.split(lookup(context.features[given.feature], items), 2, axis=1)
+        reworded = inputs
+        if dropped is not None:
+            reworded = jnp.where(changed.reworded[:, :, None], lookup(dropped, batch.items), inputs)
+        vectors = jnp.concatenate([inputs, reworded, targets], axis=1)
+        adapted = adapt(own, vectors.reshape(-1, vectors.shape[-1]), adapt_key)
+        inputs, reworded, targets = jnp.split(adapted.reshape(*vectors.shape[:2], -1), 3, axis=1)
+
+        # A row and its augmented form are encoded as two rows, one after the other.
+        both = jax.tree.map(_interleave, batch, changed.batch)
+        hidden = encode(own, _interleave(inputs, reworded), both, encode_key)
+        hidden, again = jnp.split(hidden.reshape(len(inputs), -1, hidden.shape[-1]), 2, axis=1)
+        again = jnp.take_along_axis(again, changed.read_at[:, :, None], axis=1)
         queries = (at_prefixes(hidden, batch) / given.temperature).astype(given.dtype)
         queries = mesh.with_sharding_constraint(queries, mesh.BATCH)
-        following = unit(of_items(own, lookup(table, batch.targets), keys[2]))
-
-        changed = augment(keys[3], batch, given.rate, 1.0 if dropped is None else given.item_drop)
-        if dropped is not None:
-            vectors = jnp.where(changed.reworded[:, :, None], lookup(dropped, batch.items), vectors)
-        hidden = encode(own, of_items(own, vectors, keys[4]), changed.batch, keys[5])
-        hidden = jnp.take_along_axis(hidden, changed.read_at[:, :, None], axis=1)
+        candidates = {
+            NEXT: (1.0, unit(targets).reshape(queries.shape)),
+            SAME: (given.weight, at_prefixes(again, batch)),
+        }
         negatives = InBatch.of(batch)
-        candidates = {NEXT: (1.0, following), SAME: (given.weight, at_prefixes(hidden, batch))}
         return {
-            term: weight * jnp.sum(_losses(queries, rows, negatives, limits), where=batch.is_target)
+            term: weight * jnp.sum(in_batch_losses(queries, rows, negatives, limits), where=batch.is_target)
             for term, (weight, rows) in candidates.items()
         }
 
     return Objective(loss)
 
 
-def _losses(queries: jax.Array, rows: jax.Array, negatives: "InBatch", limits: MemoryLimits) -> jax.Array:
-    """float32 [prefix], of each prefix with its own row against the rows of its negatives."""
+def _interleave(rows: jax.Array, others: jax.Array) -> jax.Array:
+    """[2 * row, ...], a row of each in turn: on a mesh, both on the device that has them."""
+    return jnp.stack([rows, others], axis=1).reshape(-1, *rows.shape[1:])
+
+
+def in_batch_losses(
+    queries: jax.Array,
+    rows: jax.Array,
+    negatives: "InBatch",
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> jax.Array:
+    """float32 [prefix], of each query [prefix, dim] with its own row [prefix, dim] against those of its negatives."""
     own = jnp.einsum("pd,pd->p", queries, rows)
     padded = jnp.pad(rows, ((0, mesh.padded(len(rows), mesh.MODEL) - len(rows)), (0, 0)))
     # Devices share the rows along `model`, and each takes all of its own: they come from all of `data`.

@@ -93,7 +93,8 @@ def adapted_items(
     def of_rows(params: Params, rows: jax.Array, numbers: jax.Array, key: jax.Array | None) -> jax.Array:
         keep = noise = None
         if key is not None:
-            keep_key, noise_key = jax.random.split(key)
+            # Folded, not split: blocks of rows share the key, and draw by their rows' numbers.
+            keep_key, noise_key = (jax.random.fold_in(key, part) for part in range(2))
             keep = keep_mask(keep_key, numbers, rows.shape[1], dropout) if dropout else None
             noise = _normal(noise_key, numbers, adaptor.experts)
         return adaptor.apply({"params": params}, rows, keep, noise)  # type: ignore[return-value]

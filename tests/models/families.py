@@ -122,6 +122,6 @@ TINY: dict[str, RunConfig] = {
         UniSRecConfig,
         mode=INDUCTIVE,
         pretrain_epochs=1,
-        network=UniSRecNetworkConfig(dim=12, experts=3, layers=1, inner=8, dropout=0.3, learning_rate=RATE),
+        network=UniSRecNetworkConfig(dim=12, experts=3, layers=1, inner=8, dropout=0.3, learning_rate=0.015),
     ),
 }

@@ -1,6 +1,8 @@
 """UniSRec against the released forward pass, in fine-tuning and pretraining, and what its equations promise."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,16 +11,19 @@ import numpy as np
 import pytest
 
 from alterrec_jax.contract import Context, SessionBatch
-from alterrec_jax.losses.contrastive import Contrast, contrastive
+from alterrec_jax.data.packing import Chunks, Plan, fill_rows
+from alterrec_jax.losses.contrastive import Contrast, InBatch, augment, contrastive, in_batch_losses
 from alterrec_jax.models.unisrec import DROPPED, NAME, Built, build_network
+from alterrec_jax.nn.moe_adaptor import MoEAdaptor, adapted_items
+from alterrec_jax.nn.vectors import unit
 from experiments.unisrec_checkpoint import params_of, settings_of
+from tests.oracles import unisrec as oracle
 from tests.parity import batch_of, fixture
 
 HELD = fixture("unisrec")
 ITEMS, DIM = HELD["table_gradient"].shape
 LENGTH, HEADS, TAU, WEIGHT = HELD["items"].shape[1], 2, 0.2, 0.5
-CONFIG = settings_of(HELD, HEADS)[0]
-CONFIG = CONFIG.__class__(**{**vars(CONFIG), "temperature": TAU})
+CONFIG = dataclasses.replace(settings_of(HELD, HEADS)[0], temperature=TAU)
 
 
 def parameters(dtype: str, learns_ids: bool) -> dict:
@@ -77,26 +82,22 @@ def test_queries_scores_and_gradients_are_those_of_the_released_code(precision: 
 
 
 @functools.cache
-def pretraining() -> Any:
-    """A compiled function of the share of item drop and int32 [prefix] targets: the loss on the fixture's prefixes, and
-    its gradient. Every item that may change does, and nothing else is random."""
+def pretraining() -> Callable[..., Any]:
+    """The loss and its gradient, compiled, of parameters, a batch of five rows, a key, and the shares of items that
+    change and of item drop; nothing else is random."""
     functions, known = built("float32", False), context("float32")
-    batch, ends = batch_of(HELD)
-    is_target = jnp.isin(jnp.arange(batch.targets.size), ends)
 
-    def loss(params: dict, item_drop: jax.Array, targets: jax.Array) -> jax.Array:
+    def loss(params: dict, batch: SessionBatch, key: jax.Array, rate: float, item_drop: float) -> jax.Array:
         objective = contrastive(
             NAME,
             lambda params, vectors, key: functions.adapt(params, vectors, None),
             lambda params, inputs, batch, key: functions.encode(params, inputs, batch, None),
-            Contrast("text", DROPPED, TAU, WEIGHT, 1.0, item_drop, "float32"),
+            Contrast("text", DROPPED, TAU, WEIGHT, rate, item_drop, "float32"),
         )
-        wanted = jnp.zeros(is_target.shape, jnp.int32).at[ends].set(targets - 1)
-        of_batch = batch._replace(targets=wanted, is_target=is_target)
-        terms = objective.loss({NAME: params}, known, of_batch, jax.random.key(0), None)
-        return sum(terms.values()) / len(ends)
+        terms = objective.loss({NAME: params}, known, batch, key, None)
+        return sum(terms.values()) / jnp.sum(batch.is_target)
 
-    return functools.partial(jax.jit(jax.value_and_grad(loss)), parameters("float32", False))
+    return jax.jit(jax.value_and_grad(loss))
 
 
 @pytest.mark.parametrize(
@@ -104,11 +105,115 @@ def pretraining() -> Any:
     [("items_", 1.0, "targets"), ("words_", 0.0, "targets"), ("equal_", 1.0, "equal_targets")],
 )
 def test_pretraining_is_that_of_the_released_code(tag: str, item_drop: float, targets: str) -> None:
-    """Where targets are equal, of the released code with minus infinity in place of its logit of 0."""
-    value, gradient = pretraining()(item_drop, HELD[targets])
+    """Every item that may change does. Where targets are equal, the released code has minus infinity for its logit of
+    0 here."""
+    batch, ends = batch_of(HELD)
+    wanted = np.zeros(batch.targets.size, np.int32)
+    wanted[ends] = HELD[targets] - 1
+    batch = batch._replace(targets=wanted, is_target=np.isin(np.arange(len(wanted)), ends))
+    value, gradient = pretraining()(parameters("float32", False), batch, jax.random.key(0), 1.0, item_drop)
     np.testing.assert_allclose(value, HELD[f"{tag}loss"], rtol=2e-6)
     compare(gradient, tag, "", 2e-5)
 
 
+ROWS = [
+    [[3, 5, 3, 8, 1], [4, 9, 2]],
+    [[7, 7, 7, 0, 2, 6, 11, 5]],
+    [[1, 2]],
+    [[10, 12, 10], [13, 14, 15, 16], [8, 9]],
+    [[6, 5], [20, 21, 22, 8], [11, 3]],
+]
+"""Whole sessions of the rows of a batch: of two items and of a row's eight, with repeats, immediate ones and targets
+that are the same."""
+
+
+def packed() -> SessionBatch:
+    """Of each session all items but the last, and what follows each."""
+    lengths = np.array([len(session) for row in ROWS for session in row])
+    row = np.repeat(np.arange(len(ROWS)), [len(sessions) for sessions in ROWS])
+    offset = np.concatenate([np.cumsum([0, *(len(session) - 1 for session in sessions[:-1])]) for sessions in ROWS])
+    items = np.concatenate([session for sessions in ROWS for session in sessions]).astype(np.int32)
+    zeros = np.zeros_like(lengths)
+    chunks = Chunks(np.arange(len(lengths)), zeros, lengths - 1, zeros)
+    batch = fill_rows(items, np.cumsum([0, *lengths]), chunks, Plan(row, offset, len(ROWS)), LENGTH)
+    return batch._replace(interaction=None)
+
+
+@pytest.mark.parametrize(("seed", "item_drop"), [(1, 1.0), (2, 1.0), (3, 0.0)])
+def test_pretraining_is_that_of_the_equations(seed: int, item_drop: float) -> None:
+    """Dropped items are gone there: prefixes are encoded from what is left."""
+    batch, params, rate = packed(), parameters("float32", False), 0.4
+    changed = augment(jax.random.split(jax.random.key(seed), 3)[0], jax.tree.map(jnp.asarray, batch), rate, item_drop)
+    kept, reworded = (np.asarray(part) for part in (changed.batch.segments >= 0, changed.reworded))
+    sessions = []
+    for row, of_row in enumerate(ROWS):
+        start = 0
+        for session in of_row:
+            places = slice(start, start + len(session) - 1)
+            left, other = kept[row, places].tolist(), reworded[row, places].tolist()
+            sessions.append(oracle.Augmented(session[:-1], session[1:], left, other))
+            start = places.stop
+    assert all(session.kept[0] for session in sessions)
+    assert all(map(all, (session.kept for session in sessions))) == (item_drop == 0)
+    expected = oracle.pretraining(params, sessions, HELD["text"], HELD["text_dropped"], TAU, WEIGHT)
+    value, _ = pretraining()(params, batch, jax.random.key(seed), rate, item_drop)
+    np.testing.assert_allclose(value, expected, rtol=2e-5)
+
+
 def test_two_items_of_equal_target_leave_the_loss_of_a_third_prefix_unchanged() -> None:
-    """A prefix more of another's target adds nothing to the loss of that other, and all else stays."""
+    """Neither is a negative of the other, and to a third prefix each counts as any other."""
+    rows, queries = (unit(jax.random.normal(jax.random.key(seed), (3, DIM))) / 0.1 for seed in range(2))
+
+    def losses(targets: list[int], sessions: list[int]) -> np.ndarray:
+        of_rows = jnp.stack([jnp.asarray(targets), jnp.asarray(sessions)], axis=1)
+        return np.asarray(in_batch_losses(queries, rows, InBatch(*of_rows.T, of_rows)))
+
+    equal, different = losses([4, 4, 9], [0, 1, 2]), losses([4, 5, 9], [0, 1, 2])
+    np.testing.assert_array_equal(equal[2], different[2])
+    np.testing.assert_allclose(equal[:2], [losses([4, 4, 9], [0, -1, 2])[0], losses([4, 4, 9], [-1, 1, 2])[1]])
+    np.testing.assert_array_equal(losses([4, 4, 4], [0, 1, 2]), 0)
+    np.testing.assert_array_equal(losses([4, 5, 6], [0, 0, 0]), 0)
+
+
+def test_scores_are_those_of_the_equations() -> None:
+    """Of sessions packed several a row, with an item table and vectors of length 1."""
+    config = dataclasses.replace(CONFIG, unit_variance=True)
+    network = build_network(config, ITEMS, LENGTH, "float32", learns_ids=True).network
+    params, batch, text = parameters("float32", True), jax.tree.map(jnp.asarray, packed()), HELD["text"]
+    known = Context({"text": jnp.asarray(text / np.linalg.norm(text, axis=1, keepdims=True))}, {})
+
+    @jax.jit
+    def scored(params: dict) -> jax.Array:
+        tables = network.item_tables(params, known)
+        queries = network.session_embeddings(params, tables, batch)
+        return jnp.matmul(queries, tables.candidates.T, precision="highest").reshape(*batch.items.shape, -1)
+
+    found, scaled = scored(params), np.asarray(known.features["text"], np.float64) * np.sqrt(text.shape[1])
+    texts = [oracle.adapted(params["adaptor"], vector) for vector in scaled]
+    table = np.array(texts) + HELD["item_embedding.weight"][1:]
+    candidates = np.array([oracle.unit(row) for row in table])
+    for row, of_row in enumerate(ROWS):
+        start = 0
+        for session in of_row:
+            for end in range(len(session) - 1):
+                query = oracle.session_vector(params["encoder"], table[session[: end + 1]])
+                expected = candidates @ query / TAU
+                np.testing.assert_allclose(found[row, start + end], expected, rtol=2e-5, atol=2e-5)
+            start += len(session) - 1
+
+
+def test_gates_start_uniform_and_noise_is_of_training_alone() -> None:
+    functions, known = built("float32", False), context("float32")
+    params = functions.network.init(jax.random.key(0), known)
+    kernel = params["adaptor"]["kernel"].reshape(-1, CONFIG.experts, DIM)
+    quiet = functions.adapt(params, known.features["text"], None)
+    np.testing.assert_allclose(quiet, known.features["text"] @ kernel.mean(axis=1), rtol=1e-4, atol=1e-6)
+    noisy = functions.adapt(params, known.features["text"], jax.random.key(1))
+    assert not np.allclose(noisy, quiet, rtol=1e-2)
+
+
+def test_a_table_in_blocks_is_the_table() -> None:
+    adaptor, known, key = MoEAdaptor(DIM, CONFIG.experts, "float32", False), context("float32"), jax.random.key(3)
+    params = parameters("float32", False)["adaptor"]
+    tables = [adapted_items("text", adaptor, 0.2, rows)[0].embed(params, known, key) for rows in (7, ITEMS)]
+    np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-6)

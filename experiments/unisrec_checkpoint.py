@@ -129,7 +129,9 @@ def require_same_vectors(dataset: Dataset, width: int) -> None:
     vectors, model = dataset.text_vectors, dataset.manifest.get("text_encoder", {}).get("model", "unknown")
     reads = f"the checkpoint reads CLS vectors of {MODEL}, which are {width} wide"
     if vectors.shape[1] != width:
-        raise UserError(f"the text vectors of {dataset.path}, by {model}, are {vectors.shape[1]} wide; {reads}: {remedy}")
+        raise UserError(
+            f"the text vectors of {dataset.path}, by {model}, are {vectors.shape[1]} wide; {reads}: {remedy}"
+        )
     if MODEL not in model:
         raise UserError(f"the text vectors of {dataset.path} are by {model}; {reads}: {remedy}")
     lengths = np.linalg.norm(np.asarray(vectors[:1000], np.float32), axis=1)

@@ -112,7 +112,9 @@ class UniSRecConfig(RunConfig):
         choices=(TRANSDUCTIVE, INDUCTIVE),
     )
     pretrain_epochs: int = setting(0, "of the epochs, the first so many are pretraining", low=0)
-    freeze_encoder: bool = setting(False, "whether fine-tuning leaves positions and Transformer as they were pretrained")
+    freeze_encoder: bool = setting(
+        False, "whether fine-tuning leaves positions and Transformer as they were pretrained"
+    )
     network: UniSRecNetworkConfig = dataclasses.field(default_factory=UniSRecNetworkConfig)
     pretraining: PretrainingConfig = dataclasses.field(default_factory=PretrainingConfig)
 

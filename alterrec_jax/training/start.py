@@ -186,7 +186,9 @@ def _carried(workdir: str, before: Dataset, dataset: Dataset, portable: bool) ->
     items = _places(before.items["item_id"].to_list(), ids)
     if (items < 0).all():
         if not portable:
-            raise UserError(f"start_from={workdir} knows no item of {dataset.path}; are the item ids those of one shop?")
+            raise UserError(
+                f"start_from={workdir} knows no item of {dataset.path}; are the item ids those of one shop?"
+            )
         log(f"start_from={workdir}: it knows no item of {dataset.path}; what it learned of features is carried over")
         return Carried(items, {}, None)
     classes = {

@@ -10,13 +10,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import Context, SessionBatch
+from alterrec_jax.contract import CatalogueInfo, Context, SessionBatch
+from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.packing import Chunks, Plan, fill_rows
-from alterrec_jax.losses.contrastive import Contrast, InBatch, augment, contrastive, in_batch_losses
-from alterrec_jax.models.unisrec import DROPPED, NAME, Built, build_network
+from alterrec_jax.errors import UserError
+from alterrec_jax.losses.contrastive import CONTRASTIVE, Contrast, InBatch, augment, contrastive, in_batch_losses
+from alterrec_jax.models.unisrec import (
+    DROPPED,
+    INDUCTIVE,
+    NAME,
+    TRANSDUCTIVE,
+    Built,
+    PretrainingConfig,
+    UniSRecConfig,
+    UniSRecNetworkConfig,
+    build_network,
+)
 from alterrec_jax.nn.moe_adaptor import MoEAdaptor, adapted_items
 from alterrec_jax.nn.vectors import unit
+from alterrec_jax.serving.recommend import Recommender
 from experiments.unisrec_checkpoint import params_of, settings_of
+from tests.conftest import CATALOGUE
+from tests.examples import random_model
 from tests.oracles import unisrec as oracle
 from tests.parity import batch_of, fixture
 
@@ -28,7 +43,10 @@ CONFIG = dataclasses.replace(settings_of(HELD, HEADS)[0], temperature=TAU)
 
 def parameters(dtype: str, learns_ids: bool) -> dict:
     """The fixture's parameters as ours."""
-    held = {**params_of(HELD, CONFIG), **({"items": {"table": HELD["item_embedding.weight"][1:]}} if learns_ids else {})}
+    held = {
+        **params_of(HELD, CONFIG),
+        **({"items": {"table": HELD["item_embedding.weight"][1:]}} if learns_ids else {}),
+    }
     return jax.tree.map(lambda array: jnp.asarray(array, dtype), held)
 
 
@@ -217,3 +235,43 @@ def test_a_table_in_blocks_is_the_table() -> None:
     params = parameters("float32", False)["adaptor"]
     tables = [adapted_items("text", adaptor, 0.2, rows)[0].embed(params, known, key) for rows in (7, ITEMS)]
     np.testing.assert_allclose(*tables, rtol=1e-5, atol=1e-6)
+
+
+def test_an_item_that_was_not_in_training_is_recommended(dataset: Dataset) -> None:
+    """Here one with the text of an item that the shop has, and therefore with its score."""
+    config = UniSRecConfig(
+        mode=INDUCTIVE, max_length=LENGTH, network=UniSRecNetworkConfig(dim=6, experts=2, layers=1, inner=5)
+    )
+    trained = random_model(config.check(), dataset)
+    ((best, *_),) = Recommender(trained, False)([[3, 7, 3]], 3)
+    new = {"text": np.asarray(dataset.text_vectors[[best.item]])}
+    ((first, second, *_),) = Recommender(trained, False, new)([[3, 7, 3]], 3)
+    assert {first.item, second.item} == {best.item, CATALOGUE}
+    np.testing.assert_allclose([first.score, second.score], best.score, rtol=1e-5)
+    with_rows = random_model(dataclasses.replace(config, mode=TRANSDUCTIVE), dataset)
+    with pytest.raises(UserError, match="cannot place new items"):
+        Recommender(with_rows, False, new)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"freeze_encoder": True}, "freeze_encoder is True; .* for nothing was pretrained"),
+        ({"pretrain_epochs": 30}, "mode is transductive; it must be inductive where pretraining is all of a run"),
+        ({"network": UniSRecNetworkConfig(heads=7)}, "network.heads is 7"),
+        ({"pretraining": PretrainingConfig(item_drop=1.1)}, "pretraining.item_drop is 1.1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        UniSRecConfig(**fields).check()
+
+
+def test_pretraining_comes_first_and_what_it_does_not_read_is_frozen() -> None:
+    config = UniSRecConfig(pretrain_epochs=2, epochs=5, freeze_encoder=True).check()
+    first, second = config.build(CatalogueInfo(ITEMS)).stages
+    assert (first.objective, first.epochs, first.chooses, first.frozen) == (CONTRASTIVE, 2, False, ("unisrec/items",))
+    assert (second.objective, second.epochs, second.chooses) == ("full", 3, True)
+    assert second.frozen == tuple(f"unisrec/encoder/{part}" for part in ("positions", "block_0", "block_1"))
+    (only,) = UniSRecConfig(epochs=5).check().build(CatalogueInfo(ITEMS)).stages
+    assert (only.objective, only.frozen) == ("full", ())

@@ -8,7 +8,7 @@ from typing import Any
 from alterrec_jax.data.dataset_files import names_in
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import separated, sessions, splits
+from data_tools import further_vectors, separated, sessions, splits, word_drop
 from data_tools.options import NO_TEXT_MODEL, SESSION_ID, SOURCES, Options
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -53,6 +53,7 @@ def checked(options: Options) -> Options:
         raise UserError("--image_column and --image_dir belong together; give both, or neither")
     if options.text_model == NO_TEXT_MODEL and options.text_fusion != "concat":
         raise UserError("--text_fusion says how texts are encoded, and --text_model=none encodes none; leave it out")
+    _check_word_drop(options)
     _refuse_unread(given, options.split)
     if options.source == "tabular":
         _require_distinct_columns(options)
@@ -69,6 +70,16 @@ def _require_replaceable(target: pathlib.Path) -> None:
         raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
     if ours:
         files.require_ours(target, ours)
+
+
+def _check_word_drop(options: Options) -> None:
+    """Refuses a share that is none, and words that are dropped of texts which nobody encodes."""
+    if not 0 <= options.word_drop < 1:
+        raise UserError(f"--word_drop is {options.word_drop}; it must be at least 0 and below 1")
+    if options.word_drop and options.text_model == NO_TEXT_MODEL:
+        raise UserError("--word_drop encodes texts once more, and --text_model=none encodes none; leave one out")
+    if options.word_drop and word_drop.NAME in further_vectors.named_files(options.vectors):
+        raise UserError(f"--word_drop and --vectors both make {word_drop.NAME}; leave one out")
 
 
 def _check_times(options: Options) -> None:

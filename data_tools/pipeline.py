@@ -13,7 +13,17 @@ from alterrec_jax.data.dataset_files import ALONE, vectors_file
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.files import read_json
 from alterrec_jax.runtime.text_table import aligned
-from data_tools import catalogue, encode_text, findings, item_features, item_texts, option_checks, protocol, splits
+from data_tools import (
+    catalogue,
+    encode_text,
+    findings,
+    item_features,
+    item_texts,
+    option_checks,
+    protocol,
+    splits,
+    word_drop,
+)
 from data_tools.coverage import coverage_of
 from data_tools.logs import Logs, limit_lengths
 from data_tools.options import NO_TEXT_MODEL, Options
@@ -74,11 +84,16 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     if encoder is not None:
         vectors = encode_text.encode_items(items, logs.text_columns, options.text_fusion, encoder, options.cache_dir)
         encoded = {"text_encoder": _encoder_note(options, logs, encoder, vectors)}
+        if options.word_drop:
+            texts = word_drop.dropped(items, ["text", *logs.text_columns], options.word_drop, options.seed)
+            further[word_drop.NAME] = encode_text.encode_items(
+                texts, logs.text_columns, options.text_fusion, encoder, options.cache_dir
+            )
     provenance = {
         **_provenance(options, logs, tally, items),
         **encoded,
         "attributes": attributes,
-        "vectors": {name: _vectors_note(name, table, catalogue_size) for name, table in further.items()},
+        "vectors": {name: _vectors_note(options, name, table, catalogue_size) for name, table in further.items()},
         "protocol": protocol.protocol_of(parts.filter(pl.col("split") == "train")),
         "sessions_tied_across_splits": tied,
     }
@@ -128,8 +143,10 @@ def _session_table(parts: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([grouped, names], how="horizontal").select(columns)
 
 
-def _vectors_note(name: str, table: np.ndarray, catalogue_size: int) -> dict[str, Any]:
+def _vectors_note(options: Options, name: str, table: np.ndarray, catalogue_size: int) -> dict[str, Any]:
     rule = "in the order of the items file; zeros where an item has none"
+    if options.word_drop and name == word_drop.NAME:
+        rule = f"the texts without {options.word_drop:.0%} of their words (seed {options.seed}), by the text encoder"
     return {"file": vectors_file(name), "width": table.shape[1], "rule": rule, **coverage_of(table, catalogue_size)}
 
 

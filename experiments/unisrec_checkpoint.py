@@ -96,7 +96,10 @@ def params_of(state: Mapping[str, np.ndarray], config: UniSRecNetworkConfig) -> 
         shape = (heads, dim // heads)
         return {"kernel": layer["kernel"].reshape(dim, *shape), "bias": layer["bias"].reshape(shape)}
 
-    encoder = {"positions": {"embedding": state["position_embedding.weight"]}, "input_norm": norm("LayerNorm")}
+    encoder: dict[str, Any] = {
+        "positions": {"embedding": state["position_embedding.weight"]},
+        "input_norm": norm("LayerNorm"),
+    }
     for layer in range(config.layers):
         of_attention = f"trm_encoder.layer.{layer}.multi_head_attention"
         of_feed_forward = f"trm_encoder.layer.{layer}.feed_forward"

@@ -9,11 +9,12 @@ at its last item, and with z_i = A(v_i) [+ e_i] scores are cosines: y_i = unit(h
 learned item table of the mode `transductive`; without it, `inductive`, an item that was not in training is recommended
 like any other.
 
-The first `pretrain_epochs` of a run are pretraining: in-batch contrasts on texts alone (`alterrec_jax.losses.
-contrastive`), whose epochs do not choose the model. The others are fine-tuning, by the softmax over the whole catalogue;
-with `freeze_encoder` the positions and the Transformer stay as they were pretrained, and the adaptor, the item table
-and the LayerNorm on the input learn. A run may instead start from another one (`start_from`), which was pretrained on
-other shops (`data_tools.join` makes one dataset of several); they share no item, and need none.
+The first `pretrain_epochs` of a run are pretraining: in-batch contrasts on texts alone, as
+`alterrec_jax.losses.contrastive` has them, whose epochs do not choose the model. The others are fine-tuning, by the
+softmax over the whole catalogue; with `freeze_encoder` the positions and the Transformer stay as they were pretrained,
+and the adaptor, the item table and the LayerNorm on the input learn. A run may instead start from another one
+(`start_from`), which was pretrained on other shops (`data_tools.join` makes one dataset of several); they share no
+item, and need none.
 
 Departures from the released code: a step adapts the catalogue once, so inputs and candidates have one dropout mask and
 one noise an item, and all experts share the mask (in pretraining each place in a batch has its own, as there); pairs of

@@ -228,8 +228,8 @@ def _joined(network: Network, before: Params, fresh: Params, carried: Carried | 
             return old
         if is_per_item(network.per_item, path):
             places = np.flatnonzero(carried.items >= 0)
-            rows = copy_rows(new, places, old, carried.items[places])
-            return rows if carried.similar is None else place_by_text(rows, carried.similar)
+            known_rows = copy_rows(new, places, old, carried.items[places])
+            return known_rows if carried.similar is None else place_by_text(known_rows, carried.similar)
         if is_per_item(network.per_user, path):
             return new
         feature = class_feature(network.per_class, path)

@@ -1,0 +1,203 @@
+"""Several datasets as one, each a domain of it: what a system is pretrained on that reads the items of many shops.
+
+A domain has the name of its folder. Its items, sessions and users are called NAME/ID, so that no two meet; its splits
+join those of the others. What not every domain has is left out.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from alterrec_jax.data import dataset_files
+from alterrec_jax.data.catalogue import encoder_of
+from alterrec_jax.data.dataset import SPLITS, Dataset, load_dataset, write_dataset
+from alterrec_jax.data.dataset_files import ALONE, TEXT
+from alterrec_jax.data.features import ID_FEATURES
+from alterrec_jax.errors import UserError
+from alterrec_jax.runtime.console import log
+from alterrec_jax.runtime.text_table import aligned
+from data_tools import protocol
+
+_COUNTED = ("interactions", "tied_interactions", "sessions_with_ties", "tied_pairs", "tied_pairs_ascending")
+_COVERAGE = ("coverage", "catalogue_coverage")
+
+
+class Domain(NamedTuple):
+    """A dataset. Attributes: name, of its folder; dataset; sessions, its table as it lies there."""
+
+    name: str
+    dataset: Dataset
+    sessions: pl.DataFrame
+
+
+def join(folders: Sequence[str], out: str) -> str:
+    """Writes the dataset folder `out` of several others.
+
+    Args:
+      folders: two or more dataset folders, in the order in which their items are numbered.
+      out: the folder to write.
+
+    Returns:
+      What was joined, as text for a person.
+
+    Raises:
+      UserError: a folder is no dataset, two have one name, their texts were encoded otherwise, or `out` is one of them.
+    """
+    domains = _read(folders, out)
+    texts = _shared_text(domains)
+    numbers, order, catalogue_size = _numbers(domains)
+    items = pl.concat(_items(domains, texts))[order]
+    sessions = pl.concat(map(_sessions, domains, numbers))
+    if not all(ALONE in domain.sessions.columns for domain in domains):
+        sessions = sessions.drop(ALONE, strict=False)
+    vectors = {
+        name: np.concatenate([np.asarray(domain.dataset.vectors[name]) for domain in domains])[order]
+        for name in _shared_vectors(domains, texts)
+    }
+    text_vectors = vectors.pop(TEXT, None)
+    write_dataset(
+        out,
+        items=items,
+        sessions=sessions,
+        text_vectors=text_vectors,
+        catalogue_size=catalogue_size,
+        provenance=_provenance(domains, items, sessions, [*vectors], texts),
+        vectors=vectors,
+    )
+    return _summary(domains, out)
+
+
+def _read(folders: Sequence[str], out: str) -> list[Domain]:
+    if len(folders) < 2:
+        raise UserError("--data_dirs names fewer than two dataset folders; give them with commas between")
+    paths, domains = [pathlib.Path(folder) for folder in folders], list[Domain]()
+    for path in paths:
+        name = path.resolve().name
+        if path.resolve() == pathlib.Path(out).resolve():
+            raise UserError(f"--out={out} is one of the folders that are joined; name another one")
+        if name in [domain.name for domain in domains]:
+            raise UserError(f"two folders of --data_dirs are called {name}; rename one, for items are called {name}/ID")
+        domains.append(Domain(name, load_dataset(path), dataset_files.read_sessions(path)))
+    return domains
+
+
+def _shared_text(domains: Sequence[Domain]) -> bool:
+    """Whether all have text vectors.
+
+    Raises:
+      UserError: they have, and these are of different encoders.
+    """
+    without = [domain.name for domain in domains if TEXT not in domain.dataset.vectors]
+    if without:
+        log(f"note: {without[0]} has no text vectors, so the joined dataset has none")
+        return False
+    first = domains[0]
+    for domain in domains[1:]:
+        there, here = (encoder_of(one.dataset) for one in (first, domain))
+        if there != here:
+            models = [one.dataset.manifest.get("text_encoder", {}).get("model") for one in (first, domain)]
+            raise UserError(
+                f"the texts of {first.name} were encoded by {models[0]} {there}, those of {domain.name} by {models[1]} "
+                f"{here}; prepare both with one --text_model and --text_fusion"
+            )
+    return True
+
+
+def _shared_vectors(domains: Sequence[Domain], texts: bool) -> list[str]:
+    """The features whose vectors all have, made alike as far as the manifests say."""
+
+    def note(domain: Domain, name: str) -> dict[str, Any]:
+        of_name = domain.dataset.manifest.get("vectors", {}).get(name, {})
+        return {key: value for key, value in of_name.items() if key not in _COVERAGE}
+
+    first, shared = domains[0], [TEXT] if texts else []
+    for name in sorted({name for domain in domains for name in domain.dataset.vectors} - {TEXT}):
+        everywhere = all(name in domain.dataset.vectors for domain in domains)
+        if everywhere and all(note(domain, name) == note(first, name) for domain in domains):
+            shared.append(name)
+        else:
+            log(f"note: not all domains have {name} vectors that were made alike; they are left out")
+    return shared
+
+
+def _numbers(domains: Sequence[Domain]) -> tuple[list[np.ndarray], np.ndarray, int]:
+    """The new number of each domain's items, where each new item stands in all rows, and the size of the catalogue.
+
+    The catalogues come first, in the order of the domains, and then what occurs in held-out sessions alone.
+    """
+    of_catalogue = np.concatenate(
+        [np.arange(len(domain.dataset.items)) < domain.dataset.catalogue_size for domain in domains]
+    )
+    order = np.argsort(~of_catalogue, kind="stable")
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order), dtype=np.int32)
+    borders = np.cumsum([len(domain.dataset.items) for domain in domains])[:-1]
+    return np.split(number, borders), order, int(of_catalogue.sum())
+
+
+def _items(domains: Sequence[Domain], texts: bool) -> list[pl.DataFrame]:
+    """The items of each, with the columns that all have."""
+    shared = [name for name in ID_FEATURES if all(name in domain.dataset.items.columns for domain in domains)]
+    return [domain.dataset.items.select(_called(domain, "item_id"), "name", "text", *shared) for domain in domains]
+
+
+def _sessions(domain: Domain, number: np.ndarray) -> pl.DataFrame:
+    """Its sessions, of the new numbers."""
+    lengths = domain.sessions["items"].list.len().to_numpy()
+    flat = pl.DataFrame(
+        {
+            "row": np.repeat(np.arange(len(lengths)), lengths),
+            "items": number[domain.sessions["items"].explode(empty_as_null=False).to_numpy()],
+        }
+    )
+    lists = flat.group_by("row", maintain_order=True).agg("items")["items"]
+    renamed = domain.sessions.with_columns(_called(domain, "session_id"), _called(domain, "user_id"), lists)
+    return renamed.select(*dataset_files.SESSION_COLUMNS, *((ALONE,) if ALONE in renamed.columns else ()))
+
+
+def _called(domain: Domain, column: str) -> pl.Expr:
+    return (pl.lit(f"{domain.name}/") + pl.col(column)).alias(column)
+
+
+def _provenance(
+    domains: Sequence[Domain], items: pl.DataFrame, sessions: pl.DataFrame, vectors: Sequence[str], texts: bool
+) -> dict[str, Any]:
+    first, manifests = domains[0].dataset.manifest, [domain.dataset.manifest for domain in domains]
+    train = sessions.filter(pl.col("split") == "train").select(pl.col("session_id").alias("session"), "items")
+    orders = [manifest.get("order", {}) for manifest in manifests]
+    return {
+        "source": "join",
+        "domains": [
+            {
+                "name": domain.name,
+                "fingerprint": domain.dataset.fingerprint,
+                "counts": domain.dataset.manifest["counts"],
+            }
+            for domain in domains
+        ],
+        "split_rule": "; ".join(f"{d.name}: {d.dataset.manifest.get('split_rule', 'unknown')}" for d in domains),
+        "order": {
+            "rule": "; ".join(f"{d.name}: {o.get('rule', 'unknown')}" for d, o in zip(domains, orders, strict=True)),
+            **{name: sum(order.get(name) or 0 for order in orders) for name in _COUNTED},
+            "ties": "random" if any(order.get("ties") == "random" for order in orders) else "file",
+            "positions": all(order.get("positions", False) for order in orders),
+            "ordered": all(domain.dataset.ordered for domain in domains),
+        },
+        "items_without_text": int((items["text"] == "").sum()),
+        **({"text_encoder": first["text_encoder"]} if texts and "text_encoder" in first else {}),
+        "attributes": {},
+        "vectors": {name: first.get("vectors", {}).get(name, {}) for name in vectors},
+        "protocol": protocol.protocol_of(train.explode("items").rename({"items": "item"})),
+    }
+
+
+def _summary(domains: Sequence[Domain], out: str) -> str:
+    rows: list[tuple[str, ...]] = [("domain", "items", *(f"{split} sessions" for split in SPLITS))]
+    for domain in domains:
+        counts: Mapping[str, Any] = domain.dataset.manifest["counts"]
+        rows.append((domain.name, f"{counts['catalogue']:,}", *(f"{counts[split]['sessions']:,}" for split in SPLITS)))
+    fingerprint = dataset_files.read_manifest(pathlib.Path(out))["fingerprint"]
+    return f"{aligned(rows)}\n\ndataset {fingerprint} is in {out}"

@@ -50,9 +50,8 @@ def join(folders: Sequence[str], out: str) -> str:
     texts = _shared_text(domains)
     numbers, order, catalogue_size = _numbers(domains)
     items = pl.concat(_items(domains, texts))[order]
-    sessions = pl.concat(map(_sessions, domains, numbers))
-    if not all(ALONE in domain.sessions.columns for domain in domains):
-        sessions = sessions.drop(ALONE, strict=False)
+    timed = all(ALONE in domain.sessions.columns for domain in domains)
+    sessions = pl.concat(_sessions(*one, timed) for one in zip(domains, numbers, strict=True))
     vectors = {
         name: np.concatenate([np.asarray(domain.dataset.vectors[name]) for domain in domains])[order]
         for name in _shared_vectors(domains, texts)
@@ -144,8 +143,8 @@ def _items(domains: Sequence[Domain], texts: bool) -> list[pl.DataFrame]:
     return [domain.dataset.items.select(_called(domain, "item_id"), "name", "text", *shared) for domain in domains]
 
 
-def _sessions(domain: Domain, number: np.ndarray) -> pl.DataFrame:
-    """Its sessions, of the new numbers."""
+def _sessions(domain: Domain, number: np.ndarray, timed: bool) -> pl.DataFrame:
+    """Its sessions, of the new numbers; `timed`, whether all domains know which times are equal."""
     lengths = domain.sessions["items"].list.len().to_numpy()
     flat = pl.DataFrame(
         {
@@ -155,7 +154,7 @@ def _sessions(domain: Domain, number: np.ndarray) -> pl.DataFrame:
     )
     lists = flat.group_by("row", maintain_order=True).agg("items")["items"]
     renamed = domain.sessions.with_columns(_called(domain, "session_id"), _called(domain, "user_id"), lists)
-    return renamed.select(*dataset_files.SESSION_COLUMNS, *((ALONE,) if ALONE in renamed.columns else ()))
+    return renamed.select(*dataset_files.SESSION_COLUMNS, *((ALONE,) if timed else ()))
 
 
 def _called(domain: Domain, column: str) -> pl.Expr:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import Context, Objective, Params, SessionBatch, at_prefixes
+from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.losses.softmax import sampled_softmax_loss
 from alterrec_jax.losses.streamed import log_sum_exp
 from alterrec_jax.nn.moe_adaptor import AdaptFn
@@ -31,8 +32,8 @@ from alterrec_jax.sharding.lookup import lookup
 CONTRASTIVE = "contrastive"
 """The objective."""
 
-NEXT, SAME = "next", "same"
-"""Its terms: the next item, and the same prefix augmented."""
+SAME_PREFIX = "same_prefix"
+"""Its term beside `NEXT_ITEM`: that of the augmented prefix."""
 
 EncodeFn = Callable[[Params, jax.Array, SessionBatch, jax.Array | None], jax.Array]
 """encode(params, inputs float [row, position, dim], batch, key or None) -> float [row, position, dim], of length 1."""
@@ -102,8 +103,8 @@ def contrastive(
         queries = (at_prefixes(hidden, batch) / given.temperature).astype(given.dtype)
         queries = mesh.with_sharding_constraint(queries, mesh.BATCH)
         candidates = {
-            NEXT: (1.0, unit(targets).reshape(queries.shape)),
-            SAME: (given.weight, at_prefixes(again, batch)),
+            NEXT_ITEM: (1.0, unit(targets).reshape(queries.shape)),
+            SAME_PREFIX: (given.weight, at_prefixes(again, batch)),
         }
         negatives = InBatch.of(batch)
         return {

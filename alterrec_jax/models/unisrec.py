@@ -46,8 +46,8 @@ from alterrec_jax.contract import (
     at_prefixes,
 )
 from alterrec_jax.data.dataset_files import TEXT
-from alterrec_jax.losses.contrastive import CONTRASTIVE, Contrast, EncodeFn, contrastive
-from alterrec_jax.losses.objectives import full_softmax
+from alterrec_jax.losses.contrastive import CONTRASTIVE, SAME_PREFIX, Contrast, EncodeFn, contrastive
+from alterrec_jax.losses.objectives import NEXT_ITEM, full_softmax
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import FULL, single_network_system
 from alterrec_jax.models.unimodal import empty_batch, encoded
@@ -172,6 +172,7 @@ class UniSRecConfig(RunConfig):
             optimizers={PRETRAINING: given, NAME: config},
             optimized={PRETRAINING: (NAME,), NAME: (NAME,)},
             stages=limited((pretraining, fine_tuning), self.epochs),
+            terms=(NEXT_ITEM, SAME_PREFIX),
         )
 
 

@@ -31,8 +31,8 @@ The last one recommends items that it has never seen, by their texts alone:
     python -m experiments.recommend --workdir=runs/unisrec_inductive --input=sessions.jsonl --new_items=new_items.csv
 
 (`experiments/configs/amazon_beauty.py` says how Beauty is prepared; `--word_drop=0.15` there lets its pretraining drop
-words too.) The settings are the authors': width 300, two blocks of two heads, dropout 0.5 and in the adaptor 0.2, batches
-of 2048 prefixes, ten epochs of patience. They pretrain on batches of 8192, for 300 epochs.
+words too.) The settings are the authors': width 300, two blocks of two heads, dropout 0.5 and in the adaptor 0.2,
+batches of 2048 prefixes, ten epochs of patience. They pretrain on batches of 8192, for 300 epochs.
 
 Not measured to its end: no run has been made of it yet.
 """

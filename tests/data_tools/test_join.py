@@ -28,8 +28,9 @@ def groceries(arguments: dict[str, Any]) -> None:
     encoded(arguments)
     items = arguments["items"].drop("brand")
     arguments |= {"items": items.with_columns(pl.col("text") + "!"), "text_vectors": 1 - arguments["text_vectors"]}
-    sessions = arguments["sessions"]
-    arguments["sessions"] = sessions.with_columns(pl.when(pl.col("session_id") != "train-0").then("user_id"))
+    nobody = pl.when(pl.col("session_id") != "train-0").then("user_id")
+    alone = pl.col("items").list.eval(pl.element() >= 0).alias("alone")
+    arguments["sessions"] = arguments["sessions"].with_columns(nobody, alone)
 
 
 def two(path: pathlib.Path, first: Change = encoded, second: Change = groceries) -> list[str]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from alterrec_jax.config import setting
 from alterrec_jax.contract import Reads
+from alterrec_jax.data.dataset_files import TEXT
 from alterrec_jax.errors import UserError
 
 RANDOM, PCA, RANDOM_PROJECTION, RAW = "random", "pca", "random_projection", "raw"
@@ -28,7 +29,7 @@ class TableStart:
         "rescaled; a Gaussian projection of the centred vectors; or the vectors raw, which dim must be as wide as",
         choices=METHODS,
     )
-    feature: str = setting("text", "name of the vectors that it starts from; random reads none")
+    feature: str = setting(TEXT, "name of the vectors that it starts from; random reads none")
     scale: float = setting(
         0.0, "standard deviation that a table of vectors is rescaled to, 0.02 say; 0: as they are (published)", low=0
     )

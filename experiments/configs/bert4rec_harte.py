@@ -1,4 +1,4 @@
-r"""BERT4Rec as LLM2BERT4Rec's paper compares it, on the same sessions: the item table starts from random numbers.
+"""BERT4Rec as LLM2BERT4Rec's paper compares it, on the same sessions: the item table starts from random numbers.
 
     python -m experiments.train --config=bert4rec_harte --data_dir=data/harte --workdir=runs/bert4rec_harte
     python -m experiments.evaluate --workdir=runs/bert4rec_harte --split=test --output=bert4rec_harte.json

@@ -1,4 +1,4 @@
-r"""LLM2BERT4Rec on the sessions of its paper: Amazon Beauty, the 4,469 test sessions of Harte et al. (RecSys 2023).
+"""LLM2BERT4Rec on the sessions of its paper: Amazon Beauty, the 4,469 test sessions of Harte et al. (RecSys 2023).
 
 Their test sessions are the users who came last. All items of the others (17,890 users, of whom 500 are held out for
 validation) can be recommended and no others, and a target is a user's last one of these. The authors' lists of the best

@@ -14,6 +14,7 @@ from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
+from alterrec_jax.models.s3rec import S3RecConfig, S3RecNetworkConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
 from alterrec_jax.models.unimodal import (
@@ -116,5 +117,11 @@ TINY: dict[str, RunConfig] = {
     "msgifsr": tiny(
         MSGIFSRConfig,
         network=MSGIFSRNetworkConfig(dim=8, heads=2, dropout=0.3, learning_rate=RATE, decay_every=0),
+    ),
+    "s3rec": tiny(
+        S3RecConfig,
+        epochs=3,
+        pretrain_epochs=1,
+        network=S3RecNetworkConfig(dim=12, layers=1, inner=16, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
     ),
 }

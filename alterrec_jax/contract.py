@@ -23,8 +23,8 @@ LAYOUTS = (PACKED, PREFIX)
 pass. `prefix`: each prefix is a segment of its own, for encoders that read a prefix as a whole."""
 
 WHOLE = "whole"
-"""The layout `packed` of training batches in which a session's last item, that nothing follows, stands at the end of its
-segment, too. It ends no prefix that is to be learned; objectives that hide items of whole sessions read it."""
+"""The layout `packed` of training batches in which a session's last item, that nothing follows, stands at the end of
+its segment, too. It ends no prefix that is to be learned; objectives that hide items of whole sessions read it."""
 
 
 class Context(NamedTuple):

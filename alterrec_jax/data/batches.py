@@ -47,8 +47,8 @@ class DeviceChunk(NamedTuple):
 class TrainBatches:
     """All prefixes of the training sessions, in batches of [rows, max_length].
 
-    In the layouts `packed` and `whole` a training prefix longer than max_length sees between half of that and max_length
-    of its last items; in the layout `prefix`, exactly max_length.
+    In the layouts `packed` and `whole` a training prefix longer than max_length sees between half of that and
+    max_length of its last items; in the layout `prefix`, exactly max_length.
 
     Attributes:
       rows: rows of a batch: as many as hold `batch_prefixes` prefixes.

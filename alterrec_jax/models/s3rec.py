@@ -1,4 +1,4 @@
-"""S3-Rec (Zhou et al., CIKM 2020): a Transformer that is pretrained on items' attributes, and then ranks as SASRec does.
+"""S3-Rec (Zhou et al., CIKM 2020): a Transformer that is pretrained on items' attributes, then ranks as SASRec does.
 
 The encoder has two post-LayerNorm blocks with GELU and biases everywhere, on LayerNorm(row of the item + row of its
 position). In pretraining, the first `pretrain_epochs` of the `epochs`, an item sees its whole session, of which some
@@ -71,7 +71,7 @@ SESSIONS, PREFIXES = "sessions", "prefixes"
 
 @dataclasses.dataclass(frozen=True)
 class S3RecNetworkConfig(OptimizerConfig):
-    """The network, and the optimizer of both stages; defaults are the authors'."""
+    """The network, and the optimizer of both stages, whose rate falls in fine-tuning alone; defaults are the authors'."""
 
     dim: int = setting(64, "width d of item and session embeddings", low=1)
     layers: int = setting(2, "Transformer blocks", low=1)
@@ -145,9 +145,9 @@ class S3RecConfig(RunConfig):
             Stage((NAME,), FULL, max(self.epochs - self.pretrain_epochs, 0), NAME),
         )
         return system._replace(
-            objectives=system.objectives | {S3_PRETRAINING: lambda stage: objective},
-            optimizers=system.optimizers | {PRETRAINING: self.network},
-            optimized=system.optimized | {PRETRAINING: (NAME,)},
+            objectives={**system.objectives, S3_PRETRAINING: lambda stage: objective},
+            optimizers={**system.optimizers, PRETRAINING: dataclasses.replace(self.network, decay_every=0)},
+            optimized={**system.optimized, PRETRAINING: (NAME,)},
             stages=limited(stages, self.epochs),
             terms=TASKS,
             train_layout=WHOLE,
@@ -202,9 +202,7 @@ def build_network(
             params[PRETRAINING][CENTRES] = cluster_centres(centre_key, context.features[TEXT], attributes)
         return zero_padding_rows(per_item, params, items)
 
-    network = Network(
-        init, item_tables, session_embeddings, items, config.dim, per_item, reads, per_class=per_class
-    )
+    network = Network(init, item_tables, session_embeddings, items, config.dim, per_item, reads, per_class=per_class)
     return network, encode
 
 

@@ -71,7 +71,7 @@ SESSIONS, PREFIXES = "sessions", "prefixes"
 
 @dataclasses.dataclass(frozen=True)
 class S3RecNetworkConfig(OptimizerConfig):
-    """The network, and the optimizer of both stages, whose rate falls in fine-tuning alone; defaults are the authors'."""
+    """The network, and the optimizer of both stages; its rate falls in fine-tuning alone. Defaults are the authors'."""
 
     dim: int = setting(64, "width d of item and session embeddings", low=1)
     layers: int = setting(2, "Transformer blocks", low=1)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from alterrec_jax.contract import PACKED, PREFIX, SessionBatch
+from alterrec_jax.contract import PACKED, PREFIX, WHOLE, SessionBatch
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.packing import (
     Chunks,
@@ -47,8 +47,8 @@ class DeviceChunk(NamedTuple):
 class TrainBatches:
     """All prefixes of the training sessions, in batches of [rows, max_length].
 
-    In the layout `packed` a training prefix longer than max_length sees between half of that and max_length of its last
-    items; in the layout `prefix`, exactly max_length.
+    In the layouts `packed` and `whole` a training prefix longer than max_length sees between half of that and
+    max_length of its last items; in the layout `prefix`, exactly max_length.
 
     Attributes:
       rows: rows of a batch: as many as hold `batch_prefixes` prefixes.
@@ -68,14 +68,16 @@ class TrainBatches:
         self._sessions, self._max_length, self._layout = sessions, max_length, layout
         self._users = sessions.users if users else None
         first, stop = sessions.first_target - 1, sessions.lengths - 1
+        self.prefixes = int(np.sum(np.maximum(stop - first, 0)))
         if layout == PREFIX:
             self._chunks = cut_prefixes(first, stop, max_length)
             self._plan, self.rows = plan_batches(self._lengths, max_length, batch_prefixes)
         else:
+            if layout == WHOLE:
+                stop = np.where(first < stop, stop + 1, 0)
             self._chunks = cut_chunks(first, stop, max_length, stride=max(max_length // 2, 1))
             self._plan, self.rows = plan_rows(self._lengths, max_length), rows_of_batch(batch_prefixes, max_length)
         self.steps_per_epoch = -(-self._plan.rows // self.rows)
-        self.prefixes = int(np.sum(self._chunks.stop - self._chunks.scored))
         self.fill = float(self._lengths.sum() / max(self.steps_per_epoch * self.rows * max_length, 1))
 
     @property
@@ -104,7 +106,12 @@ class TrainBatches:
             of_part = Plan(of_batch.row[here] - part.start, of_batch.offset[here], len(part))
             sessions = self._sessions
             batch = fill_rows(sessions.items, sessions.offsets, chunks, of_part, self._max_length, self._users)
-            yield keep_ends(batch, prefixes, shards) if self._layout == PREFIX else batch
+            if self._layout == PREFIX:
+                batch = keep_ends(batch, prefixes, shards)
+            elif self._layout == WHOLE:
+                stop = sessions.offsets[np.searchsorted(sessions.offsets, batch.interaction, side="right")]
+                batch = batch._replace(is_target=batch.is_target & (batch.interaction < stop - 1))
+            yield batch
 
     def _prefixes_of_shard(self, rows: int) -> int:
         """The most prefixes that so many consecutive rows of any batch hold; shuffling leaves it as it is."""

@@ -15,6 +15,7 @@ from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
+from alterrec_jax.models.s3rec import S3RecConfig, S3RecNetworkConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
 from alterrec_jax.models.unimodal import (
@@ -123,5 +124,11 @@ TINY: dict[str, RunConfig] = {
         LLM2BERT4RecConfig,
         start=TableStart(RANDOM_PROJECTION, scale=0.02),
         network=LLM2BERT4RecNetworkConfig(dim=24, layers=1, heads=5, dropout=0.3, learning_rate=0.007),
+    ),
+    "s3rec": tiny(
+        S3RecConfig,
+        epochs=3,
+        pretrain_epochs=1,
+        network=S3RecNetworkConfig(dim=12, layers=1, inner=16, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
     ),
 }

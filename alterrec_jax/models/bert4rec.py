@@ -31,8 +31,8 @@ import jax.numpy as jnp
 
 from alterrec_jax.config import OptimizerConfig, RunConfig, require_divisor, setting
 from alterrec_jax.contract import (
-    PACKED,
     PREFIX,
+    WHOLE,
     CatalogueInfo,
     Context,
     ItemTables,
@@ -106,7 +106,7 @@ def cloze_system(name: str, network: Network, encode: EncodeFn, config: ClozeCon
     return single_network_system(name, network, config, epochs)._replace(
         objectives={CLOZE: lambda stage: objective},
         stages=(Stage((name,), CLOZE, epochs, name),),
-        train_layout=PACKED,
+        train_layout=WHOLE,
     )
 
 

@@ -164,14 +164,15 @@ def build_network(
       items: how many can be recommended.
       attributes: how many there are; 0 leaves out what only pretraining needs.
       from_text: whether they are clusters of text vectors.
-      max_length: positions of a row.
+      max_length: the longest prefix that is read.
       dtype: of what products take.
     """
     of_items, per_item, per_class = learned_items(items, config.dim), ("items/table",), {}
     settings = recbole_transformer(
         config.layers, config.heads, config.dropout, config.attention_dropout, config.inner, dtype
     )
-    causal, bidirectional = (TransformerEncoder(settings, max_length, causal=causal) for causal in (True, False))
+    length = max_length + (attributes > 0)  # rows of whole sessions have one position more
+    causal, bidirectional = (TransformerEncoder(settings, length, causal=causal) for causal in (True, False))
     if attributes and not from_text:
         per_class = {f"{PRETRAINING}/{ATTRIBUTES}": ATTRIBUTES}
     reads = Reads(features=(TEXT if from_text else ATTRIBUTES,) if attributes else ())

@@ -227,7 +227,7 @@ def other_ids(arguments: dict[str, Any]) -> None:
 
 
 def other_encoder(arguments: dict[str, Any]) -> None:
-    arguments["provenance"]["text_encoder"] = {"sha256": "other", "fusion": "mean"}
+    arguments["provenance"]["text_encoders"] = {"text": {"sha256": "other", "fusion": "mean"}}
 
 
 def other_width(arguments: dict[str, Any]) -> None:
@@ -238,7 +238,7 @@ def other_width(arguments: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (other_ids, "knows no item of .*; are the item ids those of one shop"),
-        (other_encoder, "its network text reads texts as .* encoded them, those of .* by .'sha256': 'other'"),
+        (other_encoder, r"its network text reads text vectors not made.* are of a model .sha256 other, mean"),
         (other_width, "its network text reads text vectors of width 5, which .* has of another width"),
     ],
 )

@@ -208,6 +208,8 @@ class Run:
         self, new_items: "Table | None", new_vectors: Mapping[str, str | os.PathLike[str]] | None
     ) -> TableAnswerer:
         if new_items is None:
+            if new_vectors:
+                raise UserError("new_vectors are of new_items; give these too")
             return self._of_catalogue
         require_ours("data_tools")
         from data_tools.frames import as_file

@@ -85,7 +85,7 @@ def _encoder_of(dataset: Dataset, feature: str, path: str) -> Mapping[str, Any]:
         how = "take the place of a text model's" if feature == TEXT else "were given, and not made of texts"
         raise UserError(
             f"{path}: new items are placed by their {feature} vectors, which in {dataset.path} {how}; bring those of "
-            f"the new items by --vectors={feature}=FILE.npy"
+            f"the new items by --vectors={feature}=FILE.npy (in Python by new_vectors)"
         )
     return made_with
 

@@ -234,6 +234,13 @@ def other_width(arguments: dict[str, Any]) -> None:
     arguments["text_vectors"] = arguments["text_vectors"][:, :-1]
 
 
+def test_newer_data_without_what_the_run_read_are_refused(before: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    newer = write_newer(tmp_path / "data", lambda arguments: arguments.update(text_vectors=None))
+    ids_alone = dataclasses.replace(THREE, networks={"id": THREE.networks["id"]})
+    with pytest.raises(UserError, match="start_from=.* reads text, which .*data lacks; prepare it with --text_columns"):
+        started(ids_alone, newer, before)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -50,7 +50,7 @@ def catalogue_dataset(workdir: str | os.PathLike[str]) -> str | None:
 def encoders_of(dataset: Dataset) -> dict[str, dict[str, Any]]:
     """By feature, what its vectors depend on besides the texts, and its name: of the record of a run."""
     return {
-        feature: {name: made_with.get(name) for name in (*_DEPENDED_ON, "model")}
+        feature: {name: made_with.get(name) for name in (*_DEPENDED_ON, "model", "given")}
         for feature, made_with in dataset.text_encoders.items()
     }
 
@@ -73,9 +73,13 @@ def require_encoders(whose: str, features: Collection[str], record: Mapping[str,
         if all(before.get(name) == now.get(name) for name in _DEPENDED_ON):
             continue
         flag = "--text_model" if feature == TEXT else f"--text_models={feature}=MODEL"
+        remedy = f"prepare the dataset with that {flag} and --text_fusion"
+        if before.get("given") or now.get("given"):
+            remedy = (
+                "vectors that were given are known by their file alone: give the same --text_vectors, or train anew"
+            )
         raise UserError(
-            f"{whose} {feature} vectors {_described(before)}, those of {dataset.path} are {_described(now)}; prepare "
-            f"the dataset with that {flag} and --text_fusion"
+            f"{whose} {feature} vectors {_described(before)}, those of {dataset.path} are {_described(now)}; {remedy}"
         )
 
 

@@ -160,6 +160,10 @@ def test_other_items_are_refused(tmp_path: pathlib.Path, change: Callable[[dict[
             r"concat\); prepare the dataset with that --text_model and",
         ),
         ({"text": ENCODER | {"fusion": "mean"}}, r"are of a model \(sha256 abc, mean\)"),
+        (
+            {"text": ENCODER | {"sha256": "other", "given": True}},
+            "known by their file alone: give the same --text_vectors",
+        ),
         ({}, r"text vectors .* are not made of texts, or not there"),
     ],
 )

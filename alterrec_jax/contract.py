@@ -27,7 +27,8 @@ class Context(NamedTuple):
     """What is known and not learned.
 
     Attributes:
-      features: by name, what is known of the items: float [item, width] or int32 [item], over the mesh's item axis.
+      features: by name, what is known of the items, over the mesh's item axis: float [item, width], int32 [item], or,
+        of attributes, int32 [item, most].
       graphs: by name, what was counted from the training sessions alone.
     """
 
@@ -282,6 +283,8 @@ class Stage(NamedTuple):
       frozen: paths of parameters, like "id/encoder", that do not change though their network trains.
       uncut: how many epochs it would have, had the run not ended within it; 0 where it is whole. A run that is
         lengthened goes on as if it had not been cut.
+      chooses: whether validation of its epochs chooses the model, and patience counts them. Those of pretraining are
+        validated and logged, and the latest stands as the best until a stage that chooses begins.
     """
 
     trains: tuple[str, ...]
@@ -291,6 +294,7 @@ class Stage(NamedTuple):
     peer: tuple[tuple[str, float], ...] = ()
     frozen: tuple[str, ...] = ()
     uncut: int = 0
+    chooses: bool = True
 
 
 class CatalogueInfo(NamedTuple):

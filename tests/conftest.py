@@ -94,6 +94,7 @@ def small_tables() -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
             "text": [f"thing {i}, colour {i % 3}" for i in range(ITEMS)],
             "category": [f"kind {i % 4}" for i in range(ITEMS)],
             "brand": [None if i % 5 == 0 else f"maker {i % 7}" for i in range(ITEMS)],
+            "attributes": [None if i % 6 == 1 else [f"tag={tag}" for tag in range(i % 4)] for i in range(ITEMS)],
         }
     )
     rows = []

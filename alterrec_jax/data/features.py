@@ -1,4 +1,4 @@
-"""What is known of the items and not learned, by name: vectors (text and others) and ids (category, brand)."""
+"""What is known of the items and not learned, by name: vectors (text and others) and ids (category, brand and such)."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,10 @@ from alterrec_jax.data.graphs import GRAPHS
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
 
-ID_FEATURES = ("category", "brand")
-"""ItemShards of the items that become numbers: 0 is "unknown", the others are the values that the catalogue has."""
+ATTRIBUTES = "attributes"
+ID_FEATURES = ("category", "brand", ATTRIBUTES)
+"""Columns of the items that become numbers: 0 is "unknown", the others are the values that the catalogue has. Of
+attributes an item has several, and its row is filled up with zeros."""
 
 _ROWS_AT_ONCE = 4096
 
@@ -35,9 +37,8 @@ def missing_items(dataset: Dataset, name: str) -> int:
 
 def _is_constant(dataset: Dataset, name: str) -> bool:
     """Whether a feature is the same for every item of the catalogue."""
-    if name in ID_FEATURES:
-        return dataset.items[name].head(dataset.catalogue_size).n_unique() <= 1  # null is a value here
-    vectors = dataset.vectors[name][: dataset.catalogue_size]
+    vectors = feature_rows(dataset, name)
+    assert vectors is not None
     for start in range(0, len(vectors), _ROWS_AT_ONCE):  # the first rows tell, nearly always
         some = vectors[start : start + _ROWS_AT_ONCE]
         if not np.array_equal(some, np.broadcast_to(vectors[:1], some.shape)):
@@ -98,7 +99,10 @@ def _rows_read(dataset: Dataset, reads: Reads, name: str) -> np.ndarray | None:
 
 
 def feature_rows(dataset: Dataset, name: str) -> np.ndarray | None:
-    """float32 [catalogue, width] of vectors, int32 [catalogue] of an id feature; None where the dataset has none."""
+    """Of vectors float32 [catalogue, width], of an id feature int32 [catalogue], of attributes int32 [catalogue, most].
+
+    None where the dataset has none.
+    """
     if name in ID_FEATURES:
         return _class_ids(dataset, name) if name in dataset.items.columns else None
     vectors = dataset.vectors.get(name)
@@ -107,19 +111,28 @@ def feature_rows(dataset: Dataset, name: str) -> np.ndarray | None:
 
 def class_values(dataset: Dataset, name: str) -> list[str]:
     """The values of a column that items of the catalogue have, sorted: their places, from 1, are their numbers."""
-    return dataset.items[name].head(dataset.catalogue_size).drop_nulls().unique().sort().to_list()
+    column = dataset.items[name].head(dataset.catalogue_size)
+    return (column.explode() if name == ATTRIBUTES else column).drop_nulls().unique().sort().to_list()
 
 
 def _class_ids(dataset: Dataset, name: str) -> np.ndarray:
     number = {value: place for place, value in enumerate(class_values(dataset, name), 1)}
     column = dataset.items[name].head(dataset.catalogue_size).to_list()
-    return np.array([0 if value is None else number[value] for value in column], np.int32)
+    if name != ATTRIBUTES:
+        return np.array([0 if value is None else number[value] for value in column], np.int32)
+    most = max((len(values or ()) for values in column), default=0)
+    ids = np.zeros((len(column), max(most, 1)), np.int32)
+    for row, values in zip(ids, column, strict=True):
+        row[: len(values or ())] = [number[value] for value in values or ()]
+    return ids
 
 
 def preparation_flag(name: str) -> str:
     """The flag of preparation that brings a feature."""
     if name == TEXT:
         return "--text_columns"
+    if name == ATTRIBUTES:
+        return "--attribute_columns"
     return f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy or --text_models={name}=MODEL"
 
 

@@ -6,7 +6,6 @@ extra: a run goes on without.
 """
 
 import contextlib
-import math
 import pathlib
 import shutil
 import time
@@ -26,7 +25,7 @@ _HISTORY, _EVENTS, CURVES = "history.csv", "tensorboard", "curves.png"
 WRITTEN = (CONFIG, _HISTORY, _EVENTS, CURVES)
 _WORDS = ("network", "objective", "optimizer")
 _SHOWN = "_hits@20"
-_DRAW_SECONDS = 10  # between two pictures: each takes half a second, as long as an epoch of little data
+_DRAW_SECONDS = 10  # before a picture is drawn again: each takes half a second, as long as an epoch of little data
 
 
 class RunLog:
@@ -34,7 +33,7 @@ class RunLog:
 
     def __init__(self, workdir: pathlib.Path, config: RunConfig, history: Sequence[Mapping[str, Any]]):
         self._workdir, self._written = workdir, 0
-        self._drawn_at = -math.inf
+        self._drawn_at = time.monotonic()
         self._to_draw: tuple[Mapping[str, Any], ...] = ()
         files.write_json(workdir / CONFIG, to_json(config))
         shutil.rmtree(workdir / _EVENTS, ignore_errors=True)  # written anew from the history

@@ -201,8 +201,13 @@ class Trainer:
         state, patience = self._state, self._config.patience
         if state.epoch >= len(self._loop.epochs):
             return True
-        waited = state.epoch - 1 - state.best["epoch"] if state.best else 0
-        return bool(patience) and waited >= patience
+        if not state.best or not self._chooses(state.best["epoch"]):
+            return False
+        return bool(patience) and state.epoch - 1 - state.best["epoch"] >= patience
+
+    def _chooses(self, epoch: int) -> bool:
+        """Whether an epoch is of a stage whose validation chooses the model."""
+        return self._loop.epochs[epoch].stage.chooses
 
     def _after_step(self, event: StepDone) -> None:
         """Saves, or stops, if it is time."""
@@ -281,7 +286,8 @@ class Trainer:
         record |= {f"{view}_{metric}": value for view, values in metrics.items() for metric, value in values.items()}
         record |= weight_entries(self._system, views)
         state.history.append(record)
-        if state.best is None or record[self.selected_on] > state.best[self.selected_on]:
+        best = state.best
+        if best is None or not self._chooses(best["epoch"]) or record[self.selected_on] > best[self.selected_on]:
             state.best = record
             self._best = copied(self._arrays.params)
         log(

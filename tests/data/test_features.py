@@ -19,7 +19,20 @@ def test_ids_number_the_values_of_the_catalogue_and_null_is_unknown(dataset: Dat
     known = sorted({brand for brand in brands if brand is not None})
     assert ids.tolist() == [0 if brand is None else 1 + known.index(brand) for brand in brands]
     assert 0 in ids.tolist()
-    assert info.items == CATALOGUE and info.classes == {"category": 5, "brand": len(known) + 1}
+    assert info.items == CATALOGUE and info.classes == {"category": 5, "brand": len(known) + 1, "attributes": 4}
+
+
+def test_an_item_has_several_attributes_and_its_row_is_filled_up_with_zeros(dataset: Dataset) -> None:
+    ids = np.asarray(make_context(dataset, Reads(features=("attributes",)), "float32").features["attributes"])
+    wanted = [None if i % 6 == 1 else list(range(1, 1 + i % 4)) for i in range(CATALOGUE)]
+    assert ids.shape == (CATALOGUE, 3) and ids.dtype == np.int32
+    assert ids.tolist() == [[*(row or []), 0, 0, 0][:3] for row in wanted]
+    none = dataset.items.with_columns(attributes=pl.lit(None, pl.List(pl.String)))
+    without = dataclasses.replace(dataset, items=none)
+    assert not np.asarray(
+        make_context(without, Reads(features=("attributes",)), "float32").features["attributes"]
+    ).any()
+    assert catalogue_info(without).constant == {"attributes"} and catalogue_info(without).classes["attributes"] == 1
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
@@ -42,7 +55,7 @@ def test_new_items_stand_behind_the_catalogue(dataset: Dataset) -> None:
 
 
 def test_shapes_are_those_of_what_is_made(dataset: Dataset) -> None:
-    reads = Reads(features=("text", "category"), optional=("image",), graphs=("cooccurrence",))
+    reads = Reads(features=("text", "category", "attributes"), optional=("image",), graphs=("cooccurrence",))
     made, shapes = make_context(dataset, reads, "bfloat16"), context_shapes(dataset, reads, "bfloat16")
     assert "image" not in made.features
     for kind in ("features", "graphs"):

@@ -29,12 +29,12 @@ def test_curves_are_drawn_now_and_then_and_at_the_end(tmp_path: pathlib.Path, mo
         history.append(record(epoch))
         log.write(history)
         now[0] += 4
-    assert epochs == [1, 4], "at once, and ten seconds later"
+    assert epochs == [4], "ten seconds later, or more"
     history.append(record(5))  # which nobody has saved yet
     log.close()
-    assert epochs == [1, 4, 5]
+    assert epochs == [4, 5]
     RunLog(tmp_path, AlterRecConfig(), history).close()
-    assert epochs == [1, 4, 5, 6], "a run that is continued draws once"
+    assert epochs == [4, 5, 6], "a run that is continued draws once"
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -50,8 +50,7 @@ def test_a_picture_that_cannot_be_drawn_hides_no_reason_for_an_end(
         log.write([record(0), record(1)])
         raise KeyError("the reason")
     log = RunLog(tmp_path, AlterRecConfig(), [])
-    with pytest.raises(OSError, match="No space left"):
-        log.write([record(0)])
+    log.write([record(0)])
     with pytest.raises(OSError, match="No space left"):
         log.draw()
 

@@ -67,7 +67,7 @@ def write_newer(path: pathlib.Path, change: Callable[[dict[str, Any]], None] = l
     ]
     schema = {"split": pl.String, "session_id": pl.String, "user_id": pl.String, "items": pl.List(pl.Int32)}
     arguments: dict[str, Any] = {
-        "items": pl.concat([kept.drop("row").with_columns(brand), fresh]),
+        "items": pl.concat([kept.drop("row").with_columns(brand), fresh], how="diagonal"),
         "sessions": pl.DataFrame(sessions, schema={**schema, "first_target": pl.Int32}, orient="row"),
         "text_vectors": np.concatenate([vectors[kept["row"].to_numpy()], drawn]),
         "catalogue_size": catalogue,

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import orbax.checkpoint as ocp
 import pytest
 
+from alterrec_jax.contract import System
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
@@ -84,6 +85,32 @@ def test_every_epoch_has_the_weights_of_its_fused_view_which_is_never_worse_than
         assert record["fused_weight_id"] + record["fused_weight_text"] == pytest.approx(1)
         assert record["fused_hits@20"] >= max(record["id_hits@20"], record["text_hits@20"])
     assert "fused_weight_text" in (whole / "history.csv").read_text().splitlines()[0].split(",")
+
+
+def test_epochs_of_pretraining_neither_choose_the_model_nor_end_the_run(
+    dataset: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = AlterRecConfig.build
+    monkeypatch.setattr(AlterRecConfig, "build", lambda *given: pretraining_first(build(*given)))
+    hits = [0.9, 0.8, 0.7, 0.3, 0.5, 0.4, 0.2, 0.9]
+    validate = trainer.validate
+
+    def measured(*given: Any) -> dict[str, dict[str, float]]:
+        value = hits[len(told)]
+        return {view: {name: value for name in metrics} for view, metrics in validate(*given).items()}
+
+    monkeypatch.setattr(trainer, "validate", measured)
+    config, told, workdir = dataclasses.replace(CONFIG, epochs=8, patience=2), list[Any](), tmp_path / "run"
+    best = Trainer(config, dataset, workdir).run(told.append)
+    assert [row["epoch"] for row in told] == list(range(7)) and best["epoch"] == 4
+    told.clear()
+    short = Trainer(dataclasses.replace(config, epochs=2), dataset, tmp_path / "short")
+    assert short.run(told.append)["epoch"] == 1  # pretraining alone: the latest
+
+
+def pretraining_first(system: System) -> System:
+    """Of a system whose stages have one epoch each, the first three choose nothing."""
+    return system._replace(stages=tuple(stage._replace(chooses=i >= 3) for i, stage in enumerate(system.stages)))
 
 
 def test_fixed_weights_are_in_no_record(dataset: Dataset, tmp_path: pathlib.Path) -> None:

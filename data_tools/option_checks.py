@@ -8,8 +8,8 @@ from typing import Any
 from alterrec_jax.data.dataset_files import names_in
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import separated, sessions, splits
-from data_tools.options import NO_TEXT_MODEL, SESSION_ID, SOURCES, Options
+from data_tools import separated, sessions, splits, text_features
+from data_tools.options import SESSION_ID, SOURCES, Options
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "complete_journey": {"split": "temporal", "validation_fraction": 0.05, "test_fraction": 0.05},
@@ -51,8 +51,7 @@ def checked(options: Options) -> Options:
         raise UserError("--price_column and --interaction_price_column both give the price; leave one out")
     if bool(options.image_column) != bool(options.image_dir):
         raise UserError("--image_column and --image_dir belong together; give both, or neither")
-    if options.text_model == NO_TEXT_MODEL and options.text_fusion != "concat":
-        raise UserError("--text_fusion says how texts are encoded, and --text_model=none encodes none; leave it out")
+    text_features.check(options)
     _refuse_unread(given, options.split)
     if options.source == "tabular":
         _require_distinct_columns(options)

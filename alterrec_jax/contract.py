@@ -22,6 +22,10 @@ LAYOUTS = (PACKED, PREFIX)
 """How sessions lie in a batch. `packed`: a session is a segment, and a causal encoder embeds all of its prefixes in one
 pass. `prefix`: each prefix is a segment of its own, for encoders that read a prefix as a whole."""
 
+WHOLE = "whole"
+"""The layout `packed` of training batches in which a session's last item, that nothing follows, stands at the end of
+its segment, too. It ends no prefix that is to be learned; objectives that hide items of whole sessions read it."""
+
 
 class Context(NamedTuple):
     """What is known and not learned.
@@ -331,8 +335,8 @@ class System(NamedTuple):
       notes: sentences that whoever trains it should read.
       fitted: names of views whose weights are fitted on validation after every epoch (`evaluation.fusion`); those in
         `views` stand where nothing is fitted yet.
-      train_layout: the layout of training batches where objectives want another one than networks do: a cloze masks
-        whole sessions, and its network reads prefixes. Empty: that of the networks.
+      train_layout: the layout of training batches, `whole` among them, where objectives want another one than networks
+        do: a cloze masks whole sessions, and its network reads prefixes. Empty: that of the networks.
     """
 
     networks: Mapping[str, Network]

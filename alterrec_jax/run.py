@@ -21,7 +21,7 @@ from alterrec_jax.runtime.packages import require_ours
 from alterrec_jax.serving.evaluate import evaluate_trained
 from alterrec_jax.serving.export_folder import IndexSettings, write_export
 from alterrec_jax.serving.listed_requests import TableAnswerer
-from alterrec_jax.serving.recommend import Recommender
+from alterrec_jax.serving.recommend import Recommender, new_item_features
 from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.training.checkpoint import read_newest
 from alterrec_jax.training.run_log import CURVES
@@ -115,6 +115,7 @@ class Run:
         exclude: Sequence[Any] | None = None,
         only: Sequence[Any] | None = None,
         new_items: "Table | None" = None,
+        new_vectors: Mapping[str, str | os.PathLike[str]] | None = None,
         unknown: Literal["skip", "error"] = "skip",
     ) -> pl.DataFrame:
         """The k best items for each session.
@@ -129,6 +130,7 @@ class Run:
           only: ids of the only items that any session may get, or for each session a list of ids, or None for all.
           new_items: items that were not in training, placed by their text: a DataFrame or file with a column item_id
             and the text columns that the dataset was made of. Sessions may hold them too.
+          new_vectors: by feature, a .npy file with the vectors of `new_items`, where no text model makes them.
           unknown: of ids that the run does not know, "skip" leaves them out and says so; "error" refuses them.
 
         Returns:
@@ -140,7 +142,7 @@ class Run:
           UserError: there are no k items, something is no list of ids, an id is unknown and `unknown` is "error", or no
             network of the run can place new items.
         """
-        return self._answerer(new_items)(sessions, k, exclude, only, unknown)
+        return self._answerer(new_items, new_vectors)(sessions, k, exclude, only, unknown)
 
     def evaluate(
         self,
@@ -202,16 +204,21 @@ class Run:
     def _of_catalogue(self) -> TableAnswerer:
         return self._answering((), (), {})
 
-    def _answerer(self, new_items: "Table | None") -> TableAnswerer:
+    def _answerer(
+        self, new_items: "Table | None", new_vectors: Mapping[str, str | os.PathLike[str]] | None
+    ) -> TableAnswerer:
         if new_items is None:
+            if new_vectors:
+                raise UserError("new_vectors are of new_items; give these too")
             return self._of_catalogue
         require_ours("data_tools")
         from data_tools.frames import as_file
-        from data_tools.new_items import FEATURE, read_new_items
+        from data_tools.new_items import read_new_items
 
         with as_file(new_items, "new_items") as path:
-            new = read_new_items(path, self.dataset)
-        return self._answering(new.ids, new.names, {FEATURE: new.vectors} if new.ids else {})
+            features = new_item_features(self.trained, new_vectors or ())
+            new = read_new_items(path, self.dataset, features, vectors=new_vectors)
+        return self._answering(new.ids, new.names, new.vectors if new.ids else {})
 
     def _answering(self, ids: Iterable[str], names: Iterable[str], features: Mapping[str, Any]) -> TableAnswerer:
         """Of the catalogue, and new items behind it."""

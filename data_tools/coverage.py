@@ -39,7 +39,8 @@ def coverage_table(dataset: Dataset) -> list[tuple[str, float, float]]:
     columns: dict[str, pl.Series | np.ndarray] = {"text": dataset.items["text"]}
     columns |= {name: dataset.items[name] for name in ATTRIBUTE_COLUMNS if name in dataset.items.columns}
     columns.pop("image_sha256", None)
-    columns |= {f"{name} vectors": rows for name, rows in dataset.vectors.items() if name != TEXT}
+    given = dataset.text_encoders.get(TEXT, {}).get("given")  # else the texts tell
+    columns |= {f"{name} vectors": rows for name, rows in dataset.vectors.items() if name != TEXT or given}
     size, clicked = dataset.catalogue_size, dataset.splits["train"].items
     return [
         (name, _share(items[:size]), _share(items[clicked]))

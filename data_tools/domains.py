@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.data import dataset_files
-from alterrec_jax.data.catalogue import encoder_of
 from alterrec_jax.data.dataset import SPLITS, Dataset, load_dataset, write_dataset
 from alterrec_jax.data.dataset_files import ALONE, TEXT
 from alterrec_jax.data.features import ID_FEATURES
@@ -23,6 +22,7 @@ from data_tools import protocol
 
 _COUNTED = ("interactions", "tied_interactions", "sessions_with_ties", "tied_pairs", "tied_pairs_ascending")
 _COVERAGE = ("coverage", "catalogue_coverage")
+_ENCODER = ("sha256", "fusion")
 
 
 class Domain(NamedTuple):
@@ -47,23 +47,23 @@ def join(folders: Sequence[str], out: str) -> str:
       UserError: a folder is no dataset, two have one name, their texts were encoded otherwise, or `out` is one of them.
     """
     domains = _read(folders, out)
-    texts = _shared_text(domains)
+    _require_one_encoder(domains)
     numbers, order, catalogue_size = _numbers(domains)
-    items = pl.concat(_items(domains, texts))[order]
+    items = pl.concat(_items(domains))[order]
     timed = all(ALONE in domain.sessions.columns for domain in domains)
     sessions = pl.concat(_sessions(*one, timed) for one in zip(domains, numbers, strict=True))
     vectors = {
         name: np.concatenate([np.asarray(domain.dataset.vectors[name]) for domain in domains])[order]
-        for name in _shared_vectors(domains, texts)
+        for name in _shared_vectors(domains)
     }
-    text_vectors = vectors.pop(TEXT, None)
+    provenance = _provenance(domains, items, sessions, [*vectors])
     write_dataset(
         out,
         items=items,
         sessions=sessions,
-        text_vectors=text_vectors,
+        text_vectors=vectors.pop(TEXT, None),
         catalogue_size=catalogue_size,
-        provenance=_provenance(domains, items, sessions, [*vectors], texts),
+        provenance=provenance,
         vectors=vectors,
     )
     return _summary(domains, out)
@@ -83,42 +83,40 @@ def _read(folders: Sequence[str], out: str) -> list[Domain]:
     return domains
 
 
-def _shared_text(domains: Sequence[Domain]) -> bool:
-    """Whether all have text vectors.
+def _require_one_encoder(domains: Sequence[Domain]) -> None:
+    """Refuses domains whose texts were encoded otherwise.
 
     Raises:
-      UserError: they have, and these are of different encoders.
+      UserError: names both encoders.
     """
-    without = [domain.name for domain in domains if TEXT not in domain.dataset.vectors]
-    if without:
-        log(f"note: {without[0]} has no text vectors, so the joined dataset has none")
-        return False
-    first = domains[0]
-    for domain in domains[1:]:
-        there, here = (encoder_of(one.dataset) for one in (first, domain))
-        if there != here:
-            models = [one.dataset.manifest.get("text_encoder", {}).get("model") for one in (first, domain)]
+    encoded = [domain for domain in domains if TEXT in domain.dataset.vectors]
+    for domain in encoded[1:]:
+        there, here = (one.dataset.text_encoders.get(TEXT, {}) for one in (encoded[0], domain))
+        if any(there.get(name) != here.get(name) for name in _ENCODER):
+            made = [
+                "{} (sha256 {}, {})".format(*(one.get(name) for name in ("model", *_ENCODER))) for one in (there, here)
+            ]
             raise UserError(
-                f"the texts of {first.name} were encoded by {models[0]} {there}, those of {domain.name} by {models[1]} "
-                f"{here}; prepare both with one --text_model and --text_fusion"
+                f"the text vectors of {encoded[0].name} are of {made[0]}, those of {domain.name} of {made[1]}; prepare "
+                "all with one --text_model and --text_fusion"
             )
-    return True
 
 
-def _shared_vectors(domains: Sequence[Domain], texts: bool) -> list[str]:
-    """The features whose vectors all have, made alike as far as the manifests say."""
+def _shared_vectors(domains: Sequence[Domain]) -> list[str]:
+    """The features whose vectors all have, made in one way as far as the manifests say."""
 
-    def note(domain: Domain, name: str) -> dict[str, Any]:
-        of_name = domain.dataset.manifest.get("vectors", {}).get(name, {})
-        return {key: value for key, value in of_name.items() if key not in _COVERAGE}
+    def made(domain: Domain, name: str) -> tuple[Any, ...]:
+        note = domain.dataset.manifest.get("vectors", {}).get(name, {})
+        encoder = domain.dataset.text_encoders.get(name, {})
+        return {key: note[key] for key in note if key not in _COVERAGE}, [encoder.get(key) for key in _ENCODER]
 
-    first, shared = domains[0], [TEXT] if texts else []
-    for name in sorted({name for domain in domains for name in domain.dataset.vectors} - {TEXT}):
+    shared = []
+    for name in sorted({name for domain in domains for name in domain.dataset.vectors}):
         everywhere = all(name in domain.dataset.vectors for domain in domains)
-        if everywhere and all(note(domain, name) == note(first, name) for domain in domains):
+        if everywhere and all(made(domain, name) == made(domains[0], name) for domain in domains):
             shared.append(name)
         else:
-            log(f"note: not all domains have {name} vectors that were made alike; they are left out")
+            log(f"note: not all domains have {name} vectors that were made in one way; they are left out")
     return shared
 
 
@@ -137,7 +135,7 @@ def _numbers(domains: Sequence[Domain]) -> tuple[list[np.ndarray], np.ndarray, i
     return np.split(number, borders), order, int(of_catalogue.sum())
 
 
-def _items(domains: Sequence[Domain], texts: bool) -> list[pl.DataFrame]:
+def _items(domains: Sequence[Domain]) -> list[pl.DataFrame]:
     """The items of each, with the columns that all have."""
     shared = [name for name in ID_FEATURES if all(name in domain.dataset.items.columns for domain in domains)]
     return [domain.dataset.items.select(_called(domain, "item_id"), "name", "text", *shared) for domain in domains]
@@ -162,9 +160,9 @@ def _called(domain: Domain, column: str) -> pl.Expr:
 
 
 def _provenance(
-    domains: Sequence[Domain], items: pl.DataFrame, sessions: pl.DataFrame, vectors: Sequence[str], texts: bool
+    domains: Sequence[Domain], items: pl.DataFrame, sessions: pl.DataFrame, vectors: Sequence[str]
 ) -> dict[str, Any]:
-    first, manifests = domains[0].dataset.manifest, [domain.dataset.manifest for domain in domains]
+    manifests = [domain.dataset.manifest for domain in domains]
     train = sessions.filter(pl.col("split") == "train").select(pl.col("session_id").alias("session"), "items")
     orders = [manifest.get("order", {}) for manifest in manifests]
     return {
@@ -186,9 +184,9 @@ def _provenance(
             "ordered": all(domain.dataset.ordered for domain in domains),
         },
         "items_without_text": int((items["text"] == "").sum()),
-        **({"text_encoder": first["text_encoder"]} if texts and "text_encoder" in first else {}),
+        "text_encoders": {name: note for name, note in domains[0].dataset.text_encoders.items() if name in vectors},
         "attributes": {},
-        "vectors": {name: first.get("vectors", {}).get(name, {}) for name in vectors},
+        "vectors": {name: note for name, note in manifests[0].get("vectors", {}).items() if name in vectors},
         "protocol": protocol.protocol_of(train.explode("items").rename({"items": "item"})),
     }
 

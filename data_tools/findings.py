@@ -1,12 +1,14 @@
 """What preparation found in a log and did about it, and what is odd about ids and texts, in sentences with a remedy."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import polars as pl
 
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.dataset_files import text_encoders
+from data_tools import universal_encoder
 from data_tools.text_model import PACKAGED_NAME, PACKAGED_SHA256
 
 _MOSTLY_EMPTY = 0.5  # of the items
@@ -49,10 +51,14 @@ def find(items: pl.DataFrame, lengths: pl.DataFrame, manifest: Mapping[str, Any]
         _tied_at_the_cut(manifest.get("sessions_tied_across_splits", 0)),
         _giant_session(lengths),
         _near_equal_ids(items["item_id"]),
-        _empty_texts(items["text"]),
-        _foreign_texts(items["text"], manifest.get("text_encoder", {})),
-        _shared_texts(items["text"]),
     ]
+    encoders = text_encoders(manifest).values()
+    if not encoders or not all(encoder.get("given") for encoder in encoders):
+        sentences += [
+            _empty_texts(items["text"]),
+            _foreign_texts(items["text"], {encoder.get("sha256") for encoder in encoders}),
+            _shared_texts(items["text"]),
+        ]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -141,9 +147,9 @@ def _empty_texts(texts: pl.Series) -> str:
     )
 
 
-def _foreign_texts(texts: pl.Series, encoder: Mapping[str, Any]) -> str:
+def _foreign_texts(texts: pl.Series, encoders: Collection[str | None]) -> str:
     some = texts.filter(texts != "")
-    if encoder.get("sha256") != PACKAGED_SHA256 or some.is_empty():
+    if PACKAGED_SHA256 not in encoders or some.is_empty():
         return ""
     letters, latin = (some.str.count_matches(letter).cast(pl.Int64) for letter in (r"\p{L}", r"\p{Latin}"))
     other_script = _share((letters - latin) * 2 > letters)
@@ -156,8 +162,8 @@ def _foreign_texts(texts: pl.Series, encoder: Mapping[str, Any]) -> str:
     else:
         return ""
     return (
-        f"{what}, and {PACKAGED_NAME}, which encoded them, knows English: prepare with a multilingual model, for "
-        "example --text_model=paraphrase-multilingual-MiniLM-L12-v2."
+        f"{what}, and {PACKAGED_NAME}, which encoded them, knows English: prepare with a multilingual model, "
+        f"--text_model={universal_encoder.NAME} or paraphrase-multilingual-MiniLM-L12-v2 for example."
     )
 
 

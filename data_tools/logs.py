@@ -29,7 +29,8 @@ class Logs:
         for the manifest.
       provenance: what else the manifest says of the source.
       attributes: of each attribute, a price by interaction among them: its column and its rule, for the manifest.
-      vectors: of each further feature, float [items, width], rows as in `items`; zeros where an item has none.
+      vectors: of each feature whose vectors were given, float [items, width], rows as in `items`; zeros where an item
+        has none. "text" is among them where they take the place of a text model's.
     """
 
     interactions: pl.DataFrame

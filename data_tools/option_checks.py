@@ -5,11 +5,12 @@ import itertools
 import pathlib
 from typing import Any
 
-from alterrec_jax.data.dataset_files import names_in
+from alterrec_jax.data.dataset_files import TEXT, names_in
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import further_vectors, separated, sessions, splits, word_drop
-from data_tools.options import NO_TEXT_MODEL, SESSION_ID, SOURCES, Options
+from data_tools import separated, sessions, splits, text_features, word_drop
+from data_tools.further_vectors import named_values
+from data_tools.options import SESSION_ID, SOURCES, Options
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "complete_journey": {"split": "temporal", "validation_fraction": 0.05, "test_fraction": 0.05},
@@ -51,8 +52,7 @@ def checked(options: Options) -> Options:
         raise UserError("--price_column and --interaction_price_column both give the price; leave one out")
     if bool(options.image_column) != bool(options.image_dir):
         raise UserError("--image_column and --image_dir belong together; give both, or neither")
-    if options.text_model == NO_TEXT_MODEL and options.text_fusion != "concat":
-        raise UserError("--text_fusion says how texts are encoded, and --text_model=none encodes none; leave it out")
+    text_features.check(options)
     _check_word_drop(options)
     _refuse_unread(given, options.split)
     if options.source == "tabular":
@@ -76,10 +76,11 @@ def _check_word_drop(options: Options) -> None:
     """Refuses a share that is none, and words that are dropped of texts which nobody encodes."""
     if not 0 <= options.word_drop < 1:
         raise UserError(f"--word_drop is {options.word_drop}; it must be at least 0 and below 1")
-    if options.word_drop and options.text_model == NO_TEXT_MODEL:
-        raise UserError("--word_drop encodes texts once more, and --text_model=none encodes none; leave one out")
-    if options.word_drop and word_drop.NAME in further_vectors.named_files(options.vectors):
-        raise UserError(f"--word_drop and --vectors both make {word_drop.NAME}; leave one out")
+    models = text_features.models_of(options)
+    if options.word_drop and TEXT not in models:
+        raise UserError("--word_drop encodes texts once more, and no --text_model encodes them; leave it out")
+    if options.word_drop and word_drop.NAME in {**models, **named_values(options.vectors, "vectors", "FILE.npy")}:
+        raise UserError(f"--word_drop makes {word_drop.NAME}; choose another name for the vectors that are called so")
 
 
 def _check_times(options: Options) -> None:

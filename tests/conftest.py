@@ -34,6 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
     programs_appear_whole()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: some tests wait for the commands that they start, or for files."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 # What takes ten seconds or more, the longest first: it begins first, so that no worker ends with it alone, and
 # `make quick` leaves it out.
 LONG = (

@@ -1,8 +1,9 @@
 """Fixtures of forward passes of released PyTorch code, and how their parameters become ours.
 
-`tests/fixtures/NAME.npz` holds numbers alone: random weights by their PyTorch names, five prefixes, and what the
-released class made of them: `queries` [prefix, dim], `scores` [prefix, item], the cross-entropy over all items and its
-gradient. Names that end in 64 are the same of the class in float64. `docs/parity.md` says which code each is from.
+`tests/fixtures/NAME.npz` holds numbers alone: random weights by their PyTorch names (one by its Keras names), five
+prefixes, and what the released class made of them: `queries` [prefix, dim], `scores` [prefix, item], the cross-entropy
+over all items and its gradient. Names that end in 64 are the same of the class in float64. `docs/parity.md` says which
+code each is from.
 """
 
 import pathlib

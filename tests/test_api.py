@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -338,6 +339,22 @@ def test_new_items_are_placed_by_their_text(prepare: Callable[..., ar.Dataset], 
     ids_alone = dataclasses.replace(CONFIG, networks={"id": IdNetworkConfig(encoder="mean", dim=3)})
     with pytest.raises(ar.UserError, match="cannot place new items"):
         ar.Run(tmp_path, random_model(ids_alone, data)).recommend([["i03"]], 3, new_items=new)
+
+
+def test_new_items_bring_the_vectors_that_no_text_model_makes(
+    prepare: Callable[..., ar.Dataset], tmp_path: pathlib.Path
+) -> None:
+    for name, rows in (("mine", len(ITEMS)), ("new", 1)):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32))
+    run = ar.Run(tmp_path, random_model(CONFIG, prepare(text_vectors=tmp_path / "mine.npy")))
+    new = pl.DataFrame({"item_id": ["n1"]})
+    with pytest.raises(ar.UserError, match="bring those of the new items by --vectors=text=FILE.npy"):
+        run.recommend([["i03"]], 3, new_items=new)
+    found = run.recommend([["i03", "n1"]], 20, new_items=new, new_vectors={"text": tmp_path / "new.npy"})
+    (placed,) = found.filter(item_id="n1").rows(named=True)
+    assert placed["name"] == "n1" and placed["by"] == "text"
+    with pytest.raises(ar.UserError, match="new_vectors are of new_items"):
+        run.recommend([["i03"]], 3, new_vectors={"text": tmp_path / "new.npy"})
 
 
 # Evaluation and export

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from alterrec_jax.contract import PACKED, PREFIX, SessionBatch
+from alterrec_jax.contract import PACKED, PREFIX, WHOLE, SessionBatch
 from alterrec_jax.data.dataset import Sessions
 from alterrec_jax.data.packing import (
     Chunks,
@@ -45,13 +45,15 @@ class DeviceChunk(NamedTuple):
 
 
 class TrainBatches:
-    """All prefixes of the training sessions, in batches of [rows, max_length].
+    """All prefixes of the training sessions, in batches of [rows, length].
 
-    In the layout `packed` a training prefix longer than max_length sees between half of that and max_length of its last
-    items; in the layout `prefix`, exactly max_length.
+    In the layout `packed` a training prefix longer than max_length sees between half of that and max_length of its
+    last items; in the layout `prefix`, exactly max_length. Rows of `whole` have one position more than max_length, for
+    what follows the longest prefix.
 
     Attributes:
       rows: rows of a batch: as many as hold `batch_prefixes` prefixes.
+      length: positions of a row.
       steps_per_epoch: batches of an epoch; the last one is filled up with empty rows.
       prefixes: prefixes of an epoch.
       fill: the share of an epoch's positions that hold an item.
@@ -65,18 +67,21 @@ class TrainBatches:
     ):
         if len(sessions.items) > np.iinfo(np.int32).max:  # numbers on devices have 32 bits
             raise UserError(f"{len(sessions.items):,} training interactions are too many; train on the latest 2^31 - 1")
-        self._sessions, self._max_length, self._layout = sessions, max_length, layout
+        self._sessions, self._layout = sessions, layout
+        self.length = length = max_length + (layout == WHOLE)
         self._users = sessions.users if users else None
         first, stop = sessions.first_target - 1, sessions.lengths - 1
+        self.prefixes = int(np.sum(np.maximum(stop - first, 0)))
         if layout == PREFIX:
-            self._chunks = cut_prefixes(first, stop, max_length)
-            self._plan, self.rows = plan_batches(self._lengths, max_length, batch_prefixes)
+            self._chunks = cut_prefixes(first, stop, length)
+            self._plan, self.rows = plan_batches(self._lengths, length, batch_prefixes)
         else:
-            self._chunks = cut_chunks(first, stop, max_length, stride=max(max_length // 2, 1))
-            self._plan, self.rows = plan_rows(self._lengths, max_length), rows_of_batch(batch_prefixes, max_length)
+            if layout == WHOLE:
+                stop = np.where(first < stop, stop + 1, 0)
+            self._chunks = cut_chunks(first, stop, length, stride=max(length // 2, 1))
+            self._plan, self.rows = plan_rows(self._lengths, length), rows_of_batch(batch_prefixes, length)
         self.steps_per_epoch = -(-self._plan.rows // self.rows)
-        self.prefixes = int(np.sum(self._chunks.stop - self._chunks.scored))
-        self.fill = float(self._lengths.sum() / max(self.steps_per_epoch * self.rows * max_length, 1))
+        self.fill = float(self._lengths.sum() / max(self.steps_per_epoch * self.rows * length, 1))
 
     @property
     def _lengths(self) -> np.ndarray:
@@ -103,8 +108,13 @@ class TrainBatches:
             chunks = Chunks(*(column[here] for column in chunks))
             of_part = Plan(of_batch.row[here] - part.start, of_batch.offset[here], len(part))
             sessions = self._sessions
-            batch = fill_rows(sessions.items, sessions.offsets, chunks, of_part, self._max_length, self._users)
-            yield keep_ends(batch, prefixes, shards) if self._layout == PREFIX else batch
+            batch = fill_rows(sessions.items, sessions.offsets, chunks, of_part, self.length, self._users)
+            if self._layout == PREFIX:
+                batch = keep_ends(batch, prefixes, shards)
+            elif self._layout == WHOLE:
+                stop = sessions.offsets[np.searchsorted(sessions.offsets, batch.interaction, side="right")]
+                batch = batch._replace(is_target=batch.is_target & (batch.interaction < stop - 1))
+            yield batch
 
     def _prefixes_of_shard(self, rows: int) -> int:
         """The most prefixes that so many consecutive rows of any batch hold; shuffling leaves it as it is."""
@@ -122,7 +132,7 @@ class TrainBatches:
           key, start: as of `epoch`.
           chunk_bytes: of batches that are put on a device together; one batch at least.
         """
-        of_batch = self.rows * self._max_length * _BYTES
+        of_batch = self.rows * self.length * _BYTES
         size = max(min(self.steps_per_epoch, chunk_bytes // of_batch), 1)
         rows, devices = mesh.padded(self.rows, mesh.DATA), mesh.size(mesh.DATA)
         part = mesh.part_here(rows, mesh.DATA)

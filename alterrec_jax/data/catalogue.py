@@ -7,13 +7,14 @@ attributes stay those that the run was trained with: they may come from counts o
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.dataset_files import TEXT
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 from alterrec_jax.runtime.polars_errors import panics_as_errors
@@ -22,6 +23,7 @@ FILE = "catalogue.parquet"
 _COMPARED = {"text": "another text", "image_words": "other image words"}  # what vectors are made from
 _DATASET = "dataset_fingerprint"
 _KEPT = ("price", "category", "brand", "attributes")
+_DEPENDED_ON = ("sha256", "fusion")  # what vectors of texts depend on: the encoder, and how it treats several columns
 
 
 def write_catalogue(workdir: str | os.PathLike[str], dataset: Dataset) -> None:
@@ -45,34 +47,65 @@ def catalogue_dataset(workdir: str | os.PathLike[str]) -> str | None:
         return None
 
 
-def encoder_of(dataset: Dataset) -> dict[str, Any]:
-    """What text vectors depend on besides the texts: the encoder's hash, and how it treats several columns."""
-    made_with = dataset.manifest.get("text_encoder", {})
-    return {name: made_with.get(name) for name in ("sha256", "fusion")}
+def encoders_of(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """By feature, what its vectors depend on besides the texts, and its name: of the record of a run."""
+    return {
+        feature: {name: made_with.get(name) for name in (*_DEPENDED_ON, "model", "given")}
+        for feature, made_with in dataset.text_encoders.items()
+    }
 
 
-def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset, encoder: Mapping[str, Any]) -> Dataset:
+def require_encoders(whose: str, features: Collection[str], record: Mapping[str, Any], dataset: Dataset) -> None:
+    """Refuses a dataset whose texts were encoded otherwise than those that a run was trained on.
+
+    Args:
+      whose: the beginning of the sentence that refuses; it goes on with the feature.
+      features: those that are read.
+      record: of the dataset that the run was trained on, as of `run_state.run_of`.
+      dataset: the other one.
+
+    Raises:
+      UserError: names both encoders.
+    """
+    there, here = record.get("text_encoders", {TEXT: record.get("text_encoder", {})}), encoders_of(dataset)
+    for feature in features:
+        before, now = (one.get(feature, {}) for one in (there, here))
+        if all(before.get(name) == now.get(name) for name in _DEPENDED_ON):
+            continue
+        flag = "--text_model" if feature == TEXT else f"--text_models={feature}=MODEL"
+        remedy = f"prepare the dataset with that {flag} and --text_fusion"
+        if before.get("given") or now.get("given"):
+            remedy = (
+                "vectors that were given are known by their file alone: give the same --text_vectors, or train anew"
+            )
+        raise UserError(
+            f"{whose} {feature} vectors {_described(before)}, those of {dataset.path} are {_described(now)}; {remedy}"
+        )
+
+
+def _described(encoder: Mapping[str, Any]) -> str:
+    """What made the vectors of a feature, for a sentence."""
+    if not encoder.get("sha256"):
+        return "not made of texts, or not there"
+    fusion = f", {encoder['fusion']}" if encoder.get("fusion") else ""
+    return f"of {encoder.get('model') or 'a model'} (sha256 {encoder['sha256']}{fusion})"
+
+
+def as_numbered_in(workdir: str | os.PathLike[str], dataset: Dataset) -> Dataset:
     """The dataset with the catalogue of a run: its items in the order of the run's tables, all others behind them.
 
     Args:
       workdir: where the run was trained.
       dataset: another one than the run was trained on.
-      encoder: `encoder_of` the dataset that it was trained on.
 
     Returns:
       the dataset, renumbered, its vectors of all features with it. The run's items have the price, category, brand
       and attributes that the run was trained with.
 
     Raises:
-      UserError: the dataset lacks an item of the run or has another text or other image words for it, or its texts
-        were encoded otherwise.
+      UserError: the dataset lacks an item of the run, or has another text or other image words for it.
     """
     wanted = read_catalogue(workdir, "give no --data_dir, to use the run's own dataset")
-    if encoder_of(dataset) != encoder:
-        raise UserError(
-            f"the texts of {dataset.path} were encoded by {encoder_of(dataset)}, those of the run in {workdir} by "
-            f"{encoder}; prepare the dataset with that --text_model and --text_fusion"
-        )
     found = wanted.join(dataset.items.with_row_index("number"), on="item_id", how="left", maintain_order="left")
     remedy = "give --data_dir a dataset prepared from the same items"
     if len(lacking := found.filter(pl.col("number").is_null())):

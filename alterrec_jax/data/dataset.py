@@ -6,7 +6,7 @@
     sessions.parquet   split, session_id, user_id, items (list of item numbers), first_target, and optionally alone
     text_vectors.npy   float32 [items, d_text], row i belongs to item i; zeros where an item has no text. Not there
                        if texts were not encoded
-    NAME_vectors.npy   float32 [items, width], likewise, of any further feature
+    NAME_vectors.npy   float32 [items, width], likewise, of any further feature, another encoder of the texts say
 
 Items are numbered so that the catalogue (the items that training contains, unless prepared otherwise) comes
 first: item numbers 0 .. catalogue_size-1 can be recommended, the rest occur in held-out sessions only.
@@ -111,6 +111,11 @@ class Dataset:
         return np.asarray(np.any(self.vectors[name], axis=1))
 
     @property
+    def text_encoders(self) -> dict[str, dict[str, Any]]:
+        """As `dataset_files.text_encoders`."""
+        return dataset_files.text_encoders(self.manifest)
+
+    @property
     def known_users(self) -> int:
         """How many distinct users the training sessions have: `Sessions.users` are below it."""
         return len(self.splits["train"].user_names)
@@ -178,7 +183,7 @@ def write_dataset(
         optionally alone (list of bool, as long as items, or null).
       text_vectors: float32 [items, d_text]; None if texts were not encoded.
       catalogue_size: how many of the items, from the first, can be recommended.
-      provenance: what else the manifest tells: source, split, seed, hashes, text encoder, attributes, protocol.
+      provenance: what else the manifest tells: source, split, seed, hashes, text encoders, attributes, protocol.
       vectors: of further features, by their names ("text" is not one): float32 [items, width].
 
     Raises:

@@ -13,9 +13,10 @@ from alterrec_jax.runtime import files
 from alterrec_jax.runtime.polars_errors import panics_as_errors
 
 FORMAT = "alterrec-dataset"
-FORMAT_VERSION = 3
-# Version 1 has neither item attributes nor further vectors nor a protocol; 1 and 2 always have text vectors.
-READABLE_VERSIONS = (1, 2, 3)
+FORMAT_VERSION = 4
+# Version 1 has neither item attributes nor further vectors nor a protocol; 1 and 2 always have text vectors; up to 3
+# there is one encoder of texts at most.
+READABLE_VERSIONS = (1, 2, 3, 4)
 
 MANIFEST, ITEMS, SESSIONS = "manifest.json", "items.parquet", "sessions.parquet"
 PICTURE = "describe.png"  # which data_tools.describe draws
@@ -48,6 +49,16 @@ def vectors_file(name: str) -> str:
 def vector_names(hashes: Mapping[str, str]) -> list[str]:
     """The features whose vectors are among the files of a manifest, sorted."""
     return sorted(name.removesuffix(_VECTORS_END) for name in hashes if name.endswith(_VECTORS_END))
+
+
+def text_encoders(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By feature, what made its vectors of the texts: model, sha256, dim, fusion, columns.
+
+    Where vectors were given in place of a text model's, `given` is true and the hash is that of their file.
+    """
+    if "text_encoders" in manifest:
+        return dict(manifest["text_encoders"])
+    return {TEXT: manifest["text_encoder"]} if "text_encoder" in manifest else {}  # up to version 3
 
 
 def fingerprint(hashes: Mapping[str, str], catalogue_size: int) -> str:

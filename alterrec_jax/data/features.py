@@ -62,11 +62,9 @@ def make_context(
     """
     features: dict[str, jax.Array] = {}
     for name in (*reads.features, *reads.optional):
-        rows = feature_rows(dataset, name)
+        rows = _rows_read(dataset, reads, name)
         if rows is None:
-            if name in reads.optional:
-                continue
-            raise UserError(_missing(dataset, name))
+            continue
         if new_items is not None and name in new_items:
             rows = np.concatenate([rows, new_items[name]])
         dtype = jnp.int32 if name in ID_FEATURES else jnp.dtype(precision)
@@ -76,16 +74,28 @@ def make_context(
 
 
 def context_shapes(dataset: Dataset, reads: Reads, precision: str) -> Context:
-    """The shapes of what `make_context` makes, without putting anything on a device."""
+    """The shapes of what `make_context` makes, without putting anything on a device.
+
+    Raises:
+      UserError: as there.
+    """
     features: dict[str, jax.ShapeDtypeStruct] = {}
     for name in (*reads.features, *reads.optional):
-        rows = feature_rows(dataset, name)
+        rows = _rows_read(dataset, reads, name)
         if rows is not None:
             dtype = jnp.int32 if name in ID_FEATURES else jnp.dtype(precision)
             shape = (mesh.padded(len(rows), mesh.MODEL), *rows.shape[1:])
             features[name] = jax.ShapeDtypeStruct(shape, dtype)
     graphs = {name: GRAPHS[name](dataset.splits["train"], dataset.catalogue_size) for name in reads.graphs}
     return Context(features, jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), graphs))
+
+
+def _rows_read(dataset: Dataset, reads: Reads, name: str) -> np.ndarray | None:
+    """As `feature_rows`; a feature that is not optional must be there."""
+    rows = feature_rows(dataset, name)
+    if rows is None and name not in reads.optional:
+        raise UserError(_missing(dataset, name))
+    return rows
 
 
 def feature_rows(dataset: Dataset, name: str) -> np.ndarray | None:
@@ -123,7 +133,7 @@ def preparation_flag(name: str) -> str:
         return "--text_columns"
     if name == ATTRIBUTES:
         return "--attribute_columns"
-    return f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy"
+    return f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy or --text_models={name}=MODEL"
 
 
 def _missing(dataset: Dataset, name: str) -> str:

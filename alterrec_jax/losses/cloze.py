@@ -1,10 +1,8 @@
 """The cloze of BERT4Rec: some items of whole sessions are masked, and predicted from the others.
 
-It reads batches of the layout `packed`. There a session's items but the last are inputs and the last is a target, so
-the whole session is the inputs and, at an end token, what follows them. Of a session longer than a row each chunk is
-one. An item is masked only where its batch learns it, as the target of one of its own prefixes or, with these, as the
-first of all, so overlapping chunks mask no item twice: what a chunk has for context stays visible. (A chunk of
-`max_length` 1 has none, and masks its first item a second time.)
+It reads batches of the layout `whole`; of a session longer than a row each chunk is one. An item is masked only where
+its batch learns it, as the last item or as the end of a prefix that is learned, so overlapping chunks mask no item
+twice: what a chunk has for context stays visible.
 """
 
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from alterrec_jax.contract import Context, ItemTables, Network, Objective, Param
 from alterrec_jax.hard_negatives.sets import WholeCatalogue
 from alterrec_jax.losses.softmax import sampled_softmax_loss
 from alterrec_jax.losses.streamed import log_sum_exp
-from alterrec_jax.nn.segments import same_segment, with_end_tokens
+from alterrec_jax.nn.segments import same_segment
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
@@ -31,7 +29,7 @@ class MaskedSessions(NamedTuple):
     """Sessions of which some items are hidden.
 
     Attributes:
-      tokens: the items, as of `with_end_tokens`, with the hidden ones.
+      tokens: the sessions, with the hidden items.
       masked: bool [row, token], which an encoder must not see.
       places: int32 [row, place], the tokens that it is read at.
       wanted: bool [row, place], which of these are masked items; the others fill up.
@@ -98,25 +96,26 @@ def mask_sessions(key: jax.Array, batch: SessionBatch, rate: float, last: float)
 
     Args:
       key: what draws.
-      batch: of the layout `packed`.
+      batch: of the layout `whole`.
       rate: the share of a session's items that is masked, rounded, at least one (`masked_of`).
       last: the probability that a session's last item alone is masked instead.
     """
-    tokens, learned = _whole_sessions(batch)
-    length = batch.items.shape[1]
+    shape, length = batch.items.shape, batch.items.shape[1]
+    following = jnp.pad(batch.segments[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
+    at_end = (batch.segments >= 0) & (batch.segments != following)
+    learned = at_end | batch.is_target.reshape(shape)
     order_key, last_key = jax.random.split(key)
-    order = jnp.argsort(jax.random.uniform(order_key, tokens.items.shape), axis=1)  # distinct numbers
-    together = same_segment(tokens)
+    order = jnp.argsort(jax.random.uniform(order_key, shape), axis=1)  # distinct numbers
+    together = same_segment(batch)
     rivals = together & learned[:, None, :]
     size = jnp.sum(rivals, axis=2)
     rank = jnp.sum(rivals & (order[:, None, :] < order[:, :, None]), axis=2)
-    counts = np.array([0] + [masked_of(items, rate) for items in range(1, length + 2)], np.int32)
-    at_end = (jnp.arange(2 * length) >= length)[None]
-    only_last = at_end & (jax.random.uniform(last_key, tokens.items.shape) < last)
+    counts = np.array([0] + [masked_of(items, rate) for items in range(1, length + 1)], np.int32)
+    only_last = at_end & (jax.random.uniform(last_key, shape) < last)
     only_last = jnp.any(together & only_last[:, None, :], axis=2)
     masked = learned & jnp.where(only_last, at_end, rank < jnp.asarray(counts)[size])
     places = jnp.argsort(~masked, axis=1, stable=True)[:, : most_masked(length, rate)]
-    return MaskedSessions(tokens, masked, places, jnp.take_along_axis(masked, places, axis=1))
+    return MaskedSessions(batch, masked, places, jnp.take_along_axis(masked, places, axis=1))
 
 
 def masked_of(items: int, rate: float) -> int:
@@ -125,22 +124,9 @@ def masked_of(items: int, rate: float) -> int:
 
 
 def most_masked(length: int, rate: float) -> int:
-    """The most items that a row of so many positions can have masked, however sessions lie in it.
-
-    A session of n inputs has n + 1 items.
-    """
+    """The most items that a row of so many positions can have masked, of sessions of two items or more."""
     most = [0]
     for room in range(1, length + 1):
-        most.append(max(most[room - inputs] + masked_of(inputs + 1, rate) for inputs in range(1, room + 1)))
+        sizes = range(2, room + 1)
+        most.append(max((most[room - items] + masked_of(items, rate) for items in sizes), default=0))
     return most[length]
-
-
-def _whole_sessions(batch: SessionBatch) -> tuple[SessionBatch, jax.Array]:
-    """The sessions with what follows them at their end tokens, and bool [row, token], which items are learned."""
-    tokens, shape = with_end_tokens(batch), batch.items.shape
-    targets, is_target = batch.targets.reshape(shape), batch.is_target.reshape(shape)
-    # An item is the target of the prefix that ends before it; the first of a session is learned with the second.
-    before = jnp.pad(is_target[:, :-1], ((0, 0), (1, 0)))
-    learned = jnp.concatenate([jnp.where(batch.positions == 0, is_target, before), is_target], axis=1)
-    items = jnp.concatenate([batch.items, targets], axis=1)
-    return tokens._replace(items=items), learned & (tokens.segments >= 0)

@@ -31,8 +31,8 @@ import jax.numpy as jnp
 
 from alterrec_jax.config import OptimizerConfig, RunConfig, require_divisor, setting
 from alterrec_jax.contract import (
-    PACKED,
     PREFIX,
+    WHOLE,
     CatalogueInfo,
     Context,
     ItemTables,
@@ -47,8 +47,8 @@ from alterrec_jax.losses.cloze import CLOZE, EncodeFn, MaskedSessions, cloze
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import empty_batch, encoded
-from alterrec_jax.nn.item_tables import learned_items
-from alterrec_jax.nn.segments import with_end_tokens
+from alterrec_jax.nn.item_tables import START, ItemEncoder, learned_items
+from alterrec_jax.nn.segments import aligned_at_end, with_end_tokens
 from alterrec_jax.nn.transformer import TransformerEncoder, recbole_transformer
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
@@ -57,7 +57,15 @@ from alterrec_jax.sharding.per_item import zero_padding_rows
 
 
 @dataclasses.dataclass(frozen=True)
-class BERT4RecNetworkConfig(OptimizerConfig):
+class ClozeConfig(OptimizerConfig):
+    """How gaps are made, and the optimizer."""
+
+    mask_rate: float = setting(0.6, "rho: the share of a session's items that is masked, one at least", above=0, high=1)
+    mask_last: float = setting(1 / 11, "share of sessions of which the last item alone is masked", low=0, high=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class BERT4RecNetworkConfig(ClozeConfig):
     """The network; defaults are the authors' for Amazon Beauty."""
 
     dim: int = setting(64, "width d of item and session embeddings", low=1)
@@ -66,8 +74,6 @@ class BERT4RecNetworkConfig(OptimizerConfig):
     inner: int = setting(256, "width of the feed-forward layers", low=1)
     dropout: float = setting(0.5, "rate inside the Transformer and on its input", low=0, below=1)
     attention_dropout: float = setting(0.2, "rate on its attention weights", low=0, below=1)
-    mask_rate: float = setting(0.6, "rho: the share of a session's items that is masked, one at least", above=0, high=1)
-    mask_last: float = setting(1 / 11, "share of sessions of which the last item alone is masked", low=0, high=1)
     learning_rate: float = setting(1e-4, "learning rate of Adam", above=0)
     weight_decay: float = setting(0.01, "decoupled weight decay (AdamW); 0: none", low=0)
 
@@ -89,31 +95,58 @@ class BERT4RecConfig(RunConfig):
         return self
 
     def build(self, catalogue: CatalogueInfo) -> System:
-        """The system, for a catalogue: whole sessions train it, and it reads prefixes."""
-        name, config = "bert4rec", self.network
-        network, encode = build_network(config, catalogue.items, self.max_length, self.precision)
-        objective = cloze(name, network, encode, config.mask_rate, config.mask_last)
-        return single_network_system(name, network, config, self.epochs)._replace(
-            objectives={CLOZE: lambda stage: objective},
-            stages=(Stage((name,), CLOZE, self.epochs, name),),
-            train_layout=PACKED,
-        )
+        """The system, for a catalogue."""
+        network, encode = build_network(self.network, catalogue.items, self.max_length, self.precision)
+        return cloze_system("bert4rec", network, encode, self.network, self.epochs)
+
+
+def cloze_system(name: str, network: Network, encode: EncodeFn, config: ClozeConfig, epochs: int) -> System:
+    """A system of one network that fills gaps: whole sessions train it, and it reads prefixes."""
+    objective = cloze(name, network, encode, config.mask_rate, config.mask_last)
+    return single_network_system(name, network, config, epochs)._replace(
+        objectives={CLOZE: lambda stage: objective},
+        stages=(Stage((name,), CLOZE, epochs, name),),
+        train_layout=WHOLE,
+    )
 
 
 def build_network(config: BERT4RecNetworkConfig, items: int, max_length: int, dtype: str) -> tuple[Network, EncodeFn]:
     """The pure functions of BERT4Rec, and what it makes of any sessions with hidden items."""
-    of_items, encoder = learned_items(items, config.dim), _encoder(config, max_length, dtype)
-    per_item = ("items/table", "item_bias")
+    dropout, attention_dropout = config.dropout, config.attention_dropout
+    settings = recbole_transformer(config.layers, config.heads, dropout, attention_dropout, config.inner, dtype)
+    encoder = ClozeEncoder(TransformerEncoder(settings, max_length + 1, causal=False))
+    return cloze_network(learned_items(items, config.dim), encoder, items, config.dim, bias=True)
+
+
+def cloze_network(
+    of_items: ItemEncoder, encoder: "ClozeEncoder", items: int, dim: int, *, bias: bool
+) -> tuple[Network, EncodeFn]:
+    """The pure functions of an item encoder and one that fills gaps, and what they make of sessions with hidden items.
+
+    Args:
+      of_items: makes the items' embeddings, of width `dim`.
+      encoder: fills gaps.
+      items: how many can be recommended.
+      dim: the width.
+      bias: whether each item has a bias in its score.
+    """
+    # Of the longest row: a prefix, and MASK behind it.
+    max_length, dtype = encoder.transformer.max_length - 1, encoder.transformer.settings.dtype
+    per_item = (*(f"items/{path}" for path in of_items.per_item), *(("item_bias",) if bias else ()))
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
         table = of_items.embed(params["items"], context, key)
+        if not bias:
+            return ItemTables(table)
         candidates = jnp.concatenate([table, params["item_bias"]], axis=1)
         return ItemTables(mesh.with_sharding_constraint(candidates, mesh.ITEMS), table)
 
     def encode(params: Params, tables: ItemTables, sessions: MaskedSessions, key: jax.Array | None = None) -> jax.Array:
         inputs = lookup(tables.inputs, sessions.tokens.items)
         hidden: jax.Array = encoded(encoder, params["encoder"], inputs, sessions, key)
-        return jnp.pad(hidden, ((0, 0), (0, 0), (0, 1)), constant_values=1).astype(dtype)
+        if bias:
+            hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, 1)), constant_values=1)
+        return hidden.astype(dtype)
 
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
@@ -122,15 +155,17 @@ def build_network(config: BERT4RecNetworkConfig, items: int, max_length: int, dt
 
     def init(key: jax.Array, context: Context) -> Params:
         table_key, encoder_key = jax.random.split(key)
-        inputs = jnp.zeros((1, 2 * max_length, config.dim))
+        inputs = jnp.zeros((1, 2 * max_length, dim))
         params = {
             "items": of_items.init(table_key, context),
-            "item_bias": jnp.zeros((mesh.padded(items, mesh.MODEL), 1)),
             "encoder": encoder.init(encoder_key, inputs, masked_behind(empty_batch(max_length)), True)["params"],
         }
+        if bias:
+            params["item_bias"] = jnp.zeros((mesh.padded(items, mesh.MODEL), 1))
         return zero_padding_rows(per_item, params, items)
 
-    network = Network(init, item_tables, session_embeddings, items, config.dim + 1, per_item, layout=PREFIX)
+    width = dim + 1 if bias else dim
+    network = Network(init, item_tables, session_embeddings, items, width, per_item, of_items.reads, PREFIX)
     return network, encode
 
 
@@ -142,24 +177,28 @@ def masked_behind(batch: SessionBatch) -> MaskedSessions:
     return MaskedSessions(tokens, jnp.concatenate([visible, ~visible], axis=1), ends, ~visible)
 
 
-def _encoder(config: BERT4RecNetworkConfig, max_length: int, dtype: str) -> "ClozeEncoder":
-    dropout, attention_dropout = config.dropout, config.attention_dropout
-    settings = recbole_transformer(config.layers, config.heads, dropout, attention_dropout, config.inner, dtype)
-    return ClozeEncoder(TransformerEncoder(settings, max_length + 1, causal=False))
-
-
 class ClozeEncoder(nn.Module):
-    """The Transformer with MASK for hidden items, and the head."""
+    """The Transformer with MASK for hidden items, and the head.
+
+    Attributes:
+      transformer: bidirectional.
+      head_norm: whether a LayerNorm stands behind the head.
+      from_end: whether positions are counted so that the last token of every session has the last one.
+    """
 
     transformer: TransformerEncoder
+    head_norm: bool = True
+    from_end: bool = False
 
     @nn.compact
     def __call__(self, inputs: jax.Array, sessions: MaskedSessions, deterministic: bool) -> jax.Array:
         """float32 [row, token, dim] -> float32 [row, place, dim]."""
         dim, given = inputs.shape[-1], self.transformer.settings
-        mask = self.param("mask", nn.initializers.normal(given.init_stddev), (dim,))
+        mask = self.param("mask", nn.initializers.normal(given.init_stddev or START), (dim,))
         seen = jnp.where(sessions.masked[..., None], mask, inputs)
-        hidden = self.transformer(seen, sessions.tokens, deterministic)
+        tokens = aligned_at_end(sessions.tokens, self.transformer.max_length) if self.from_end else sessions.tokens
+        hidden = self.transformer(seen, tokens, deterministic)
         read = jnp.take_along_axis(hidden, sessions.places[..., None], axis=1)
         mapped = nn.Dense(dim, name="head", **layer_precision(given.dtype), **given.kernels)(read)
-        return given.norm("head_norm")(nn.gelu(mapped.astype(jnp.float32), approximate=False))
+        mapped = nn.gelu(mapped.astype(jnp.float32), approximate=False)
+        return given.norm("head_norm")(mapped) if self.head_norm else mapped

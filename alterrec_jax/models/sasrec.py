@@ -5,17 +5,19 @@ network alone. The paper of SASRec has pre-LayerNorm blocks and one sampled nega
 full softmax is what later work (and both papers' tables, by RecBole) trains it with, and is stronger.
 
 LLM2SASRec (Harte et al., 2023; its SASRec form in their extended paper) is the same with an item table that starts from
-the principal components of the items' text vectors, and trains on.
+the principal components of the items' text vectors, and trains on (`nn.table_starts`: centred, fitted on the
+catalogue's items that have a vector; the authors fit on all products of their file).
 """
 
 import dataclasses
 
-from alterrec_jax.config import RunConfig, require, setting
+from alterrec_jax.config import RunConfig, setting
 from alterrec_jax.contract import PACKED, CatalogueInfo, System
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import EncoderConfig, build_network, check_encoder, encoder_notes, optimizer_of
 from alterrec_jax.nn.item_tables import learned_items
+from alterrec_jax.nn.table_starts import PCA, TableStart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +43,9 @@ class SASRecConfig(RunConfig):
 
     def build(self, catalogue: CatalogueInfo) -> System:
         """The system, for a catalogue."""
-        return self._system(catalogue, start="")
+        return self._system(catalogue, TableStart())
 
-    def _system(self, catalogue: CatalogueInfo, start: str) -> System:
+    def _system(self, catalogue: CatalogueInfo, start: TableStart) -> System:
         part = self.network
         items = learned_items(catalogue.items, part.dim, part.item_norm, start)
         network = build_network(part, catalogue, items, self.max_length, self.precision)
@@ -54,7 +56,7 @@ class SASRecConfig(RunConfig):
 @register(
     "llm2sasrec",
     title="LLM2SASRec",
-    paper="Harte et al., RecSys 2023, and its extended version",
+    paper="Harte et al., RecSys 2023; Boz et al., 2024",
     needs="text or other vectors, at the start alone",
     layout=PACKED,
 )
@@ -62,15 +64,7 @@ class SASRecConfig(RunConfig):
 class LLM2SASRecConfig(SASRecConfig):
     """LLM2SASRec."""
 
-    start: str = setting(
-        "text", "feature whose principal components the item table starts from; at least as wide as dim"
-    )
-
-    def check(self) -> "LLM2SASRecConfig":
-        """As `RunConfig.check`."""
-        super().check()
-        require(bool(self.start), "start", self.start, "the name of a feature, such as text")
-        return self
+    start: TableStart = TableStart(PCA)
 
     def build(self, catalogue: CatalogueInfo) -> System:
         """The system, for a catalogue."""

@@ -24,6 +24,7 @@ from alterrec_jax.contract import (
 from alterrec_jax.errors import UserError
 from alterrec_jax.nn.item_tables import ItemEncoder, attribute_items, learned_items, vector_items
 from alterrec_jax.nn.pooling import MeanEncoder
+from alterrec_jax.nn.table_starts import TableStart
 from alterrec_jax.nn.transformer import TransformerEncoder, TransformerSettings
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding.lookup import lookup
@@ -79,9 +80,7 @@ class IdNetworkConfig(NetworkConfig):
     """A network on a learned item table X."""
 
     kind: str = setting("ids", "what items are made of: a learned table", choices=("ids",))
-    start_from_pca_of: str = setting(
-        "", "feature whose principal components the table starts from (LLM2SASRec), say text; empty: random numbers"
-    )
+    start: TableStart = TableStart()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +157,7 @@ def item_encoder(
 ) -> ItemEncoder:
     """What makes the item table of a network."""
     if isinstance(config, IdNetworkConfig):
-        return learned_items(catalogue.items, config.dim, config.item_norm, config.start_from_pca_of)
+        return learned_items(catalogue.items, config.dim, config.item_norm, config.start)
     if isinstance(config, VectorNetworkConfig):
         return vectors_of(config, config.dim, config.item_norm, precision, limits)
     unknown = [name for name in config.attributes if name not in catalogue.classes]

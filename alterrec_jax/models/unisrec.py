@@ -66,8 +66,8 @@ NAME = "unisrec"
 PRETRAINING = "pretraining"
 """The optimizer of pretraining."""
 
-DROPPED = "text_dropped"
-"""The vectors of texts without some of their words."""
+DROPPED = "_dropped"
+"""Behind the name of a feature: the vectors of the same texts without some of their words."""
 
 TRANSDUCTIVE, INDUCTIVE = "transductive", "inductive"
 
@@ -76,6 +76,7 @@ TRANSDUCTIVE, INDUCTIVE = "transductive", "inductive"
 class UniSRecNetworkConfig(OptimizerConfig):
     """The network, and the optimizer of fine-tuning."""
 
+    feature: str = setting(TEXT, "name of the text vectors in the dataset")
     dim: int = setting(300, "width d of item and session embeddings", low=1)
     experts: int = setting(8, "experts of the adaptor", low=1)
     adaptor_dropout: float = setting(0.2, "rate on the text vectors", low=0, below=1)
@@ -97,7 +98,9 @@ class PretrainingConfig(OptimizerConfig):
     weight: float = setting(1e-3, "lambda: of the contrast of prefixes with augmented ones", low=0)
     rate: float = setting(0.2, "share of the items that an augmentation drops or rewords", low=0, below=1)
     item_drop: float = setting(
-        0.9, "share of the batches in which items are dropped; in the others words are, if there is text_dropped", low=0
+        0.9,
+        "share of the batches in which items are dropped; in the others words are, if the data have text_dropped",
+        low=0,
     )
 
 
@@ -144,8 +147,9 @@ class UniSRecConfig(RunConfig):
         """The system, for a catalogue."""
         config, given, learns_ids = self.network, self.pretraining, self.mode == TRANSDUCTIVE
         network, adapt, encode = build_network(config, catalogue.items, self.max_length, self.precision, learns_ids)
+        dropped = config.feature + DROPPED
         contrast = Contrast(
-            TEXT, DROPPED, config.temperature, given.weight, given.rate, given.item_drop, self.precision
+            config.feature, dropped, config.temperature, given.weight, given.rate, given.item_drop, self.precision
         )
         pretraining = Stage(
             (NAME,),
@@ -161,7 +165,7 @@ class UniSRecConfig(RunConfig):
         system = single_network_system(NAME, network, config, self.epochs)
         if not self.pretrain_epochs:
             return system._replace(stages=(fine_tuning,))
-        pretrained = network._replace(reads=network.reads._replace(optional=(DROPPED,)))
+        pretrained = network._replace(reads=network.reads._replace(optional=(dropped,)))
         return system._replace(
             networks={NAME: pretrained},
             components={NAME: Component(network, NAME)},
@@ -195,7 +199,7 @@ def build_network(config: UniSRecNetworkConfig, items: int, max_length: int, dty
       learns_ids: whether items have a learned row.
     """
     adaptor = MoEAdaptor(config.dim, config.experts, dtype, config.unit_variance)
-    of_texts, adapt_rows = adapted_items(TEXT, adaptor, config.adaptor_dropout)
+    of_texts, adapt_rows = adapted_items(config.feature, adaptor, config.adaptor_dropout)
     of_items = learned_items(items, config.dim)
     settings = recbole_transformer(
         config.layers, config.heads, config.dropout, config.attention_dropout, config.inner, dtype
@@ -238,7 +242,7 @@ def build_network(config: UniSRecNetworkConfig, items: int, max_length: int, dty
         items,
         config.dim,
         per_item,
-        Reads(features=(TEXT,)),
+        Reads(features=(config.feature,)),
         places_new_items=not learns_ids,
     )
     return Built(network, adapt, encode)

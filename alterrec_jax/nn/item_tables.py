@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import Context, Params, Reads
+from alterrec_jax.nn.table_starts import RANDOM, TableStart, started_table
 from alterrec_jax.numerics import MemoryLimits, layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import rows_in_blocks
@@ -39,50 +40,28 @@ class ItemEncoder(NamedTuple):
     per_class: Mapping[str, str] = {}
 
 
-def learned_items(items: int, dim: int, norm: bool = False, start: str = "") -> ItemEncoder:
+def learned_items(items: int, dim: int, norm: bool = False, start: TableStart = TableStart()) -> ItemEncoder:  # noqa: B008
     """X: one learned row an item, optionally normalised (released code).
 
     Args:
       items: how many; rows behind them are padding, so that devices share them evenly.
       dim: width.
       norm: whether a LayerNorm stands behind the table.
-      start: name of the feature whose principal components the table starts from (LLM2SASRec); empty: random.
+      start: what the table starts from.
     """
     table = IdTable(mesh.padded(items, mesh.MODEL), dim, norm)
 
     def init(key: jax.Array, context: Context) -> Params:
         params = table.init(key)["params"]
-        return {**params, "table": principal_components(context.features[start], dim, key)} if start else params
+        if start.method == RANDOM:
+            return params
+        return {**params, "table": started_table(start, context.features[start.feature], dim, key)}
 
     def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
         del context, key
         return table.apply({"params": params})  # type: ignore[return-value]
 
-    # Read by `init` alone: a table that has started does not need the vectors any more.
-    return ItemEncoder(init, embed, ("table",), Reads(features=(start,) if start else ()))
-
-
-def principal_components(vectors: jax.Array, dim: int, key: jax.Array) -> jax.Array:
-    """float32 [item, dim]: the vectors' first principal components, centred, neither whitened nor rescaled.
-
-    They are fitted on the items that have a vector (LLM2SASRec, section 2.4 of Harte et al., 2023). The others, rows of
-    zeros, get normal numbers with the components' standard deviation.
-
-    Args:
-      vectors: float [item, width], width at least `dim`.
-      dim: how many components.
-      key: for the items without a vector.
-    """
-    vectors = vectors.astype(jnp.float32)
-    known = jnp.any(vectors != 0, axis=1)
-    count = jnp.maximum(jnp.sum(known), 1)
-    mean = jnp.sum(vectors, axis=0, keepdims=True) / count
-    centred = jnp.where(known[:, None], vectors - mean, 0)
-    covariance = jnp.einsum("ni,nj->ij", centred, centred, precision="highest") / count
-    _, axes = jnp.linalg.eigh(covariance)  # by ascending variance
-    components = jnp.einsum("ni,ij->nj", centred, axes[:, ::-1][:, :dim], precision="highest")
-    spread = jnp.sqrt(jnp.sum(components**2, axis=0, keepdims=True) / count)
-    return jnp.where(known[:, None], components, spread * jax.random.normal(key, components.shape))
+    return ItemEncoder(init, embed, ("table",), start.reads)
 
 
 def vector_items(

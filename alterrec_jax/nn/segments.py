@@ -55,6 +55,12 @@ def with_end_tokens(batch: SessionBatch) -> SessionBatch:
     )
 
 
+def aligned_at_end(batch: SessionBatch, length: int) -> SessionBatch:
+    """The batch with positions up to `length` - 1, which the last item of every segment has."""
+    sizes = jnp.sum(same_segment(batch), axis=2, dtype=jnp.int32)
+    return batch._replace(positions=jnp.clip(length - sizes + batch.positions, 0, length - 1))
+
+
 def at_last(values: jax.Array, batch: SessionBatch) -> jax.Array:
     """[row, position, dim] -> [row, position, dim]: at each position, what stands at the last one of its segment."""
     segment = same_segment(batch)

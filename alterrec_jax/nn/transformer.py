@@ -16,7 +16,7 @@ class TransformerSettings:
     """A Transformer. The defaults are those of AlterRec's released code.
 
     Attributes:
-      layers, heads: how many; heads divide the width of the input.
+      layers, heads: how many; heads divide the width of the input, unless `head_dim` says how wide each is.
       dropout: rate on the input and behind each sublayer.
       dtype: of what products take.
       attention_dropout: rate on attention weights; None is `dropout`.
@@ -26,6 +26,8 @@ class TransformerSettings:
       norm_epsilon: of every LayerNorm.
       fast_variance: whether LayerNorm takes E[x^2] - E[x]^2; an epsilon of 1e-12 cannot bear its rounding.
       init_stddev: of every weight, normal; 0 leaves flax's initialisers.
+      head_dim: width of a head; 0 is the input's divided by `heads`.
+      bare_input: whether the input has neither LayerNorm nor dropout.
     """
 
     layers: int
@@ -39,6 +41,8 @@ class TransformerSettings:
     norm_epsilon: float = 1e-6
     fast_variance: bool = True
     init_stddev: float = 0.0
+    head_dim: int = 0
+    bare_input: bool = False
 
     def norm(self, name: str) -> nn.LayerNorm:
         """A LayerNorm."""
@@ -72,7 +76,7 @@ def recbole_transformer(
 class TransformerEncoder(nn.Module):
     """A Transformer of post-LayerNorm blocks: causal, read at the last item of the prefix, or seeing whole segments.
 
-    Learned positions from 0, LayerNorm and dropout on the input.
+    Learned positions from 0, LayerNorm and dropout on the input unless that is bare.
     """
 
     settings: TransformerSettings
@@ -85,8 +89,10 @@ class TransformerEncoder(nn.Module):
         given = self.settings
         start = nn.initializers.normal(0.02)
         positions = nn.Embed(self.max_length, inputs.shape[-1], embedding_init=start, name="positions")
-        hidden = given.norm("input_norm")(inputs + positions(batch.positions))
-        hidden = nn.Dropout(given.dropout)(hidden, deterministic=deterministic)
+        hidden = inputs + positions(batch.positions)
+        if not given.bare_input:
+            hidden = given.norm("input_norm")(hidden)
+            hidden = nn.Dropout(given.dropout)(hidden, deterministic=deterministic)
         mask = (causal_mask if self.causal else same_segment)(batch)[:, None]
         for layer in range(given.layers):
             hidden = _Block(given, name=f"block_{layer}")(hidden, mask, deterministic)
@@ -117,6 +123,8 @@ def attention_sublayer(
     # Of the products alone: sums and norms stay float32.
     attention = nn.MultiHeadDotProductAttention(
         given.heads,
+        qkv_features=given.heads * given.head_dim or None,
+        out_features=queries.shape[-1],
         use_bias=given.attention_bias,
         dropout_rate=given.dropout if given.attention_dropout is None else given.attention_dropout,
         broadcast_dropout=False,

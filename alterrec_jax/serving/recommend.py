@@ -54,6 +54,33 @@ def new_item_component(system: System, features: Collection[str]) -> str | None:
     return None
 
 
+def new_item_features(trained: TrainedModel, given: Collection[str] = ()) -> tuple[str, ...]:
+    """The features that new items must bring: all those of one component that places them.
+
+    Args:
+      trained: the model.
+      given: features whose vectors are brought; others can be made of texts, where a text model made the dataset's.
+
+    Raises:
+      UserError: no component is made from vectors alone.
+    """
+    system, dataset = trained.system, trained.dataset
+    networks = [component.network for component in system.components.values()]
+    placing = [network.reads.features for network in networks if network.places_new_items]
+    placing = [features for features in placing if features and dataset.vectors.keys() >= set(features)]
+    if not placing:
+        raise UserError(
+            f"a run of model={trained.config.family} has no network on text or other vectors alone, so it cannot place "
+            "new items"
+        )
+    encoded = {name for name, encoder in dataset.text_encoders.items() if not encoder.get("given")}
+    for known in (set(given), encoded.union(given)):
+        for features in placing:
+            if known.issuperset(features):
+                return features
+    return placing[0]
+
+
 @dataclasses.dataclass
 class Recommender:
     """Recommends from a trained model.

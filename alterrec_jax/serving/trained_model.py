@@ -10,7 +10,7 @@ import numpy as np
 
 from alterrec_jax.config import RunConfig
 from alterrec_jax.contract import Params, System
-from alterrec_jax.data.catalogue import as_numbered_in
+from alterrec_jax.data.catalogue import as_numbered_in, require_encoders
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.data.features import catalogue_info, context_shapes, make_context
 from alterrec_jax.errors import UserError
@@ -80,18 +80,21 @@ def load_trained(workdir: str | os.PathLike[str], data: str | os.PathLike[str] |
         raise UserError(f"the dataset {trained_on} that {workdir} was trained on is gone; name it by --data_dir")
     dataset = data if isinstance(data, Dataset) else load_dataset(data or trained_on)
     if dataset.fingerprint != meta["dataset"]["fingerprint"]:
-        dataset = as_numbered_in(workdir, dataset, meta["dataset"]["text_encoder"])
+        dataset = as_numbered_in(workdir, dataset)
         # Validation chose the model by this rule, and for this order: another folder of the same items changes neither.
         ruled = {"exclude_session_items": meta["dataset"]["exclude_session_items"]}
         order = {**dataset.manifest.get("order", {}), "ordered": meta["dataset"].get("ordered", True)}
         dataset = dataclasses.replace(dataset, manifest={**dataset.manifest, "protocol": ruled, "order": order})
     users = meta["dataset"].get("users", dataset.known_users)  # of a record from before there were any: as it was
     system = config.build(catalogue_info(dataset)._replace(users=users))
-    if dataset.fingerprint != meta["dataset"]["fingerprint"] and (system.reads.graphs or system.reads.users):
-        raise UserError(
-            f"a run of model={config.family} reads the training sessions of its own dataset, {trained_on}; give that "
-            f"as --data_dir, not {dataset.path}"
-        )
+    if dataset.fingerprint != meta["dataset"]["fingerprint"]:
+        reads = system.reads
+        require_encoders(f"the run in {workdir} reads", (*reads.features, *reads.optional), meta["dataset"], dataset)
+        if reads.graphs or reads.users:
+            raise UserError(
+                f"a run of model={config.family} reads the training sessions of its own dataset, {trained_on}; give "
+                f"that as --data_dir, not {dataset.path}"
+            )
     context = context_shapes(dataset, system.reads, config.precision)
     shapes = {name: param_shapes(network, context) for name, network in system.networks.items()}
     found = read_newest(workdir, shapes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alterrec_jax.config import LENGTHS, SAVING, RunConfig, flat, is_longer, to_json
-from alterrec_jax.data.catalogue import FILE, catalogue_dataset, encoder_of
+from alterrec_jax.data.catalogue import FILE, catalogue_dataset, encoders_of
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
@@ -46,7 +46,7 @@ def run_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
         "dataset": {
             "path": str(dataset.path.absolute()),
             "fingerprint": dataset.fingerprint,
-            "text_encoder": encoder_of(dataset),
+            "text_encoders": encoders_of(dataset),
             "widths": {name: vectors.shape[1] for name, vectors in dataset.vectors.items()},
             "exclude_session_items": dataset.exclude_session_items,
             "ordered": dataset.ordered,

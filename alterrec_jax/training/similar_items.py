@@ -54,7 +54,7 @@ def similar_items(
       limits: how many items a device compares with at a time.
     """
     catalogue, new = dataset.catalogue_size, np.flatnonzero(rows < 0).astype(np.int32)
-    if TEXT not in dataset.vectors:
+    if _feature(dataset) not in dataset.vectors:
         return Similar(new[:0], np.zeros((0, neighbours), np.int32), np.zeros((0, neighbours), np.float32))
     shards = ItemShards.of(catalogue, limits.block)
     # A new item becomes a row of zeros, whose cosine of 0 weighs nothing.
@@ -88,8 +88,13 @@ def place_by_text(table: jax.Array, similar: Similar, rows_at_once: int = ROWS_A
     return table
 
 
+def _feature(dataset: Dataset) -> str:
+    """The vectors of the texts by their name; those of another encoder where there are no others."""
+    return TEXT if TEXT in dataset.vectors else next(iter(dataset.text_encoders), TEXT)
+
+
 def _texts(dataset: Dataset) -> np.ndarray:
-    return dataset.text_vectors[: dataset.catalogue_size]
+    return dataset.vectors[_feature(dataset)][: dataset.catalogue_size]
 
 
 def _units(vectors: np.ndarray) -> np.ndarray:

@@ -18,10 +18,16 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.contract import Context, Network, Params, System
-from alterrec_jax.data.catalogue import encoder_of, read_catalogue
+from alterrec_jax.data.catalogue import read_catalogue, require_encoders
 from alterrec_jax.data.dataset import Dataset, Sessions
-from alterrec_jax.data.dataset_files import TEXT
-from alterrec_jax.data.features import ID_FEATURES, catalogue_info, class_values, context_shapes
+from alterrec_jax.data.features import (
+    ID_FEATURES,
+    catalogue_info,
+    class_values,
+    context_shapes,
+    feature_rows,
+    preparation_flag,
+)
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime.console import log
@@ -78,6 +84,9 @@ def params_of_run(
     before = dataset if same_data else _dataset_before(workdir, meta, dataset)
     config = read_run_config(meta["config"], f"the configuration in {workdir}")
     there = config.build(catalogue_info(before))
+    if lacking := [name for name in there.reads.features if feature_rows(before, name) is None]:
+        flag = preparation_flag(lacking[0])
+        raise UserError(f"start_from={workdir} reads {lacking[0]}, which {dataset.path} lacks; prepare it with {flag}")
     its_context = context_shapes(before, there.reads, config.precision)
     shapes = {name: param_shapes(network, its_context) for name, network in there.networks.items()}
     shared = [name for name in system.networks if name in there.networks and system.networks[name].fit is None]
@@ -139,15 +148,12 @@ def _check_reads(whose: str, network: Network, record: Mapping[str, Any], before
     """
     if network.reads.users and not network.per_user:
         raise UserError(f"{whose} users, whose numbers are those of its own dataset; start from it on that one")
-    for feature in (*network.reads.features, *network.reads.optional):
+    read = (*network.reads.features, *network.reads.optional)
+    require_encoders(whose, read, record, dataset)
+    for feature in read:
         by_number = feature in ID_FEATURES and feature not in network.per_class.values()
         if by_number and class_values(before, feature) != class_values(dataset, feature):
             raise UserError(f"{whose} {feature} by its numbers, which are others in {dataset.path}")
-        if feature == TEXT and record["text_encoder"] != encoder_of(dataset):
-            raise UserError(
-                f"{whose} texts as {record['text_encoder']} encoded them, those of {dataset.path} were encoded by "
-                f"{encoder_of(dataset)}; prepare the dataset with that --text_model and --text_fusion"
-            )
         width = record.get("widths", {}).get(feature)
         if width is not None and feature in dataset.vectors and dataset.vectors[feature].shape[1] != width:
             raise UserError(f"{whose} {feature} vectors of width {width}, which {dataset.path} has of another width")

@@ -180,7 +180,7 @@ class Trainer:
         return fitted | params_of_run(self._config.start_from, self._system, self._context, self._dataset, fresh)
 
     def _say_what_an_epoch_is(self) -> None:
-        batches, shape = self._batches, f"{self._batches.rows} x {self._config.max_length}"
+        batches, shape = self._batches, f"{self._batches.rows} x {self._batches.length}"
         for note in self._notes:
             log(note)
         log(
@@ -190,7 +190,7 @@ class Trainer:
         if (empty := mesh.padded(batches.rows, mesh.DATA) - batches.rows) * 10 > batches.rows:
             log(
                 f"note: {mesh.size(mesh.DATA)} devices share {batches.rows} rows a batch and {empty} empty ones; let "
-                f"batch_prefixes be {self._config.max_length} times a multiple of {mesh.size(mesh.DATA)}"
+                f"batch_prefixes be {batches.length} times a multiple of {mesh.size(mesh.DATA)}"
             )
 
     def _begin_logs(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from alterrec_jax.data.dataset_files import TEXT
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 from data_tools import (
@@ -29,11 +30,12 @@ from data_tools import (
     separated,
     sessions,
     tables,
+    text_features,
 )
 from data_tools.inputs import Interactions
 from data_tools.list_rows import POSITION, WHAT
 from data_tools.logs import Logs, number_sessions, order_sessions
-from data_tools.options import NO_TEXT_MODEL, Options
+from data_tools.options import Options
 from data_tools.tally import Tally
 
 
@@ -50,8 +52,11 @@ def read(options: Options, tally: Tally) -> Logs:
             raise UserError(f"--{name} is missing; name the file (CSV, CSV.gz or Parquet)")
     null_values = missing.null_values_of(options.null_values)
     items, attributes, replaced, separator = _read_items(options, null_values)
-    vector_files = further_vectors.named_files(options.vectors)
+    vector_files = further_vectors.named_values(options.vectors, "vectors", "FILE.npy")
     vectors = further_vectors.read_named(vector_files, len(items))
+    if options.text_vectors:
+        vector_files[TEXT] = options.text_vectors
+        vectors[TEXT] = further_vectors.read_given(options.text_vectors, len(items), "text_vectors")
     source, raw = _read_interactions(options, null_values, tally)
     raw, price = _with_prices(raw, options, source.shown)
     unit = sessions.unit_of(raw["order"], options) if sessions.needs_unit(options) else ""
@@ -107,7 +112,7 @@ def _read_items(
     options: Options, null_values: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, dict[str, Any]], dict[str, int], str]:
     """Ids, names, texts and features; notes on the features; missing values by column; and the file's separator."""
-    default = "title" if options.text_model != NO_TEXT_MODEL else ""
+    default = "title" if text_features.models_of(options) else ""
     named = options.text_columns or default
     text_columns = item_texts.text_columns_of(named) if named else ()
     id_column = options.items_id_column or options.item_column

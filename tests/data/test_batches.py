@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import PREFIX, SessionBatch, at_prefixes
+from alterrec_jax.contract import PREFIX, WHOLE, SessionBatch, at_prefixes
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.errors import UserError
 from alterrec_jax.nn.segments import right_aligned
@@ -53,6 +53,24 @@ def test_an_epoch_holds_every_prefix_with_its_target_once(max_length: int) -> No
             assert visible == prefix
         else:
             assert shortest <= len(visible) <= max_length
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 7, 13])
+def test_whole_sessions_hold_the_same_prefixes_and_their_last_items(max_length: int) -> None:
+    lists, first_target = sessions_of_all_kinds(max_length)
+    batches = TrainBatches(make_sessions(lists, first_target), 3 * max_length, max_length, WHOLE)
+    epoch = an_epoch(batches, jax.random.key(0))
+    seen = [example for rows in epoch for example in oracle.scored(rows)]
+    expected = {example.target: example.prefix for example in oracle.examples(lists, first_target)}
+    assert sorted(example.target for example in seen) == sorted(expected), "every prefix, and each once"
+    assert batches.prefixes == len(expected)
+    for visible, target in seen:
+        assert expected[target][-len(visible) :] == visible
+        assert len(visible) == len(expected[target]) or len(visible) > max_length // 2
+    shown = {int(item) for rows in epoch for item in rows.items[rows.segments >= 0]}
+    learned = [items for items, first in zip(lists, first_target, strict=True) if first < len(items)]
+    assert shown >= {items[-1] for items in learned}
+    assert shown <= {item for items in learned for item in items}, "a session without a target is left out"
 
 
 def test_batches_have_one_shape_and_count_what_they_hold() -> None:

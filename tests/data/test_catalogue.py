@@ -1,5 +1,6 @@
 """A run can be asked about any dataset that holds its items, and about no other."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from alterrec_jax.data.catalogue import as_numbered_in, encoder_of, write_catalogue
+from alterrec_jax.data.catalogue import as_numbered_in, require_encoders, write_catalogue
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
 from tests.conftest import CATALOGUE, ITEMS, write_small_dataset
@@ -20,7 +21,7 @@ def write(path: pathlib.Path, change: Callable[[dict[str, Any]], None] = lambda 
     """The small dataset, its texts encoded by `ENCODER`, after a change."""
 
     def encoded(arguments: dict[str, Any]) -> None:
-        arguments["provenance"] = {"text_encoder": ENCODER}
+        arguments["provenance"] = {"text_encoders": {"text": ENCODER}}
         change(arguments)
 
     return load_dataset(write_small_dataset(path, encoded))
@@ -43,7 +44,7 @@ def shuffled(arguments: dict[str, Any]) -> None:
 def test_items_are_found_by_their_ids(tmp_path: pathlib.Path) -> None:
     own, other = write(tmp_path / "own"), write(tmp_path / "other", shuffled)
     write_catalogue(tmp_path, own)
-    found = as_numbered_in(tmp_path, other, encoder_of(own))
+    found = as_numbered_in(tmp_path, other)
     assert found.catalogue_size == CATALOGUE != other.catalogue_size
     assert found.items["item_id"][:CATALOGUE].to_list() == own.items["item_id"][:CATALOGUE].to_list()
     assert sorted(found.items["item_id"]) == sorted(own.items["item_id"])
@@ -74,13 +75,13 @@ def test_attributes_are_those_of_the_run(tmp_path: pathlib.Path) -> None:
 
     own, other = write(tmp_path / "own", with_attributes), write(tmp_path / "other", dearer)
     write_catalogue(tmp_path, own)
-    found = as_numbered_in(tmp_path, other, encoder_of(own))
+    found = as_numbered_in(tmp_path, other)
     expected = [None if i == 3 else i + 1 for i in range(CATALOGUE)]
     assert found.items["price"][:CATALOGUE].to_list() == expected
     # Items of numbers 29 and 30, which the run has no prices for, keep those of the other dataset.
     assert dict(found.items["item_id", "price"][CATALOGUE:].iter_rows()) == {"B029": 60, "B030": 62}
     np.testing.assert_array_equal(found.vectors["image"][:CATALOGUE], own.vectors["image"][:CATALOGUE])
-    bare = as_numbered_in(tmp_path, write(tmp_path / "other", with_words_only), encoder_of(own))
+    bare = as_numbered_in(tmp_path, write(tmp_path / "other", with_words_only))
     assert bare.items["price"].to_list() == [*expected, None, None]
 
 
@@ -99,9 +100,9 @@ def test_other_image_words_are_refused(tmp_path: pathlib.Path) -> None:
     own = write(tmp_path / "own", with_attributes)
     write_catalogue(tmp_path, own)
     with pytest.raises(UserError, match="other image words .* for 2 items, 'B003' for one"):
-        as_numbered_in(tmp_path, write(tmp_path / "other", change), encoder_of(own))
+        as_numbered_in(tmp_path, write(tmp_path / "other", change))
     with pytest.raises(UserError, match="has no image_words, which .* was trained with"):
-        as_numbered_in(tmp_path, write(tmp_path / "bare"), encoder_of(own))
+        as_numbered_in(tmp_path, write(tmp_path / "bare"))
 
 
 @pytest.mark.parametrize("damage", ["another column", "an item twice", "no items", "not Parquet"])
@@ -120,7 +121,7 @@ def test_a_damaged_catalogue_is_named(damage: str, tmp_path: pathlib.Path) -> No
     else:
         path.write_text("item_id,text")
     with pytest.raises(UserError, match="(?s)catalogue.parquet.*give no --data_dir"):
-        as_numbered_in(tmp_path, write(tmp_path / "other", shuffled), encoder_of(own))
+        as_numbered_in(tmp_path, write(tmp_path / "other", shuffled))
 
 
 def without_an_item(arguments: dict[str, Any]) -> None:
@@ -134,27 +135,51 @@ def with_another_text(arguments: dict[str, Any]) -> None:
     arguments["items"] = arguments["items"].with_columns(pl.Series("text", texts))
 
 
-def with_another_encoder(arguments: dict[str, Any]) -> None:
-    arguments["provenance"] = {"text_encoder": ENCODER | {"sha256": "other"}}
-
-
 @pytest.mark.parametrize(
     "change, told",
     [
         (without_an_item, "lacks 1 of the 29 items .* 'B004' for one"),
         (with_another_text, "another text .* for 1 items, 'B007' for one"),
-        (with_another_encoder, "encoded by .*other.* prepare the dataset with that --text_model"),
     ],
 )
 def test_other_items_are_refused(tmp_path: pathlib.Path, change: Callable[[dict[str, Any]], None], told: str) -> None:
     own, other = write(tmp_path / "own"), write(tmp_path / "other", change)
     write_catalogue(tmp_path, own)
     with pytest.raises(UserError, match=told):
-        as_numbered_in(tmp_path, other, encoder_of(own))
+        as_numbered_in(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    ("encoders", "message"),
+    [
+        ({"text": ENCODER}, ""),
+        ({"text": ENCODER | {"model": "copy"}, "muse": {"sha256": "unread", "fusion": "mean"}}, ""),
+        (
+            {"text": ENCODER | {"sha256": "other", "model": "mine"}},
+            r"the run reads text vectors of a model \(sha256 abc, concat\), those of .* are of mine \(sha256 other, "
+            r"concat\); prepare the dataset with that --text_model and",
+        ),
+        ({"text": ENCODER | {"fusion": "mean"}}, r"are of a model \(sha256 abc, mean\)"),
+        (
+            {"text": ENCODER | {"sha256": "other", "given": True}},
+            "known by their file alone: give the same --text_vectors",
+        ),
+        ({}, r"text vectors .* are not made of texts, or not there"),
+    ],
+)
+def test_texts_encoded_otherwise_are_refused_where_they_are_read(
+    encoders: dict[str, Any], message: str, tmp_path: pathlib.Path
+) -> None:
+    other = write(tmp_path, lambda arguments: arguments.update(provenance={"text_encoders": encoders}))
+    for record in ({"text_encoders": {"text": ENCODER}}, {"text_encoder": ENCODER}):  # the latter up to one encoder
+        with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+            require_encoders("the run reads", ["text", "image"], record, other)
+    with pytest.raises(UserError, match="reads muse vectors of .* prepare .* that --text_models=muse=MODEL"):
+        require_encoders("the run reads", ["muse"], {"text_encoders": {"muse": ENCODER}}, other)
 
 
 def test_a_damaged_catalogue(tmp_path: pathlib.Path) -> None:
     own = write(tmp_path / "own")
     (tmp_path / "catalogue.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UserError, match="catalogue.parquet cannot be read"):
-        as_numbered_in(tmp_path, own, encoder_of(own))
+        as_numbered_in(tmp_path, own)

@@ -75,7 +75,7 @@ def test_attributes_vectors_and_times_come_back(tmp_path: pathlib.Path) -> None:
     for split in ("validation", "test"):
         part = found.splits[split]
         assert part.alone is not None and part.alone.tolist() == [i % 3 == 0 for i in part.items]
-    assert found.exclude_session_items and found.manifest["format_version"] == 3
+    assert found.exclude_session_items and found.manifest["format_version"] == 4
 
 
 def test_renumbering_carries_every_feature(tmp_path: pathlib.Path) -> None:

@@ -49,7 +49,7 @@ def test_items_have_texts_and_short_names(last_week: Dataset) -> None:
     assert last_week.manifest["items_without_text"] == 0
     # As published, capitals and all: texts of new items are read by the same rule, and must not differ from these.
     assert last_week.items["text"].str.contains("National|Private").all()
-    assert last_week.manifest["text_encoder"]["columns"] == list(complete_journey.TEXT_COLUMNS)
+    assert last_week.manifest["text_encoders"]["text"]["columns"] == list(complete_journey.TEXT_COLUMNS)
     assert (last_week.items["name"] == last_week.items["name"].str.to_lowercase()).all()
     assert last_week.items["name"].str.len_chars().max() < 80  # type: ignore[operator]
     assert all(len(set(items)) == len(items) for _, items, _ in as_items(last_week, "train"))

@@ -11,7 +11,7 @@ import pytest
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.errors import UserError
 from data_tools import item_features
-from data_tools.further_vectors import named_files
+from data_tools.further_vectors import named_values
 from data_tools.images import with_hashes
 from data_tools.item_features import FeatureColumns, frequent_attributes, positive_prices, read_features
 from data_tools.pipeline import prepare
@@ -227,9 +227,13 @@ def test_further_vectors_follow_their_items(tmp_path: pathlib.Path, logs: dict[s
     ],
 )
 def test_names_of_vectors(given: str, line: str) -> None:
-    assert named_files(["a=b.npy, c=d.npy", "e=f=g.npy"]) == {"a": "b.npy", "c": "d.npy", "e": "f=g.npy"}
+    assert named_values(["a=b.npy, c=d.npy", "e=f=g.npy"], "vectors", "FILE.npy") == {
+        "a": "b.npy",
+        "c": "d.npy",
+        "e": "f=g.npy",
+    }
     with pytest.raises(UserError) as caught:
-        named_files([given])
+        named_values([given], "vectors", "FILE.npy")
     assert line in str(caught.value)
 
 

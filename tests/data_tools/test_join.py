@@ -20,7 +20,7 @@ Change = Callable[[dict[str, Any]], None]
 
 def encoded(arguments: dict[str, Any]) -> None:
     """Says which encoder the vectors are of."""
-    arguments["provenance"]["text_encoder"] = ENCODER
+    arguments["provenance"]["text_encoders"] = {"text": ENCODER}
 
 
 def groceries(arguments: dict[str, Any]) -> None:
@@ -71,18 +71,19 @@ def test_sessions_and_items_are_those_of_the_domains(tmp_path: pathlib.Path) -> 
     assert [(d["name"], d["fingerprint"]) for d in manifest["domains"]] == [
         (part.path.name, part.fingerprint) for part in parts
     ]
-    assert manifest["text_encoder"] == ENCODER and f"dataset {joined.fingerprint}" in told
+    assert manifest["text_encoders"] == {"text": ENCODER} and f"dataset {joined.fingerprint}" in told
     assert all(len(joined.splits[split]) == sum(len(part.splits[split]) for part in parts) for split in SPLITS)
     description.as_text(description.describe(joined))
 
 
 def other_encoder(arguments: dict[str, Any]) -> None:
-    arguments["provenance"]["text_encoder"] = {**ENCODER, "model": "distiluse", "sha256": "2"}
+    arguments["provenance"]["text_encoders"] = {"text": {**ENCODER, "model": "distiluse", "sha256": "2"}}
 
 
 def test_texts_of_two_encoders_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(
-        UserError, match="gifts were encoded by all-MiniLM-L6-v2 .*'1'.*, those of groceries by distiluse"
+        UserError,
+        match="of gifts are of all-MiniLM-L6-v2 .sha256 1, concat., those of groceries of distiluse .sha256 2",
     ):
         join(two(tmp_path, second=other_encoder), str(tmp_path / "joined"))
     assert not (tmp_path / "joined").exists()
@@ -98,7 +99,7 @@ def test_what_not_all_have_is_left_out(tmp_path: pathlib.Path, capsys: pytest.Ca
     join(two(tmp_path, with_images, without_texts), str(tmp_path / "joined"))
     assert not load_dataset(tmp_path / "joined").vectors
     told = capsys.readouterr().err
-    assert "groceries has no text vectors" in told and "image vectors" in told
+    assert "have text vectors that" in told and "have image vectors that" in told
 
 
 def test_what_is_no_two_datasets_is_refused(tmp_path: pathlib.Path) -> None:

@@ -190,7 +190,7 @@ def test_text_is_cleaned_and_vectors_belong_to_their_items(tmp_path: pathlib.Pat
     assert dataset.manifest["items_without_text"] == 1
     expected = [[len(text), ord(text[0]), 1.0] if text else [0.0] * 3 for text in dataset.items["text"]]
     np.testing.assert_array_equal(dataset.text_vectors, np.array(expected, np.float32))
-    assert dataset.manifest["text_encoder"]["columns"] == ["title", "brand"]
+    assert dataset.manifest["text_encoders"]["text"]["columns"] == ["title", "brand"]
 
 
 def test_codes_for_a_terminal_are_no_text() -> None:

@@ -29,7 +29,7 @@ def test_the_protocol_is_that_of_training(tmp_path: pathlib.Path) -> None:
     twice = recorded(["i00", "i01", "i00", "i00"], ["i00", "i01"])
     assert not twice.exclude_session_items
     assert twice.manifest["protocol"]["why"].startswith("2 of 4 training interactions (50.0%) repeat an item")
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["format_version"] == 3
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["format_version"] == 4
 
 
 @pytest.mark.parametrize(

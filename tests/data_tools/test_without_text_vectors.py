@@ -36,7 +36,7 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_texts_are_kept_and_not_encoded(tmp_path: pathlib.Path) -> None:
     dataset = without(tmp_path, text_columns="title")
     assert dataset.vectors == {} and not (dataset.path / "text_vectors.npy").exists()
-    assert "text_encoder" not in dataset.manifest and (dataset.items["text"] != "").any()
+    assert dataset.text_encoders == {} and (dataset.items["text"] != "").any()
     assert "interactions" in description.as_text(description.describe(dataset))
 
 

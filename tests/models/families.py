@@ -9,11 +9,13 @@ from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
+from alterrec_jax.models.llm2bert4rec import LLM2BERT4RecConfig, LLM2BERT4RecNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
 from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
+from alterrec_jax.models.s3rec import S3RecConfig, S3RecNetworkConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
 from alterrec_jax.models.unimodal import (
@@ -23,6 +25,7 @@ from alterrec_jax.models.unimodal import (
     VectorsConfig,
 )
 from alterrec_jax.models.unisrec import INDUCTIVE, UniSRecConfig, UniSRecNetworkConfig
+from alterrec_jax.nn.table_starts import RANDOM_PROJECTION, TableStart
 
 LENGTH, BATCH = 11, 24
 PROTOCOL = ProtocolConfig(exclude_session_items="no")
@@ -117,6 +120,17 @@ TINY: dict[str, RunConfig] = {
     "msgifsr": tiny(
         MSGIFSRConfig,
         network=MSGIFSRNetworkConfig(dim=8, heads=2, dropout=0.3, learning_rate=RATE, decay_every=0),
+    ),
+    "llm2bert4rec": tiny(
+        LLM2BERT4RecConfig,
+        start=TableStart(RANDOM_PROJECTION, scale=0.02),
+        network=LLM2BERT4RecNetworkConfig(dim=24, layers=1, heads=5, dropout=0.3, learning_rate=0.007),
+    ),
+    "s3rec": tiny(
+        S3RecConfig,
+        epochs=3,
+        pretrain_epochs=1,
+        network=S3RecNetworkConfig(dim=12, layers=1, inner=16, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
     ),
     "unisrec": tiny(
         UniSRecConfig,

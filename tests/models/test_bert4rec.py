@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import PACKED, PREFIX, CatalogueInfo, Context, Params, SessionBatch
+from alterrec_jax.contract import PREFIX, WHOLE, CatalogueInfo, Context, Params, SessionBatch
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.packing import Chunks, Plan, fill_rows
 from alterrec_jax.errors import UserError
@@ -80,27 +80,29 @@ def test_queries_scores_and_gradient_are_those_of_recbole() -> None:
 
 Sessions = list[list[int]]
 SESSIONS: list[Sessions] = [
-    [[3, 5, 3, 8], [4, 9], [7, 7], [1, 2]],
-    [[1, 2, 3, 4, 5, 6, 7, 8]],
-    [[22, 22, 22], [6, 6, 1, 0, 2]],
+    [[3, 5, 3], [4, 9], [7, 7]],
+    [[1, 2, 3, 4, 5, 6, 7]],
+    [[22, 22, 22], [6, 1, 0, 2]],
 ]
-"""Whole sessions of the rows of one batch: of two items and of a row's eight, repeats and immediate repeats."""
+"""Whole sessions of the rows of one batch: of two items and of a row's seven, repeats and immediate repeats."""
 
 
 def packed(rows: list[Sessions], wanted: int = 0) -> SessionBatch:
-    """A training batch: of each session all items but the last, and what follows each.
+    """A training batch: all items of each session, and what follows each.
 
     Only items from number `wanted` on are to be learned of a session that has more.
     """
     sessions = [session for row in rows for session in row]
     lengths = np.array([len(session) for session in sessions])
     row = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    offset = np.concatenate([np.cumsum([0, *(len(session) - 1 for session in row[:-1])]) for row in rows])
+    offset = np.concatenate([np.cumsum([0, *(len(session) for session in row[:-1])]) for row in rows])
     zeros = np.zeros_like(lengths)
-    chunks = Chunks(np.arange(len(sessions)), zeros, lengths - 1, np.minimum(max(wanted - 1, 0), lengths - 2))
+    chunks = Chunks(np.arange(len(sessions)), zeros, lengths, np.minimum(wanted, lengths - 1))
     items = np.concatenate(sessions).astype(np.int32)
-    batch = fill_rows(items, np.cumsum([0, *lengths]), chunks, Plan(row, offset, len(rows)), LENGTH)
-    return jax.tree.map(jnp.asarray, batch._replace(interaction=None))
+    stops = np.cumsum(lengths)
+    batch = fill_rows(items, np.array([0, *stops]), chunks, Plan(row, offset, len(rows)), LENGTH)
+    batch = batch._replace(is_target=batch.is_target & ~np.isin(batch.interaction, stops - 1), interaction=None)
+    return jax.tree.map(jnp.asarray, batch)
 
 
 @functools.partial(jax.jit, static_argnames="rate")
@@ -231,12 +233,12 @@ def test_each_session_has_its_share_masked_anywhere_and_masks_are_drawn_anew() -
 
 
 def test_a_share_of_sessions_masks_its_last_item_alone() -> None:
-    batch = packed([[list(range(8))]] * 300)
+    batch = packed([[list(range(7))]] * 300)
     shares = []
     for seed, last in enumerate((0.0, 0.3, 1.0)):
         masked = counts_of(drawn(jax.random.key(seed), batch, 0.6, last)).values()
-        assert {len(of_session) for of_session in masked} <= {1, 5}
-        shares.append(np.mean([of_session == [7] for of_session in masked]))
+        assert {len(of_session) for of_session in masked} <= {1, 4}
+        shares.append(np.mean([of_session == [6] for of_session in masked]))
     assert shares[0] == 0 and shares[2] == 1 and 0.2 < shares[1] < 0.4
 
 
@@ -246,12 +248,12 @@ def test_only_what_is_to_be_learned_is_masked() -> None:
     for seed in range(10):
         for (row, number), masked in counts_of(drawn(jax.random.key(seed), batch, 1.0, 0.0)).items():
             length = len(SESSIONS[row][number])
-            assert masked == list(range(min(3, length - 1) if length > 2 else 0, length))
+            assert masked == list(range(min(3, length - 1), length))
 
 
 def test_chunks_of_long_sessions_learn_every_item_once() -> None:
     sessions = make_sessions([list(range(ITEMS)), [4, 5, 6], list(range(ITEMS))[::-1]])
-    batches = TrainBatches(sessions, 3 * LENGTH, LENGTH)
+    batches = TrainBatches(sessions, 3 * LENGTH, LENGTH, WHOLE)
     learned = []
     for batch in batches.epoch(jax.random.key(0)):
         found = drawn(jax.random.key(1), jax.tree.map(jnp.asarray, batch), 1.0, 0.0)
@@ -260,19 +262,19 @@ def test_chunks_of_long_sessions_learn_every_item_once() -> None:
 
 
 def partitions(length: int) -> list[list[int]]:
-    """All ways to fill a row or a part of it with sessions, as the numbers of their inputs."""
-    return [[]] + [[first, *rest] for first in range(1, length + 1) for rest in partitions(length - first)]
+    """All ways to fill a row or a part of it with sessions of two items or more, as the numbers of their items."""
+    return [[]] + [[first, *rest] for first in range(2, length + 1) for rest in partitions(length - first)]
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.2, 0.5, 0.6, 0.75, 0.9, 1.0])
 def test_the_places_that_are_read_are_enough_and_no_more_than_needed(rate: float) -> None:
-    needed = [sum(masked_of(inputs + 1, rate) for inputs in row) for row in partitions(LENGTH)]
-    assert most_masked(LENGTH, rate) == max(needed) <= 2 * LENGTH
+    needed = [sum(masked_of(items, rate) for items in row) for row in partitions(LENGTH)]
+    assert most_masked(LENGTH, rate) == max(needed) <= LENGTH
 
 
 def test_it_trains_on_whole_sessions_and_ranks_prefixes() -> None:
     system = BERT4RecConfig().build(CatalogueInfo(ITEMS))
-    assert system.layout == PACKED
+    assert system.layout == WHOLE
     assert [component.network.layout for component in system.components.values()] == [PREFIX]
 
 

@@ -16,7 +16,6 @@ from alterrec_jax.data.packing import Chunks, Plan, fill_rows
 from alterrec_jax.errors import UserError
 from alterrec_jax.losses.contrastive import CONTRASTIVE, Contrast, InBatch, augment, contrastive, in_batch_losses
 from alterrec_jax.models.unisrec import (
-    DROPPED,
     INDUCTIVE,
     NAME,
     TRANSDUCTIVE,
@@ -52,7 +51,9 @@ def parameters(dtype: str, learns_ids: bool) -> dict:
 
 def context(dtype: str) -> Context:
     """The fixture's vectors."""
-    return Context({"text": jnp.asarray(HELD["text"], dtype), DROPPED: jnp.asarray(HELD["text_dropped"], dtype)}, {})
+    return Context(
+        {"text": jnp.asarray(HELD["text"], dtype), "text_dropped": jnp.asarray(HELD["text_dropped"], dtype)}, {}
+    )
 
 
 def built(dtype: str, learns_ids: bool) -> Built:
@@ -110,7 +111,7 @@ def pretraining() -> Callable[..., Any]:
             NAME,
             lambda params, vectors, key: functions.adapt(params, vectors, None),
             lambda params, inputs, batch, key: functions.encode(params, inputs, batch, None),
-            Contrast("text", DROPPED, TAU, WEIGHT, rate, item_drop, "float32"),
+            Contrast("text", "text_dropped", TAU, WEIGHT, rate, item_drop, "float32"),
         )
         terms = objective.loss({NAME: params}, known, batch, key, None)
         return sum(terms.values()) / jnp.sum(batch.is_target)

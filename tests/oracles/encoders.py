@@ -58,21 +58,26 @@ def gelu(rows: np.ndarray) -> np.ndarray:
     return rows * np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)(rows)
 
 
-def cloze(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
+def cloze(params: Mapping[str, Any], inputs: np.ndarray, epsilon: float = 1e-12, from_end: bool = False) -> np.ndarray:
     """float64 [position, dim]: what BERT4Rec's head makes of each token of one session, from their rows.
 
-    Post-LayerNorm blocks with GELU and biases, in which every token attends to every token; learned positions from 0.
+    Post-LayerNorm blocks with GELU and biases, in which every token attends to every token; learned positions, from 0
+    or so that the last token has the last one. The LayerNorms on the input and behind the head are there if they have
+    parameters.
     """
-    tiny, transformer = 1e-12, params["transformer"]
+    transformer = params["transformer"]
     places = np.asarray(transformer["positions"]["embedding"], np.float64)
-    hidden = layer_norm(np.asarray(inputs, np.float64) + places[: len(inputs)], transformer["input_norm"], tiny)
+    hidden = np.asarray(inputs, np.float64) + (places[-len(inputs) :] if from_end else places[: len(inputs)])
+    if "input_norm" in transformer:
+        hidden = layer_norm(hidden, transformer["input_norm"], epsilon)
     for layer in range(sum(name.startswith("block_") for name in transformer)):
         block = transformer[f"block_{layer}"]
         mixed = unmasked_attention(hidden, block["attention"])
-        hidden = layer_norm(hidden + mixed, block["attention_norm"], tiny)
+        hidden = layer_norm(hidden + mixed, block["attention_norm"], epsilon)
         outer = dense(gelu(dense(hidden, block["inner"])), block["outer"])
-        hidden = layer_norm(hidden + outer, block["feed_forward_norm"], tiny)
-    return layer_norm(gelu(dense(hidden, params["head"])), params["head_norm"], tiny)
+        hidden = layer_norm(hidden + outer, block["feed_forward_norm"], epsilon)
+    read = gelu(dense(hidden, params["head"]))
+    return layer_norm(read, params["head_norm"], epsilon) if "head_norm" in params else read
 
 
 def unmasked_attention(hidden: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:

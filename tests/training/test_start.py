@@ -228,18 +228,25 @@ def other_ids(arguments: dict[str, Any]) -> None:
 
 
 def other_encoder(arguments: dict[str, Any]) -> None:
-    arguments["provenance"]["text_encoder"] = {"sha256": "other", "fusion": "mean"}
+    arguments["provenance"]["text_encoders"] = {"text": {"sha256": "other", "fusion": "mean"}}
 
 
 def other_width(arguments: dict[str, Any]) -> None:
     arguments["text_vectors"] = arguments["text_vectors"][:, :-1]
 
 
+def test_newer_data_without_what_the_run_read_are_refused(before: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    newer = write_newer(tmp_path / "data", lambda arguments: arguments.update(text_vectors=None))
+    ids_alone = dataclasses.replace(THREE, networks={"id": THREE.networks["id"]})
+    with pytest.raises(UserError, match="start_from=.* reads text, which .*data lacks; prepare it with --text_columns"):
+        started(ids_alone, newer, before)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (other_ids, "knows no item of .*; are the item ids those of one shop"),
-        (other_encoder, "its network text reads texts as .* encoded them, those of .* by .'sha256': 'other'"),
+        (other_encoder, r"its network text reads text vectors not made.* are of a model .sha256 other, mean"),
         (other_width, "its network text reads text vectors of width 5, which .* has of another width"),
     ],
 )

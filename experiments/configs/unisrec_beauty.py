@@ -34,7 +34,8 @@ The last one recommends items that it has never seen, by their texts alone:
 words too.) The settings are the authors': width 300, two blocks of two heads, dropout 0.5 and in the adaptor 0.2,
 batches of 2048 prefixes, ten epochs of patience. They pretrain on batches of 8192, for 300 epochs.
 
-Not measured to its end: no run has been made of it yet.
+Not measured to its end: a step takes 1.8 s of processor time in fine-tuning and 1.4 s in pretraining (2026-11-30), on a
+busy two-core server, and an epoch of Beauty has 68 of them.
 """
 
 from ml_collections import ConfigDict

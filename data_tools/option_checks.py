@@ -5,10 +5,11 @@ import itertools
 import pathlib
 from typing import Any
 
-from alterrec_jax.data.dataset_files import names_in
+from alterrec_jax.data.dataset_files import TEXT, names_in
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import separated, sessions, splits, text_features
+from data_tools import separated, sessions, splits, text_features, word_drop
+from data_tools.further_vectors import named_values
 from data_tools.options import SESSION_ID, SOURCES, Options
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -52,6 +53,7 @@ def checked(options: Options) -> Options:
     if bool(options.image_column) != bool(options.image_dir):
         raise UserError("--image_column and --image_dir belong together; give both, or neither")
     text_features.check(options)
+    _check_word_drop(options)
     _refuse_unread(given, options.split)
     if options.source == "tabular":
         _require_distinct_columns(options)
@@ -68,6 +70,17 @@ def _require_replaceable(target: pathlib.Path) -> None:
         raise UserError(f"--out={target} holds something that is not a dataset; choose another folder or empty it")
     if ours:
         files.require_ours(target, ours)
+
+
+def _check_word_drop(options: Options) -> None:
+    """Refuses a share that is none, and words that are dropped of texts which nobody encodes."""
+    if not 0 <= options.word_drop < 1:
+        raise UserError(f"--word_drop is {options.word_drop}; it must be at least 0 and below 1")
+    models = text_features.models_of(options)
+    if options.word_drop and TEXT not in models:
+        raise UserError("--word_drop encodes texts once more, and no --text_model encodes them; leave it out")
+    if options.word_drop and word_drop.NAME in {**models, **named_values(options.vectors, "vectors", "FILE.npy")}:
+        raise UserError(f"--word_drop makes {word_drop.NAME}; choose another name for the vectors that are called so")
 
 
 def _check_times(options: Options) -> None:

@@ -271,6 +271,11 @@ class Options:
         "concat: the text columns of an item joined into one text. mean: encoded each alone, then averaged.",
         choices=("concat", "mean"),
     )
+    word_drop: float = _flag(
+        0.0,
+        "Encode each text once more, without this share of its words, as the vectors text_dropped: UniSRec's "
+        "pretraining reads them (0.15 in the paper). 0 encodes none.",
+    )
     cache_dir: str = _flag(DEFAULT_CACHE_DIR, CACHE_DIR_HELP)
 
     @property

@@ -23,6 +23,7 @@ from data_tools import (
     protocol,
     splits,
     text_features,
+    word_drop,
 )
 from data_tools.logs import Logs, limit_lengths
 from data_tools.options import Options
@@ -82,6 +83,8 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     encoded, made_with = text_features.encode(items, logs.text_columns, encoders, options)
     if options.text_vectors:
         made_with[TEXT] = text_features.note_of_given(options.text_vectors, given[TEXT].shape[1])
+    if options.word_drop:
+        encoded[word_drop.NAME] = word_drop.encode(items, logs.text_columns, encoders[TEXT], options)
     vectors = {**given, **encoded}
     provenance = {
         **_provenance(options, logs, tally, items),
@@ -89,6 +92,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         "attributes": attributes,
         "vectors": {
             name: text_features.coverage_note(name, table, catalogue_size, made_with.get(name, {}))
+            | (word_drop.note(options) if name == word_drop.NAME else {})
             for name, table in vectors.items()
             if name != TEXT or name in given  # else its share is that of the texts
         },

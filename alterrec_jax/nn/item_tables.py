@@ -97,7 +97,7 @@ def vector_items(
         return table.init(key, context.features[feature][:1], None)["params"]  # their width alone matters
 
     def of_rows(params: Params, rows: jax.Array, numbers: jax.Array, key: jax.Array | None) -> jax.Array:
-        keep = _keep_mask(key, numbers, dim, dropout) if key is not None and dropout else None
+        keep = keep_mask(key, numbers, dim, dropout) if key is not None and dropout else None
         return table.apply({"params": params}, rows, keep)  # type: ignore[return-value]
 
     def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
@@ -128,7 +128,7 @@ def attribute_items(classes: Mapping[str, int], dim: int, norm: bool = False) ->
     return ItemEncoder(init, embed, (), Reads(features=tuple(classes)), from_features=True, per_class=per_class)
 
 
-def _keep_mask(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Array:
+def keep_mask(key: jax.Array, numbers: jax.Array, dim: int, rate: float) -> jax.Array:
     """float32 [item, dim]: what dropout multiplies the rows of some items by, drawn for each by its number."""
 
     def of_item(number: jax.Array) -> jax.Array:

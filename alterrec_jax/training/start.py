@@ -3,6 +3,8 @@
 What holds a row an item is carried over by item id, what holds a row a class (a category, a brand) by its name. An item
 that the other run did not know starts from the rows of known ones with similar texts (`similar_items`), or from a
 fresh row if it has no text. What holds a row a user is carried over on the same data alone: a workdir names no users.
+Networks made of features alone need share no item: a shop may start from what was learned in others. A table an item
+that the other run's network has none of starts fresh.
 """
 
 import dataclasses
@@ -43,12 +45,12 @@ class Carried(NamedTuple):
     Attributes:
       items: int32 [catalogue], the row of each item in the other run; -1 for a new one.
       classes: by id feature, the same of its classes.
-      similar: of the new items.
+      similar: of the new items; None where no item is known.
     """
 
     items: np.ndarray
     classes: Mapping[str, np.ndarray]
-    similar: Similar
+    similar: Similar | None
 
 
 def fitted_params(system: System, train: Sessions) -> dict[str, Params]:
@@ -70,7 +72,8 @@ def params_of_run(
     Args:
       workdir: of the run.
       system, context: what is to start from it.
-      dataset: what it is to train on: that of the run, or another one that shares items with it.
+      dataset: what it is to train on: that of the run, another one that shares items with it, or, of networks made of
+        features alone, any.
       fresh: its parameters as they would be without; their arrays are taken over.
 
     Raises:
@@ -99,12 +102,20 @@ def params_of_run(
         if not _fits(network, shapes[name], param_shapes(network, context), same_data):
             raise UserError(f"start_from={workdir}: its network {name} has other shapes; use the same settings")
     params = read_newest(workdir, shapes).best
-    if same_data:
-        return {name: params[name] for name in shared}
-    carried = _carried(workdir, before, dataset)
-    if users := [name for name in shared if system.networks[name].per_user]:
-        log(f"start_from={workdir}: {', '.join(users)}: users start from fresh rows, for a workdir does not name them")
-    return {name: _on_newer_data(system.networks[name], params[name], fresh[name], carried) for name in shared}
+    carried = None
+    if not same_data:
+        carried = _carried(workdir, before, dataset, all(_is_portable(there.networks[name]) for name in shared))
+        if users := [name for name in shared if system.networks[name].per_user]:
+            log(f"start_from={workdir}: {', '.join(users)}: users start from fresh rows, for a workdir names none")
+    for name in shared:
+        if lacking := _lacking(shapes[name], fresh[name]):
+            log(f"start_from={workdir}: {name}: {', '.join(lacking)} starts fresh, for that run has none")
+    return {name: _joined(system.networks[name], params[name], fresh[name], carried) for name in shared}
+
+
+def _is_portable(network: Network) -> bool:
+    """Whether what it learned is of use where none of its items is known."""
+    return network.places_new_items and not network.per_item and not network.per_class
 
 
 def _dataset_before(workdir: str, meta: Mapping[str, Any], dataset: Dataset) -> Dataset:
@@ -149,25 +160,43 @@ def _check_reads(whose: str, network: Network, record: Mapping[str, Any], before
 
 
 def _fits(network: Network, there: Params, here: Params, same_data: bool) -> bool:
-    """Whether parameters of some shapes can be carried over to those of others."""
-    paths = [[path for path, _ in jax.tree_util.tree_leaves_with_path(tree)] for tree in (there, here)]
-    if same_data or paths[0] != paths[1]:
-        return bool(there == here)
+    """Whether parameters of some shapes can be carried over to those of others, which may have further item tables."""
+    shapes = dict(jax.tree_util.tree_leaves_with_path(there))
+    known = dict(jax.tree_util.tree_leaves_with_path(here))
+    if not shapes.keys() <= known.keys():
+        return False
 
-    def fits(path: tuple[Any, ...], one: Any, other: Any) -> bool:
+    def fits(path: tuple[Any, ...]) -> bool:
+        if path not in shapes:
+            return is_per_item(network.per_item, path)
+        one, other = shapes[path], known[path]
+        if same_data:
+            return bool(one == other)
         by_row = is_per_item((*network.per_item, *network.per_user), path)
         by_row = by_row or class_feature(network.per_class, path) is not None
         return one.shape[1:] == other.shape[1:] if by_row else one.shape == other.shape
 
-    return all(jax.tree.leaves(jax.tree_util.tree_map_with_path(fits, there, here)))
+    return all(map(fits, known))
 
 
-def _carried(workdir: str, before: Dataset, dataset: Dataset) -> Carried:
-    """Finds who is who, and says so."""
+def _lacking(there: Params, here: Params) -> list[str]:
+    """The parameters, by their paths, that only the second tree has."""
+    known = dict(jax.tree_util.tree_leaves_with_path(there))
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(here) if path not in known]
+    return ["/".join(str(key.key) for key in path) for path in paths]
+
+
+def _carried(workdir: str, before: Dataset, dataset: Dataset, portable: bool) -> Carried:
+    """Finds who is who, and says so; `portable`, whether nobody need be known."""
     ids = dataset.items["item_id"].head(dataset.catalogue_size).to_list()
     items = _places(before.items["item_id"].to_list(), ids)
     if (items < 0).all():
-        raise UserError(f"start_from={workdir} knows no item of {dataset.path}; are the item ids those of one shop?")
+        if not portable:
+            raise UserError(
+                f"start_from={workdir} knows no item of {dataset.path}; are the item ids those of one shop?"
+            )
+        log(f"start_from={workdir}: it knows no item of {dataset.path}; what it learned of features is carried over")
+        return Carried(items, {}, None)
     classes = {
         name: _places([None, *class_values(before, name)], [None, *class_values(dataset, name)])
         for name in ID_FEATURES
@@ -193,21 +222,28 @@ def _places(there: list[str | None], here: list[str | None]) -> np.ndarray:
     return np.array([place.get(name, -1) for name in here], np.int32)
 
 
-def _on_newer_data(network: Network, before: Params, fresh: Params, carried: Carried) -> Params:
-    """The parameters of a network with what another run's know."""
+def _joined(network: Network, before: Params, fresh: Params, carried: Carried | None) -> Params:
+    """The parameters of a network with what another run's know: all of it on the same data, where nothing moves."""
+    known = dict(jax.tree_util.tree_leaves_with_path(before))
 
-    def of_leaf(path: tuple[Any, ...], old: jax.Array, new: jax.Array) -> jax.Array:
+    def of_leaf(path: tuple[Any, ...], new: jax.Array) -> jax.Array:
+        if path not in known:
+            return new
+        old = known[path]
+        if carried is None:
+            return old
         if is_per_item(network.per_item, path):
             places = np.flatnonzero(carried.items >= 0)
-            return place_by_text(copy_rows(new, places, old, carried.items[places]), carried.similar)
+            known_rows = copy_rows(new, places, old, carried.items[places])
+            return known_rows if carried.similar is None else place_by_text(known_rows, carried.similar)
         if is_per_item(network.per_user, path):
             return new
         feature = class_feature(network.per_class, path)
         if feature is None:
             return old
-        rows, known = np.array(new), carried.classes[feature] >= 0
-        rows[known] = np.asarray(old)[carried.classes[feature][known]]
+        rows, given = np.array(new), carried.classes[feature] >= 0
+        rows[given] = np.asarray(old)[carried.classes[feature][given]]
         return mesh.put(rows)
 
-    found: Params = jax.tree_util.tree_map_with_path(of_leaf, before, fresh)
+    found: Params = jax.tree_util.tree_map_with_path(of_leaf, fresh)
     return found

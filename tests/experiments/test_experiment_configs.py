@@ -98,7 +98,7 @@ def test_steps_of_each_kind_can_be_made_or_it_ranks(name: str, known: Dataset) -
     arrays = TrainLoop(system, context, batches, len(train.items), config.seed).shapes()
     batch, key = next(batches.epoch(jax.random.key(0))), jax.random.key(0)
     for stage in dict.fromkeys(stage._replace(epochs=1) for stage in system.stages):
-        optimizer = steps.make_optimizer(system.optimizers[stage.optimizer], batches.steps_per_epoch)
+        optimizer = steps.make_optimizer(system.optimizers[stage.optimizer], batches.steps_per_epoch, stage.frozen)
         step = steps.make_step(system.objectives[stage.objective](stage), optimizer)
         peer = None
         if stage.peer:

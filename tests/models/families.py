@@ -24,6 +24,7 @@ from alterrec_jax.models.unimodal import (
     VectorNetworkConfig,
     VectorsConfig,
 )
+from alterrec_jax.models.unisrec import INDUCTIVE, UniSRecConfig, UniSRecNetworkConfig
 from alterrec_jax.nn.table_starts import RANDOM_PROJECTION, TableStart
 
 LENGTH, BATCH = 11, 24
@@ -130,5 +131,11 @@ TINY: dict[str, RunConfig] = {
         epochs=3,
         pretrain_epochs=1,
         network=S3RecNetworkConfig(dim=12, layers=1, inner=16, dropout=0.3, attention_dropout=0.3, learning_rate=RATE),
+    ),
+    "unisrec": tiny(
+        UniSRecConfig,
+        mode=INDUCTIVE,
+        pretrain_epochs=1,
+        network=UniSRecNetworkConfig(dim=12, experts=3, layers=1, inner=8, dropout=0.3, learning_rate=0.015),
     ),
 }

@@ -20,6 +20,7 @@ from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
 from alterrec_jax.models.unimodal import VectorsConfig
+from alterrec_jax.models.unisrec import UniSRecConfig, UniSRecNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding.digests import tree_digest
 from alterrec_jax.training import trainer
@@ -43,6 +44,9 @@ def config_of(model: str, negatives: str = "full", **changes: Any) -> RunConfig:
         return COREConfig(network=CORENetworkConfig(dim=4, layers=1, inner=5, learning_rate=0.01), **shared)
     if model == "sr_gnn":
         return SRGNNConfig(network=SRGNNNetworkConfig(dim=4, learning_rate=0.01), **shared)
+    if model == "unisrec":
+        unisrec = UniSRecNetworkConfig(dim=8, experts=2, layers=1, inner=5, dropout=0.1, temperature=0.5)
+        return UniSRecConfig(network=unisrec, pretrain_epochs=2, freeze_encoder=True, **shared)
     if model == "llm2sasrec":
         return LLM2SASRecConfig(network=TransformerOnIdsConfig(dim=4, layers=1), **shared)
     networks = CONFIG.networks if model == "alterrec" else {model: CONFIG.networks[model]}
@@ -63,6 +67,7 @@ def assert_tells_of(record: Mapping[str, Any], views: tuple[str, ...]) -> None:
     [
         ("nfrec", "full", ["fused:full"] * 3, BOTH),
         ("sr_gnn", "full", ["sr_gnn:full"] * 3, ("sr_gnn",)),
+        ("unisrec", "full", ["unisrec:contrastive", "unisrec:contrastive", "unisrec:full"], ("unisrec",)),
         ("text", "self", ["text:random", "text:own_window", "text:own_window"], ("text",)),
         ("alterrec", "self", ["id:random", "text:random", "id:own_window"], BOTH),
     ],

@@ -20,6 +20,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.sasrec import SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.unimodal import AttributeNetworkConfig, IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.models.unisrec import INDUCTIVE, TRANSDUCTIVE, UniSRecConfig, UniSRecNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_rows import copy_rows
@@ -255,6 +256,56 @@ def test_newer_data_that_do_not_fit_are_refused(
     newer = write_newer(tmp_path / "data", change)
     with pytest.raises(UserError, match=message):
         started(THREE, newer, before)
+
+
+def unisrec(mode: str, **fields: Any) -> UniSRecConfig:
+    """UniSRec, which can start from what it learned of the texts of other shops."""
+    network = UniSRecNetworkConfig(dim=8, experts=2, layers=1, inner=5, dropout=0.1, learning_rate=0.01)
+    return UniSRecConfig(mode=mode, batch_prefixes=53, max_length=7, network=network, **fields).check()
+
+
+def test_what_was_learned_of_texts_is_carried_to_a_shop_that_shares_no_item(
+    dataset: Dataset, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its item table starts fresh, for pretraining has none; frozen parts stay as they were pretrained."""
+    there = begun(unisrec(INDUCTIVE, epochs=5, pretrain_epochs=5), dataset, tmp_path / "there")
+    old = jax.tree.map(np.asarray, load_trained(there).params["unisrec"])
+    elsewhere = write_newer(tmp_path / "data", other_ids)
+    config = unisrec(TRANSDUCTIVE, epochs=1, start_from=str(there), freeze_encoder=True)
+    found, fresh = started(config, elsewhere, there)
+    table = found["unisrec"].pop("items")["table"]
+    np.testing.assert_array_equal(table, fresh["unisrec"]["items"]["table"])
+    jax.tree.map(np.testing.assert_array_equal, found["unisrec"], old)
+    told = capsys.readouterr().err
+    assert f"knows no item of {elsewhere.path}; what it learned of features is carried over" in told
+    assert "unisrec: items/table starts fresh, for that run has none" in told
+
+    Trainer(config, elsewhere, tmp_path / "here").run()
+    new = load_trained(tmp_path / "here").params["unisrec"]
+    for part in ("positions", "block_0"):
+        jax.tree.map(np.testing.assert_array_equal, new["encoder"][part], old["encoder"][part])
+    moved = [(new["adaptor"], old["adaptor"]), (new["encoder"]["input_norm"], old["encoder"]["input_norm"])]
+    for one, other in moved:
+        assert not any(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+    assert np.abs(np.asarray(new["items"]["table"])).max() > 0
+
+
+def test_on_its_own_data_a_run_may_add_an_item_table(dataset: Dataset, tmp_path: pathlib.Path) -> None:
+    there = begun(unisrec(INDUCTIVE, epochs=5, pretrain_epochs=5), dataset, tmp_path)
+    found, fresh = started(unisrec(TRANSDUCTIVE, start_from=str(there)), dataset, there)
+    table = found["unisrec"].pop("items")["table"]
+    np.testing.assert_array_equal(table, fresh["unisrec"]["items"]["table"])
+    jax.tree.map(np.testing.assert_array_equal, found["unisrec"], load_trained(there).params["unisrec"])
+    with pytest.raises(UserError, match="has other shapes"):  # what learned with a table is not what does without
+        started(unisrec(INDUCTIVE), dataset, begun(unisrec(TRANSDUCTIVE), dataset, tmp_path / "with"))
+
+
+def test_a_network_with_item_rows_of_its_own_needs_items_that_it_knows(
+    dataset: Dataset, tmp_path: pathlib.Path
+) -> None:
+    there = begun(unisrec(TRANSDUCTIVE), dataset, tmp_path / "there")
+    with pytest.raises(UserError, match="knows no item of"):
+        started(unisrec(TRANSDUCTIVE), write_newer(tmp_path / "data", other_ids), there)
 
 
 def test_what_depends_on_numbers_of_the_other_data_is_refused(

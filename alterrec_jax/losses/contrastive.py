@@ -4,9 +4,9 @@
         + weight * the same with q~_j in place of z_j
 
 q_i is the session vector of prefix i, z_i the adapted text vector of its target and q~_i the vector of an augmented
-prefix, all of unit length. N_i are the prefixes of
-other sessions with another target. (A batch holds whole sessions here, where the released code draws prefixes one by
-one: what follows elsewhere in a session would be a negative far more often than chance has it, and is left out.)
+prefix, all of unit length. N_i are the prefixes of other sessions with another target. (A batch holds whole sessions
+here, where the released code draws prefixes one by one: what follows elsewhere in a session would be a negative far
+more often than chance has it, and is left out.)
 
 A batch is augmented in one of two ways. Item drop takes every item but a prefix's first away with probability `rate`,
 and the rest closes up. Word drop replaces, with that probability, an item's vector by that of its text without some of

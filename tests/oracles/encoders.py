@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-INSIDE, ON_TABLES = 1e-6, 1e-5
-"""The epsilons of LayerNorms: inside a Transformer, and on item tables."""
+INSIDE, ON_TABLES, TINY = 1e-6, 1e-5, 1e-12
+"""The epsilons of LayerNorms: inside a Transformer, on item tables, and in the Transformers of RecBole."""
 
 
 def layer_norm(rows: np.ndarray, params: Mapping[str, Any], epsilon: float = INSIDE) -> np.ndarray:
@@ -58,33 +58,40 @@ def gelu(rows: np.ndarray) -> np.ndarray:
     return rows * np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)(rows)
 
 
-def cloze(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
-    """float64 [position, dim]: what BERT4Rec's head makes of each token of one session, from their rows.
+def gelu_transformer(params: Mapping[str, Any], inputs: np.ndarray, causal: bool) -> np.ndarray:
+    """float64 [position, dim]: each item of one session, from their rows.
 
-    Post-LayerNorm blocks with GELU and biases, in which every token attends to every token; learned positions from 0.
+    Post-LayerNorm blocks with GELU and biases, in which an item attends to every item, or to itself and those before
+    it; learned positions from 0.
     """
-    tiny, transformer = 1e-12, params["transformer"]
-    places = np.asarray(transformer["positions"]["embedding"], np.float64)
-    hidden = layer_norm(np.asarray(inputs, np.float64) + places[: len(inputs)], transformer["input_norm"], tiny)
-    for layer in range(sum(name.startswith("block_") for name in transformer)):
-        block = transformer[f"block_{layer}"]
-        mixed = unmasked_attention(hidden, block["attention"])
-        hidden = layer_norm(hidden + mixed, block["attention_norm"], tiny)
+    places = np.asarray(params["positions"]["embedding"], np.float64)
+    hidden = layer_norm(np.asarray(inputs, np.float64) + places[: len(inputs)], params["input_norm"], TINY)
+    for layer in range(sum(name.startswith("block_") for name in params)):
+        block = params[f"block_{layer}"]
+        mixed = biased_attention(hidden, block["attention"], causal)
+        hidden = layer_norm(hidden + mixed, block["attention_norm"], TINY)
         outer = dense(gelu(dense(hidden, block["inner"])), block["outer"])
-        hidden = layer_norm(hidden + outer, block["feed_forward_norm"], tiny)
-    return layer_norm(gelu(dense(hidden, params["head"])), params["head_norm"], tiny)
+        hidden = layer_norm(hidden + outer, block["feed_forward_norm"], TINY)
+    return hidden
 
 
-def unmasked_attention(hidden: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
-    """[position, dim] -> [position, dim]: each position attends to all; the four maps have biases."""
+def cloze(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
+    """float64 [position, dim]: what BERT4Rec's head makes of each token of one session, from their rows."""
+    hidden = gelu_transformer(params["transformer"], inputs, causal=False)
+    return layer_norm(gelu(dense(hidden, params["head"])), params["head_norm"], TINY)
+
+
+def biased_attention(hidden: np.ndarray, params: Mapping[str, Any], causal: bool) -> np.ndarray:
+    """[position, dim] -> [position, dim]: each position attends to all or those up to it; the maps have biases."""
     maps = {name: [np.asarray(params[name][part], np.float64) for part in ("kernel", "bias")] for name in params}
     result = np.zeros_like(hidden) + maps["out"][1]
     for head in range(maps["query"][0].shape[1]):
         q, k, v = (hidden @ maps[name][0][:, head] + maps[name][1][head] for name in ("query", "key", "value"))
         for position in range(len(hidden)):
-            logits = k @ q[position] / np.sqrt(q.shape[1])
+            seen = position + 1 if causal else len(hidden)
+            logits = k[:seen] @ q[position] / np.sqrt(q.shape[1])
             weights = np.exp(logits - logits.max())
-            result[position] += (weights / weights.sum()) @ v @ maps["out"][0][head]
+            result[position] += (weights / weights.sum()) @ v[:seen] @ maps["out"][0][head]
     return result
 
 

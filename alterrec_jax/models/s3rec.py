@@ -16,10 +16,10 @@ Departures from the released code:
 * terms are means over the places or sessions that they learn from, of the released weights; there they are sums, and a
   step grows with the batch. That of a place still is the sum over all attributes. The row of a padding attribute is
   left out of it;
-* MIP and SP compare scores; `double_sigmoid` compares their sigmoids, as there, which bounds a term's gradient at a
-  quarter and lets it vanish where the scores are large, right or wrong;
-* an example is a session. There it is each prefix of each session, so that an epoch is longer, as many times as
-  sessions have items; with `examples="prefixes"` it is a prefix of random length, drawn in each step;
+* MIP and SP compare scores; `double_sigmoid` compares their sigmoids, as there, where the gradient vanishes if
+  these are large, right or wrong;
+* an example is a session; with `examples="prefixes"` it is a prefix of random length, drawn in each step. There it is
+  each prefix of each session, so that an epoch has as many times more examples as sessions have items;
 * a session of one item takes no part in SP (there the three sequences are equal); strangers are items of other
   sessions of the batch (there of all sessions, one's own among them);
 * negatives, strangers and centres are of training items; there held-out items are never negatives of their own user,

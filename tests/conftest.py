@@ -65,6 +65,7 @@ LONG = (
     "training/test_objectives",
     "training/test_weighted_objective",
     "models/test_msgifsr",
+    "models/test_s3rec",
     "losses/test_pallas_gpu",
     "models/test_core",
 )

@@ -98,22 +98,10 @@ def s3_pretraining(
     ) -> dict[str, jax.Array]:
         del mined
         draw_key, table_key, session_key = jax.random.split(key, 3)
-        mine = params[name]
         tasks = draw_tasks(draw_key, batch, network.catalogue_size, mask_rate, prefixes)
-        table = network.item_tables(mine, context, table_key).candidates
-        rows, negatives, strangers = (lookup(table, items) for items in (batch.items, tasks.negatives, tasks.strangers))
-        views = hidden_views(mine["pretraining"]["mask"], rows, strangers, tasks)
-        every = jax.tree.map(lambda array: jnp.repeat(array, 4, axis=0), tasks.sessions)
-        hidden = encode(mine, views.reshape(-1, *rows.shape[1:]), every, session_key).reshape(views.shape)
-        found = task_losses(
-            mine["pretraining"],
-            hidden,
-            rows,
-            negatives,
-            attributes_of(mine, context, batch.items),
-            tasks,
-            double_sigmoid=double_sigmoid,
-        )
+        table = network.item_tables(params[name], context, table_key).candidates
+        attributes = attributes_of(params[name], context, batch.items)
+        found = task_losses(encode, params[name], table, attributes, tasks, session_key, double_sigmoid=double_sigmoid)
         prefix_count = jnp.sum(batch.is_target)
         return {
             task: weights[task] * prefix_count * jnp.sum(losses, where=where) / jnp.maximum(jnp.sum(where), 1)
@@ -184,49 +172,36 @@ def _outside(key: jax.Array, items: jax.Array, together: jax.Array, catalogue_si
     return drawn + jnp.sum(rivals & (others_before[:, None, :] <= drawn[:, :, None]), axis=2)
 
 
-def hidden_views(mask: jax.Array, rows: jax.Array, strangers: jax.Array, tasks: Tasks) -> jax.Array:
-    """float32 [row, 4, position, dim], what the encoder is given: masked items, then for SP a session without its
-    piece, the piece alone, and the strangers alone.
-
-    Args:
-      mask: float32 [dim], MASK.
-      rows, strangers: float32 [row, position, dim], of the sessions' items and of those in a piece's place.
-      tasks: what is hidden.
-    """
-    masked, piece = tasks.masked[..., None], tasks.piece[..., None]
-    views = (
-        jnp.where(masked, mask, rows),
-        jnp.where(piece, mask, rows),
-        jnp.where(piece, rows, mask),
-        jnp.where(piece, strangers, mask),
-    )
-    return jnp.stack(views, axis=1)
-
-
 def task_losses(
+    encode: EncodeFn,
     params: Params,
-    hidden: jax.Array,
-    rows: jax.Array,
-    negatives: jax.Array,
+    table: jax.Array,
     attributes: jax.Array,
     tasks: Tasks,
+    key: jax.Array | None = None,
     *,
     double_sigmoid: bool = False,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Of each task the losses, float32 [row, position], and bool [row, position], which of them count.
 
     Args:
-      params: linear maps by task, and "attributes", float32 [1 + attribute, dim], whose row 0 is read by nobody.
-      hidden: float32 [row, 4, position, dim], what the encoder makes of `hidden_views`.
-      rows, negatives: float32 [row, position, dim], of the items and of those that they are compared with.
-      attributes: int32 [row, position, most], from 1; 0 fills up.
-      tasks: what was hidden.
+      encode: the encoder.
+      params: the network's; under "pretraining" they have "mask", float32 [dim], "attributes", float32
+        [1 + attribute, dim], whose row 0 is read by nobody, and a linear map of each task.
+      table: float32 [item, dim], E.
+      attributes: int32 [row, position, most], of the sessions' items, from 1; 0 fills up.
+      tasks: what is hidden, and compared.
+      key: turns dropout on.
       double_sigmoid: whether MIP and SP compare sigmoids of the scores instead of these (released code).
     """
-    masked, context, piece, strangers = (hidden[:, view] for view in range(4))
+    own = params["pretraining"]
+    rows, negatives, strangers = (
+        lookup(table, items) for items in (tasks.sessions.items, tasks.negatives, tasks.strangers)
+    )
+    masked, context, piece, others = _encoded_views(encode, params, rows, strangers, tasks, key)
 
     def mapped(task: str, of: jax.Array) -> jax.Array:
-        return product(of, params[task]["kernel"], of.dtype) + params[task]["bias"][None, None]
+        return product(of, own[task]["kernel"], of.dtype) + own[task]["bias"][None, None]
 
     def compared(query: jax.Array, positive: jax.Array, negative: jax.Array) -> jax.Array:
         scores = [jnp.einsum("rpd,rpd->rp", query, other, precision="highest") for other in (positive, negative)]
@@ -236,13 +211,32 @@ def task_losses(
 
     # A position is learned by one of AAP and MAP, so that one product with all attributes serves both.
     query = jnp.where(tasks.masked[..., None], mapped(MAP, masked), mapped(AAP, masked))
-    scores = product(query, params["attributes"][1:].T, query.dtype)
-    own = jnp.take_along_axis(scores, jnp.maximum(attributes - 1, 0), axis=2)
-    of_attributes = jnp.sum(jax.nn.softplus(scores), axis=2) - jnp.sum(own, axis=2, where=attributes > 0)
+    scores = product(query, own["attributes"][1:].T, query.dtype)
+    of_item = jnp.take_along_axis(scores, jnp.maximum(attributes - 1, 0), axis=2)
+    of_attributes = jnp.sum(jax.nn.softplus(scores), axis=2) - jnp.sum(of_item, axis=2, where=attributes > 0)
     visible = (tasks.sessions.segments >= 0) & ~tasks.masked
     return {
         AAP: (of_attributes, visible),
         MAP: (of_attributes, tasks.masked),
         MIP: (compared(mapped(MIP, masked), rows, negatives), tasks.masked),
-        SP: (compared(mapped(SP, context), piece, strangers), tasks.compared),
+        SP: (compared(mapped(SP, context), piece, others), tasks.compared),
     }
+
+
+def _encoded_views(
+    encode: EncodeFn, params: Params, rows: jax.Array, strangers: jax.Array, tasks: Tasks, key: jax.Array | None
+) -> list[jax.Array]:
+    """Four times float32 [row, position, dim], in one pass of the encoder: masked items, then for SP a session without
+    its piece, the piece alone, and the strangers alone."""
+    mask, masked, piece = params["pretraining"]["mask"], tasks.masked[..., None], tasks.piece[..., None]
+    views = (
+        jnp.where(masked, mask, rows),
+        jnp.where(piece, mask, rows),
+        jnp.where(piece, rows, mask),
+        jnp.where(piece, strangers, mask),
+    )
+    # Those of a row follow each other, so that rows of padding stay behind all others.
+    inputs = jnp.stack(views, axis=1).reshape(-1, *rows.shape[1:])
+    sessions = jax.tree.map(lambda array: jnp.repeat(array, len(views), axis=0), tasks.sessions)
+    hidden = encode(params, inputs, sessions, key).reshape(len(rows), len(views), *rows.shape[1:])
+    return [hidden[:, view] for view in range(len(views))]

@@ -16,16 +16,19 @@ Departures from the released code:
 * terms are means over the places or sessions that they learn from, of the released weights; there they are sums, and a
   step grows with the batch. That of a place still is the sum over all attributes. The row of a padding attribute is
   left out of it;
-* MIP and SP compare scores; `double_sigmoid` compares their sigmoids, as there, which bounds a term's gradient at a
-  quarter and lets it vanish where the scores are large, right or wrong;
-* an example is a session. There it is each prefix of each session, so that an epoch is some as many times longer as
-  sessions have items; with `examples="prefixes"` it is a prefix of random length, drawn in each step;
+* MIP and SP compare scores; `double_sigmoid` compares their sigmoids, as there, where the gradient vanishes if
+  these are large, right or wrong;
+* an example is a session; with `examples="prefixes"` it is a prefix of random length, drawn in each step. There it is
+  each prefix of each session, so that an epoch has as many times more examples as sessions have items;
 * a session of one item takes no part in SP (there the three sequences are equal); strangers are items of other
   sessions of the batch (there of all sessions, one's own among them);
 * negatives, strangers and centres are of training items; there held-out items are never negatives of their own user,
   and are among the strangers;
 * positions count from the session's first item; there from the end of a row of 50, behind pads;
 * fine-tuning by cross-entropy over the catalogue instead of one sampled negative a place.
+
+AAP and MAP first learn how frequent attributes are, and for some thousand steps, whatever their size, nothing else.
+Hence the small batches, as the authors' pretraining has them.
 
 RecBole's version pretrains positions on rows that are padded on the left and fine-tunes them on the right.
 """
@@ -101,12 +104,18 @@ class PretrainingConfig:
     )
 
 
-@register(NAME, title="S3-Rec", paper="Zhou et al., CIKM 2020", needs="attributes, or text", layout=PACKED)
+@register(
+    NAME,
+    title="S3-Rec",
+    paper="Zhou et al., CIKM 2020",
+    needs="attributes, or text, for its pretraining",
+    layout=PACKED,
+)
 @dataclasses.dataclass(frozen=True)
 class S3RecConfig(RunConfig):
     """S3-Rec."""
 
-    batch_prefixes: int = setting(1500, "prefixes a step, rounded to whole rows", low=1)
+    batch_prefixes: int = setting(100, "prefixes a step, rounded to whole rows; few, for steps are what counts", low=1)
     epochs: int = setting(350, "epochs in all, those of pretraining among them", low=1)
     pretrain_epochs: int = setting(150, "the first so many epochs pretrain; 0: none", low=0)
     patience: int = setting(10, "stop after so many epochs without a better validation; 0: never", low=0)

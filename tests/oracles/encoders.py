@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-INSIDE, ON_TABLES = 1e-6, 1e-5
-"""The epsilons of LayerNorms: inside a Transformer, and on item tables."""
+INSIDE, ON_TABLES, TINY = 1e-6, 1e-5, 1e-12
+"""The epsilons of LayerNorms: inside a Transformer, on item tables, and in the Transformers of RecBole."""
 
 
 def layer_norm(rows: np.ndarray, params: Mapping[str, Any], epsilon: float = INSIDE) -> np.ndarray:
@@ -58,38 +58,49 @@ def gelu(rows: np.ndarray) -> np.ndarray:
     return rows * np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)(rows)
 
 
-def cloze(params: Mapping[str, Any], inputs: np.ndarray, epsilon: float = 1e-12, from_end: bool = False) -> np.ndarray:
-    """float64 [position, dim]: what BERT4Rec's head makes of each token of one session, from their rows.
+def gelu_transformer(
+    params: Mapping[str, Any], inputs: np.ndarray, causal: bool, epsilon: float = TINY, from_end: bool = False
+) -> np.ndarray:
+    """float64 [position, dim]: each item of one session, from their rows.
 
-    Post-LayerNorm blocks with GELU and biases, in which every token attends to every token; learned positions, from 0
-    or so that the last token has the last one. The LayerNorms on the input and behind the head are there if they have
-    parameters.
+    Post-LayerNorm blocks with GELU and biases, in which an item attends to every item, or to itself and those before
+    it; learned positions, from 0 or so that the last item has the last one. The LayerNorm on the input is there if it
+    has parameters.
     """
-    transformer = params["transformer"]
-    places = np.asarray(transformer["positions"]["embedding"], np.float64)
+    places = np.asarray(params["positions"]["embedding"], np.float64)
     hidden = np.asarray(inputs, np.float64) + (places[-len(inputs) :] if from_end else places[: len(inputs)])
-    if "input_norm" in transformer:
-        hidden = layer_norm(hidden, transformer["input_norm"], epsilon)
-    for layer in range(sum(name.startswith("block_") for name in transformer)):
-        block = transformer[f"block_{layer}"]
-        mixed = unmasked_attention(hidden, block["attention"])
+    if "input_norm" in params:
+        hidden = layer_norm(hidden, params["input_norm"], epsilon)
+    for layer in range(sum(name.startswith("block_") for name in params)):
+        block = params[f"block_{layer}"]
+        mixed = biased_attention(hidden, block["attention"], causal)
         hidden = layer_norm(hidden + mixed, block["attention_norm"], epsilon)
         outer = dense(gelu(dense(hidden, block["inner"])), block["outer"])
         hidden = layer_norm(hidden + outer, block["feed_forward_norm"], epsilon)
+    return hidden
+
+
+def cloze(params: Mapping[str, Any], inputs: np.ndarray, epsilon: float = TINY, from_end: bool = False) -> np.ndarray:
+    """float64 [position, dim]: what BERT4Rec's head makes of each token of one session, from their rows.
+
+    Every token attends to every token. The LayerNorm behind the head is there if it has parameters.
+    """
+    hidden = gelu_transformer(params["transformer"], inputs, False, epsilon, from_end)
     read = gelu(dense(hidden, params["head"]))
     return layer_norm(read, params["head_norm"], epsilon) if "head_norm" in params else read
 
 
-def unmasked_attention(hidden: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
-    """[position, dim] -> [position, dim]: each position attends to all; the four maps have biases."""
+def biased_attention(hidden: np.ndarray, params: Mapping[str, Any], causal: bool) -> np.ndarray:
+    """[position, dim] -> [position, dim]: each position attends to all or those up to it; the maps have biases."""
     maps = {name: [np.asarray(params[name][part], np.float64) for part in ("kernel", "bias")] for name in params}
     result = np.zeros_like(hidden) + maps["out"][1]
     for head in range(maps["query"][0].shape[1]):
         q, k, v = (hidden @ maps[name][0][:, head] + maps[name][1][head] for name in ("query", "key", "value"))
         for position in range(len(hidden)):
-            logits = k @ q[position] / np.sqrt(q.shape[1])
+            seen = position + 1 if causal else len(hidden)
+            logits = k[:seen] @ q[position] / np.sqrt(q.shape[1])
             weights = np.exp(logits - logits.max())
-            result[position] += (weights / weights.sum()) @ v @ maps["out"][0][head]
+            result[position] += (weights / weights.sum()) @ v[:seen] @ maps["out"][0][head]
     return result
 
 

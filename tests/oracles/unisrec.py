@@ -6,10 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.oracles.encoders import dense, gelu, layer_norm, unmasked_attention
+from tests.oracles.encoders import gelu_transformer
 from tests.oracles.losses import sampled_softmax
-
-_EPSILON = 1e-12
 
 
 def adapted(params: Mapping[str, Any], vector: np.ndarray) -> np.ndarray:
@@ -26,15 +24,7 @@ def adapted(params: Mapping[str, Any], vector: np.ndarray) -> np.ndarray:
 
 def session_vector(params: Mapping[str, Any], inputs: np.ndarray) -> np.ndarray:
     """float64 [dim], of length 1: a prefix, from the rows of its items; each position attends to what stands before."""
-    places = np.asarray(params["positions"]["embedding"], np.float64)
-    hidden = layer_norm(inputs + places[: len(inputs)], params["input_norm"], _EPSILON)
-    for layer in range(sum(name.startswith("block_") for name in params)):
-        block = params[f"block_{layer}"]
-        mixed = [unmasked_attention(hidden[: end + 1], block["attention"])[end] for end in range(len(hidden))]
-        hidden = layer_norm(hidden + np.array(mixed), block["attention_norm"], _EPSILON)
-        outer = dense(gelu(dense(hidden, block["inner"])), block["outer"])
-        hidden = layer_norm(hidden + outer, block["feed_forward_norm"], _EPSILON)
-    return unit(hidden[-1])
+    return unit(gelu_transformer(params, inputs, causal=True)[-1])
 
 
 def unit(vector: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkC
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
 from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
@@ -116,5 +117,17 @@ TINY: dict[str, RunConfig] = {
     "msgifsr": tiny(
         MSGIFSRConfig,
         network=MSGIFSRNetworkConfig(dim=8, heads=2, dropout=0.3, learning_rate=RATE, decay_every=0),
+    ),
+    "fdsa": tiny(
+        FDSAConfig,
+        network=FDSANetworkConfig(
+            features=("text", "category", "brand", "attributes"),
+            dim=8,
+            layers=1,
+            inner=5,
+            dropout=0.3,
+            attention_dropout=0.3,
+            learning_rate=RATE,
+        ),
     ),
 }

@@ -1,0 +1,129 @@
+"""An item as a mean of what is known of it, field by field, weighed by an attention (FDSA's "vanilla attention").
+
+A field of an item is a vector u of width d: of a text relu(W v + b), of a category or a brand a learned row, of
+attributes the mean of the learned rows of its values. An item is
+
+    g = sum over fields f of a_f u_f,  a = softmax over f of w . relu(W u_f + b) + c
+
+where the softmax is over the fields that the item has. Of one field a = 1, and an item with none has g = 0.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from alterrec_jax.contract import CatalogueInfo, Context, Params, Reads
+from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.errors import UserError
+from alterrec_jax.nn.item_tables import START, ItemEncoder, VectorTable
+from alterrec_jax.numerics import MemoryLimits, layer_precision
+from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.chunked import rows_in_blocks
+
+RANDOM = "random"
+"""The parameter that holds a random vector for each item in place of its text's; no step is to change it."""
+
+
+def field_items(
+    names: tuple[str, ...],
+    catalogue: CatalogueInfo,
+    dim: int,
+    *,
+    precision: str,
+    random_width: int = 0,
+    rows_at_once: int = MemoryLimits().rows_of_table,  # noqa: B008
+) -> ItemEncoder:
+    """g, from those of the named fields that the dataset has.
+
+    Args:
+      names: text, category, brand, attributes.
+      catalogue: how many items there are, and how many classes.
+      dim: width.
+      precision: of products.
+      random_width: of random vectors in place of the text's own, which are not read then; 0: the text's own.
+      rows_at_once: items that are made together.
+
+    Raises:
+      UserError: the dataset has none of them. (Whether it has texts is known where they are read.)
+    """
+    classes = {name: catalogue.classes[name] for name in names if name in catalogue.classes}
+    random = TEXT in names and random_width > 0
+    reads = tuple(name for name in names if name in classes or (name == TEXT and not random))
+    if not reads and not random:
+        raise UserError(f"the dataset's items have no {' and no '.join(names)}; prepare it with such a column")
+    table = FieldTable(classes, dim, precision)
+
+    def known(params: Params, context: Context) -> dict[str, jax.Array]:
+        found = {name: context.features[name] for name in reads if name in context.features}
+        return found | ({TEXT: jax.lax.stop_gradient(params[RANDOM])} if random else {})
+
+    def init(key: jax.Array, context: Context) -> Params:
+        key, random_key = jax.random.split(key)
+        shape = (mesh.padded(catalogue.items, mesh.MODEL), random_width)
+        vectors = {RANDOM: START * jax.random.normal(random_key, shape)} if random else {}
+        some = {name: rows[:1] for name, rows in known(vectors, context).items()}  # their shapes alone matter
+        return {**table.init(key, some)["params"], **vectors}
+
+    def of_rows(params: Params, rows: dict[str, jax.Array], numbers: jax.Array, key: jax.Array | None) -> jax.Array:
+        del numbers, key
+        return table.apply({"params": params}, rows)  # type: ignore[return-value]
+
+    def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
+        del key
+        learned = {name: part for name, part in params.items() if name != RANDOM}
+        return rows_in_blocks(of_rows, learned, known(params, context), None, rows_at_once)
+
+    return ItemEncoder(
+        init,
+        embed,
+        (RANDOM,) if random else (),
+        Reads(features=reads) if len(reads) == 1 else Reads(optional=reads),
+        per_class={f"{name}/embedding": name for name in classes},
+    )
+
+
+class FieldTable(nn.Module):
+    """g, of the fields that it is given.
+
+    Attributes:
+      classes: by name of an id feature, how many ids it has; 0 is "unknown", and its row is never read.
+      dim: width.
+      dtype: of what products take.
+    """
+
+    classes: Mapping[str, int]
+    dim: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, rows: Mapping[str, jax.Array]) -> jax.Array:
+        """float32 [item, dim], from what the context knows of the items: vectors, ids, or several ids."""
+        found = [
+            self._ids(name, part) if name in self.classes else self._vectors(name, part)
+            for name, part in sorted(rows.items())
+        ]
+        fields, known = (jnp.stack(parts, axis=1) for parts in zip(*found, strict=True))
+        if len(found) == 1:
+            return jnp.where(known, fields[:, 0], 0)
+        exact = {**layer_precision(self.dtype), "kernel_init": nn.initializers.normal(START)}
+        hidden = nn.relu(nn.Dense(self.dim, name="attention", **exact)(fields))
+        logits = nn.Dense(1, name="weight", **exact)(hidden)[..., 0].astype(jnp.float32)
+        weights = jax.nn.softmax(jnp.where(known, logits, -1e9), axis=1)
+        return jnp.einsum("if,ifd->id", jnp.where(known, weights, 0), fields, precision="highest")
+
+    def _vectors(self, name: str, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The field, float32 [item, dim], and bool [item], which items have it: their vector is not zero."""
+        linear = VectorTable(
+            self.dim, self.dtype, unit_variance=True, hidden=(), output_relu=True, norm=False, name=name
+        )
+        return linear(vectors, None), jnp.any(vectors != 0, axis=1)
+
+    def _ids(self, name: str, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The same of ids: int32 [item], or [item, most], of which the mean is taken."""
+        table = nn.Embed(self.classes[name], self.dim, embedding_init=nn.initializers.normal(START), name=name)
+        several = ids if ids.ndim == 2 else ids[:, None]
+        known = several > 0
+        total = jnp.sum(jnp.where(known[..., None], table(several), 0), axis=1)
+        return total / jnp.maximum(jnp.sum(known, axis=1), 1)[:, None], jnp.any(known, axis=1)

@@ -46,13 +46,16 @@ def field_items(
       rows_at_once: items that are made together.
 
     Raises:
-      UserError: the dataset has none of them. (Whether it has texts is known where they are read.)
+      UserError: the dataset has none of them. (Whether it has texts shows where the context is made.)
     """
-    classes = {name: catalogue.classes[name] for name in names if name in catalogue.classes}
-    random = TEXT in names and random_width > 0
-    reads = tuple(name for name in names if name in classes or (name == TEXT and not random))
-    if not reads and not random:
+    id_fields = tuple(name for name in names if name != TEXT)
+    classes = {name: catalogue.classes[name] for name in id_fields if name in catalogue.classes}
+    if TEXT not in names and not classes:
         raise UserError(f"the dataset's items have no {' and no '.join(names)}; prepare it with such a column")
+    random = TEXT in names and random_width > 0
+    reads = id_fields if random or TEXT not in names else (TEXT, *id_fields)
+    possible = tuple(name for name in reads if name == TEXT or name in classes)
+    needed = possible if len(possible) == 1 and not random else ()  # an item must be made of something
     table = FieldTable(classes, dim, precision)
 
     def known(params: Params, context: Context) -> dict[str, jax.Array]:
@@ -79,8 +82,8 @@ def field_items(
         init,
         embed,
         (RANDOM,) if random else (),
-        Reads(features=reads) if len(reads) == 1 else Reads(optional=reads),
-        per_class={f"{name}/embedding": name for name in classes},
+        Reads(features=needed, optional=tuple(name for name in reads if name not in needed)),
+        per_class={f"{name}/embedding": name for name in id_fields},
     )
 
 

@@ -15,6 +15,7 @@ from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig, build_network
 from alterrec_jax.nn.item_fields import RANDOM, field_items
+from alterrec_jax.sharding import mesh
 from alterrec_jax.training.coverage import coverage_notes
 from alterrec_jax.training.loop import EpochDone, TrainLoop
 from alterrec_jax.training.run_state import RunState
@@ -24,6 +25,7 @@ from tests.models.test_contract import batch_of, random_params
 from tests.oracles import fdsa as oracle
 from tests.parity import attention, dense, fixture, norm
 from tests.parity import batch_of as batch_of_fixture
+from tests.sharding.examples import ONE, on_mesh
 
 HEADS, INNER = 3, 16
 FIELDS = ("text", "category", "brand", "attributes")
@@ -161,27 +163,30 @@ def test_a_field_that_an_item_lacks_has_no_weight() -> None:
     assert not gradient["brand"]["embedding"][0].any() and not gradient["attributes"]["embedding"][0].any()
 
 
-@pytest.mark.parametrize("random_width", [0, 3])
-def test_items_in_blocks_are_the_items(random_width: int, dataset: Dataset) -> None:
-    def of(rows_at_once: int) -> Any:
-        return field_items(
-            FIELDS,
-            catalogue_info(dataset),
-            5,
-            precision="float32",
-            random_width=random_width,
-            rows_at_once=rows_at_once,
-        )
+@pytest.mark.parametrize(("random_width", "words"), [(0, ONE), (3, "data:4,model:2")])
+def test_items_in_blocks_are_the_items(random_width: int, words: str, dataset: Dataset) -> None:
+    catalogue = catalogue_info(dataset)
+    weights = np.random.default_rng(0).normal(size=(CATALOGUE, 5))
 
-    whole, blocks = of(1000), of(7)
-    context = make_context(dataset, whole.reads, "float32")
-    params = whole.init(jax.random.key(0), context)
-    weights = jnp.asarray(np.random.default_rng(0).normal(size=(catalogue_info(dataset).items, 5)), jnp.float32)
-    values = [
-        jax.jit(jax.value_and_grad(lambda params, of=of: jnp.sum(of.embed(params, context) * weights)))(params)
-        for of in (whole, blocks)
-    ]
-    for one, other in zip(*map(jax.tree.leaves, values), strict=True):
+    def made(rows_at_once: int) -> Any:
+        of_items = field_items(
+            FIELDS, catalogue, 5, precision="float32", random_width=random_width, rows_at_once=rows_at_once
+        )
+        context = make_context(dataset, of_items.reads, "float32")
+        params = of_items.init(jax.random.key(0), context)
+        wanted = mesh.put_rows(weights, np.float32)
+
+        def total(params: Params) -> jax.Array:
+            return jnp.sum(of_items.embed(params, context) * wanted)
+
+        value, gradient = jax.jit(jax.value_and_grad(total))(params)
+        rows = gradient.pop(RANDOM, np.zeros(1))
+        assert not np.any(rows)
+        return value, gradient
+
+    with on_mesh(words):
+        found = made(7)
+    for one, other in zip(*map(jax.tree.leaves, (found, made(1000))), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 

@@ -18,8 +18,8 @@ Departures: a field that an item lacks has no weight in the attention, and an it
 are multiplied by sqrt(width) before W, which then learns at the rate of other weights.
 
 `text="random"`: the released variant draws the rows of every embedding anew when it begins, those with the text vectors
-too, and freezes these: it has never seen a text. So had FDSA in AlterRec's paper. This is that: fixed random vectors in
-place of the text's, a row an item, for comparison.
+too, and freezes these: it never sees a text, nor did FDSA in AlterRec's paper, which is this variant. Here the same is
+a choice, for comparison: fixed random vectors in place of the text's, a row an item.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ from alterrec_jax.contract import (
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import FULL, single_network_system
 from alterrec_jax.models.unimodal import empty_batch
-from alterrec_jax.nn.item_fields import RANDOM, field_items
+from alterrec_jax.nn.item_fields import RANDOM, item_fields
 from alterrec_jax.nn.item_tables import learned_items
 from alterrec_jax.nn.transformer import TransformerBlocks, TransformerSettings, recbole_transformer
 from alterrec_jax.numerics import layer_precision
@@ -117,7 +117,7 @@ def build_network(config: FDSANetworkConfig, catalogue: CatalogueInfo, max_lengt
     """The pure functions of FDSA."""
     of_items = learned_items(catalogue.items, config.dim)
     width = config.random_width if config.text == RANDOM else 0
-    of_features = field_items(config.features, catalogue, config.dim, precision=dtype, random_width=width)
+    of_features = item_fields(config.features, catalogue, config.dim, precision=dtype, random_width=width)
     encoder = TwoStreams(
         recbole_transformer(config.layers, config.heads, config.dropout, config.attention_dropout, config.inner, dtype),
         max_length,
@@ -126,12 +126,13 @@ def build_network(config: FDSANetworkConfig, catalogue: CatalogueInfo, max_lengt
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
         table = of_items.embed(params["items"], context, key)
-        return ItemTables(table, (table, of_features.embed(params["features"], context, key)))
+        return ItemTables(table, (table, of_features.known(params["features"], context)))
 
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
     ) -> jax.Array:
-        ids, features = (lookup(table, batch.items) for table in tables.inputs)
+        ids, known = jax.tree.map(lambda rows: lookup(rows, batch.items), tables.inputs)
+        features = of_features.embed(params["features"], known)
         rngs = {} if key is None else {"dropout": key}
         found = encoder.apply({"params": params["encoder"]}, ids, features, batch, key is None, rngs=rngs)
         return at_prefixes(found.astype(dtype), batch)  # type: ignore[union-attr]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from alterrec_jax.sharding import mesh
 
-RowFunction = Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array]
-"""Given parameters, rows (a tree of arrays [row, ...]), their numbers int32 [row] and a key or None: [row, dim], each
-row of which depends on its own row, number and the key alone."""
+RowFunction = Callable[[Any, jax.Array, jax.Array, jax.Array | None], jax.Array]
+"""Given parameters, rows [row, ...], their numbers int32 [row] and a key or None: [row, dim], each row of which depends
+on its own row, number and the key alone."""
 
 
 def chunk_bounds(number: jax.Array, size: int, total: int) -> tuple[jax.Array, jax.Array]:
@@ -27,28 +27,27 @@ def slice_rows(array: jax.Array, start: jax.Array | int, size: int) -> jax.Array
     return array if size == len(array) else jax.lax.dynamic_slice_in_dim(array, start, size)
 
 
-def rows_in_blocks(function: RowFunction, params: Any, rows: Any, key: jax.Array | None, block: int) -> jax.Array:
+def rows_in_blocks(function: RowFunction, params: Any, rows: jax.Array, key: jax.Array | None, block: int) -> jax.Array:
     """`function` of all rows, each device of the axis `model` at its own; backwards, blocks are computed again.
 
     Args:
       function: what is applied.
       params: what is differentiated; the rows are not.
-      rows: a tree of arrays [row, ...].
+      rows: [row, ...].
       key: for dropout; None without.
       block: rows at a time. Where a device has no more, the function is called once, and differentiated as it is.
     """
-    count = len(jax.tree.leaves(rows)[0])
-    held = count // mesh.size(mesh.MODEL)
+    held = len(rows) // mesh.size(mesh.MODEL)
     if held <= block:
-        numbers = jnp.arange(count, dtype=jnp.int32)
+        numbers = jnp.arange(len(rows), dtype=jnp.int32)
         return mesh.with_sharding_constraint(function(params, rows, numbers, key), mesh.ITEMS)
     blocks = -(-held // block)
 
-    def of_block(params: Any, start: jax.Array, rows: Any, key: jax.Array | None) -> jax.Array:
+    def of_block(params: Any, start: jax.Array, rows: jax.Array, key: jax.Array | None) -> jax.Array:
         numbers = mesh.shard_offset(held, mesh.MODEL) + start + jnp.arange(block, dtype=jnp.int32)
-        return function(params, jax.tree.map(lambda part: slice_rows(part, start, block), rows), numbers, key)
+        return function(params, slice_rows(rows, start, block), numbers, key)
 
-    def forward(params: Any, rows: Any, key: jax.Array | None) -> jax.Array:
+    def forward(params: Any, rows: jax.Array, key: jax.Array | None) -> jax.Array:
         def write(number: jax.Array, out: jax.Array) -> jax.Array:
             start, new = chunk_bounds(number, block, held)
             value = jnp.where(new[:, None], of_block(params, start, rows, key), slice_rows(out, start, block))
@@ -57,7 +56,7 @@ def rows_in_blocks(function: RowFunction, params: Any, rows: Any, key: jax.Array
         one = jax.eval_shape(lambda: of_block(params, jnp.int32(0), rows, key))
         return jax.lax.fori_loop(0, blocks, write, jnp.zeros((held, *one.shape[1:]), one.dtype))
 
-    def backward(params: Any, rows: Any, key: jax.Array | None, cotangent: jax.Array) -> Any:
+    def backward(params: Any, rows: jax.Array, key: jax.Array | None, cotangent: jax.Array) -> Any:
         def add(number: jax.Array, gradients: Any) -> Any:
             start, new = chunk_bounds(number, block, held)
             own = jnp.where(new[:, None], slice_rows(cotangent, start, block), 0)

@@ -14,8 +14,7 @@ from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig, build_network
-from alterrec_jax.nn.item_fields import RANDOM, field_items
-from alterrec_jax.sharding import mesh
+from alterrec_jax.nn.item_fields import RANDOM, item_fields
 from alterrec_jax.training.coverage import coverage_notes
 from alterrec_jax.training.loop import EpochDone, TrainLoop
 from alterrec_jax.training.run_state import RunState
@@ -25,7 +24,6 @@ from tests.models.test_contract import batch_of, random_params
 from tests.oracles import fdsa as oracle
 from tests.parity import attention, dense, fixture, norm
 from tests.parity import batch_of as batch_of_fixture
-from tests.sharding.examples import ONE, on_mesh
 
 HEADS, INNER = 3, 16
 FIELDS = ("text", "category", "brand", "attributes")
@@ -126,7 +124,6 @@ def test_session_vectors_are_those_of_the_equations(fields: tuple[str, ...], dat
     params = random_params(network, context, 5)
     batch, _ = batch_of(SESSIONS)
     tables = network.item_tables(params, context)
-    np.testing.assert_array_equal(tables.inputs[1][7], 0)
     queries = jax.jit(network.session_embeddings)(params, tables, batch)
     queries = np.asarray(queries).reshape(*batch.items.shape, -1)
     seen = 0
@@ -141,53 +138,26 @@ def test_session_vectors_are_those_of_the_equations(fields: tuple[str, ...], dat
 
 def test_a_field_that_an_item_lacks_has_no_weight() -> None:
     """Whatever stands in the row of "unknown"; of one field that it has, an item is that field."""
-    brand, attributes = jnp.array([0, 2, 1, 0]), jnp.array([[1, 3], [0, 0], [2, 0], [0, 0]])
-    context = Context({"brand": brand, "attributes": attributes}, {})
-    of_items = field_items(
-        ("brand", "attributes"), CatalogueInfo(4, {"brand": 3, "attributes": 4}), 5, precision="float32"
-    )
+    known = {"brand": jnp.array([0, 2, 1, 0]), "attributes": jnp.array([[1, 3], [0, 0], [2, 0], [0, 0]])}
+    catalogue, context = CatalogueInfo(4, {"brand": 3, "attributes": 4}), Context(known, {})
+    of_items = item_fields(("brand", "attributes"), catalogue, 5, precision="float32")
     params = of_items.init(jax.random.key(0), context)
-    brands, values = (params[name]["embedding"] for name in ("brand", "attributes"))
-    found = of_items.embed(params, context)
+
+    @jax.jit
+    def made(params: Params) -> jax.Array:
+        return of_items.embed(params, of_items.known(params, context))
+
+    brands, values = (params[name]["embedding"] for name in known)
+    found = made(params)
     np.testing.assert_allclose(found[0], (values[1] + values[3]) / 2, rtol=1e-6)
     np.testing.assert_allclose(found[1], brands[2], rtol=1e-6)
     np.testing.assert_array_equal(found[3], 0)
-    unknown = {
-        name: {"embedding": part["embedding"].at[0].set(77)}
-        for name, part in params.items()
-        if name in context.features
-    }
-    np.testing.assert_array_equal(of_items.embed({**params, **unknown}, context), found)
-    gradient = jax.grad(lambda params: jnp.sum(of_items.embed(params, context) ** 2))(params)
+    for name in known:
+        other = {**params, name: {"embedding": params[name]["embedding"].at[0].set(77)}}
+        np.testing.assert_array_equal(made(other), found)
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(made(params) ** 2)))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert not gradient["brand"]["embedding"][0].any() and not gradient["attributes"]["embedding"][0].any()
-
-
-@pytest.mark.parametrize(("random_width", "words"), [(0, ONE), (3, "data:4,model:2")])
-def test_items_in_blocks_are_the_items(random_width: int, words: str, dataset: Dataset) -> None:
-    catalogue = catalogue_info(dataset)
-    weights = np.random.default_rng(0).normal(size=(CATALOGUE, 5))
-
-    def made(rows_at_once: int) -> Any:
-        of_items = field_items(
-            FIELDS, catalogue, 5, precision="float32", random_width=random_width, rows_at_once=rows_at_once
-        )
-        context = make_context(dataset, of_items.reads, "float32")
-        params = of_items.init(jax.random.key(0), context)
-        wanted = mesh.put_rows(weights, np.float32)
-
-        def total(params: Params) -> jax.Array:
-            return jnp.sum(of_items.embed(params, context) * wanted)
-
-        value, gradient = jax.jit(jax.value_and_grad(total))(params)
-        rows = gradient.pop(RANDOM, np.zeros(1))
-        assert not np.any(rows)
-        return value, gradient
-
-    with on_mesh(words):
-        found = made(7)
-    for one, other in zip(*map(jax.tree.leaves, (found, made(1000))), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert not any(gradient[name]["embedding"][0].any() for name in known)
 
 
 def test_random_vectors_read_no_text_and_do_not_train(dataset: Dataset) -> None:

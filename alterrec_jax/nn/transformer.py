@@ -93,10 +93,29 @@ class TransformerEncoder(nn.Module):
         if not given.bare_input:
             hidden = given.norm("input_norm")(hidden)
             hidden = nn.Dropout(given.dropout)(hidden, deterministic=deterministic)
-        mask = (causal_mask if self.causal else same_segment)(batch)[:, None]
-        for layer in range(given.layers):
-            hidden = _Block(given, name=f"block_{layer}")(hidden, mask, deterministic)
-        return hidden
+        return _blocks(given, hidden, batch, self.causal, deterministic)
+
+
+class TransformerBlocks(nn.Module):
+    """The blocks alone, of a Transformer whose input has its positions and its LayerNorm already."""
+
+    settings: TransformerSettings
+    causal: bool = True
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
+        """As `TransformerEncoder`."""
+        return _blocks(self.settings, hidden, batch, self.causal, deterministic)
+
+
+def _blocks(
+    given: TransformerSettings, hidden: jax.Array, batch: SessionBatch, causal: bool, deterministic: bool
+) -> jax.Array:
+    """One block after another, within a compact module."""
+    mask = (causal_mask if causal else same_segment)(batch)[:, None]
+    for layer in range(given.layers):
+        hidden = _Block(given, name=f"block_{layer}")(hidden, mask, deterministic)
+    return hidden
 
 
 class _Block(nn.Module):

@@ -33,6 +33,10 @@ def coverage_notes(system: System, dataset: Dataset) -> list[str]:
     for feature in (*system.reads.features, *system.reads.optional):
         if feature not in said and feature_rows(dataset, feature) is not None:
             notes += _of_feature(feature, system, dataset, feature in catalogue.constant)
+    for feature in system.reads.optional:
+        if feature_rows(dataset, feature) is None:
+            flag = preparation_flag(feature)
+            notes.append(f"note: {dataset.path} has no {feature}, which is left out; {flag} of preparation brings it")
     return notes
 
 

@@ -8,6 +8,7 @@ from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkC
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.llm2bert4rec import LLM2BERT4RecConfig, LLM2BERT4RecNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
@@ -137,5 +138,17 @@ TINY: dict[str, RunConfig] = {
         mode=INDUCTIVE,
         pretrain_epochs=1,
         network=UniSRecNetworkConfig(dim=12, experts=3, layers=1, inner=8, dropout=0.3, learning_rate=0.015),
+    ),
+    "fdsa": tiny(
+        FDSAConfig,
+        network=FDSANetworkConfig(
+            features=("text", "category", "brand", "attributes"),
+            dim=8,
+            layers=1,
+            inner=5,
+            dropout=0.3,
+            attention_dropout=0.3,
+            learning_rate=RATE,
+        ),
     ),
 }

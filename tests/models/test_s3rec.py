@@ -29,7 +29,7 @@ HELD = fixture("s3rec")
 ITEMS, DIM = HELD["table_gradient"].shape
 ATTRIBUTES, HEADS, LENGTH = len(HELD["attribute_embeddings.weight"]) - 1, 3, 7
 CONFIG = S3RecNetworkConfig(dim=DIM, heads=HEADS, inner=4 * DIM)
-NETWORK, ENCODE = build_network(CONFIG, ITEMS, ATTRIBUTES, False, LENGTH, "float32")
+NETWORK, ENCODE = build_network(CONFIG, ITEMS, ATTRIBUTES, False, LENGTH - 1, "float32")  # rows have one position more
 CONTEXT = Context({"attributes": jnp.asarray(HELD["attributes"])}, {})
 KNOWN = CatalogueInfo(ITEMS, {"attributes": 1 + ATTRIBUTES})
 

@@ -24,7 +24,7 @@ from alterrec_jax.models.unisrec import INDUCTIVE, TRANSDUCTIVE, UniSRecConfig, 
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_rows import copy_rows
-from alterrec_jax.sharding.per_item import is_per_item
+from alterrec_jax.sharding.per_item import class_feature, is_per_item
 from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.training.run_state import RunState, record_of
 from alterrec_jax.training.similar_items import place_by_text, similar_items
@@ -58,6 +58,7 @@ def write_newer(path: pathlib.Path, change: Callable[[dict[str, Any]], None] = l
     kept = items.with_row_index("row").filter(pl.col("item_id").is_in(KEPT)).reverse()
     brand = kept["brand"].replace({"maker 3": "maker A"})  # one is gone, and one is new
     fresh = pl.DataFrame({"item_id": NEW, "name": NEW, "text": NEW, "category": "a new kind", "brand": "maker 1"})
+    fresh = fresh.with_columns(attributes=pl.lit(["tag=1", "tag=new"]))
     drawn = rng.normal(size=(len(NEW), TEXT_WIDTH)).astype(np.float32)
     drawn[-1] = 0
     catalogue = len(KEPT) + len(NEW)
@@ -210,6 +211,14 @@ def test_every_family_carries_what_it_learned_of_an_item(
                 leaf, now = np.asarray(leaf)[kept], now[: len(KEPT)]
             elif is_per_item(network.per_user, path):  # a workdir does not name its users
                 leaf = new
+            elif feature := class_feature(network.per_class, path):
+                there, here = ([None, *class_values(data, feature)] for data in (dataset, newer))
+                kept = [value for value in here if value in there]
+                assert 1 < len(kept) < len(here), "some are kept, and some are new"
+                leaf, now = (
+                    np.asarray(rows)[[names.index(value) for value in kept]]
+                    for rows, names in ((leaf, there), (now, here))
+                )
             np.testing.assert_array_equal(leaf, now)
 
         jax.tree_util.tree_map_with_path(compare, params, found[name], fresh[name])

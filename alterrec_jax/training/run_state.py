@@ -51,6 +51,7 @@ def run_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "exclude_session_items": dataset.exclude_session_items,
             "ordered": dataset.ordered,
             "users": dataset.known_users,
+            "domains": {domain["name"]: domain["fingerprint"] for domain in dataset.manifest.get("domains", [])},
         },
     }
 

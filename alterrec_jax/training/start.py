@@ -101,6 +101,8 @@ def params_of_run(
             _check_reads(f"start_from={workdir}: its network {name} reads", network, meta["dataset"], before, dataset)
         if not _fits(network, shapes[name], param_shapes(network, context), same_data):
             raise UserError(f"start_from={workdir}: its network {name} has other shapes; use the same settings")
+    domains = ", ".join(meta["dataset"].get("domains", {}))
+    log(f"start_from={workdir}: trained on {meta['dataset']['path']}" + (f" ({domains})" if domains else ""))
     params = read_newest(workdir, shapes).best
     carried = None
     if not same_data:

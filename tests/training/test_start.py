@@ -277,7 +277,9 @@ def test_what_was_learned_of_texts_is_carried_to_a_shop_that_shares_no_item(
     dataset: Dataset, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its item table starts fresh, for pretraining has none; frozen parts stay as they were pretrained."""
-    there = begun(unisrec(INDUCTIVE, epochs=5, pretrain_epochs=5), dataset, tmp_path / "there")
+    domains = [{"name": name, "fingerprint": "1"} for name in ("gifts", "groceries")]
+    shops = dataclasses.replace(dataset, manifest={**dataset.manifest, "domains": domains})
+    there = begun(unisrec(INDUCTIVE, epochs=5, pretrain_epochs=5), shops, tmp_path / "there")
     old = jax.tree.map(np.asarray, load_trained(there).params["unisrec"])
     elsewhere = write_newer(tmp_path / "data", other_ids)
     config = unisrec(TRANSDUCTIVE, epochs=1, start_from=str(there), freeze_encoder=True)
@@ -286,6 +288,7 @@ def test_what_was_learned_of_texts_is_carried_to_a_shop_that_shares_no_item(
     np.testing.assert_array_equal(table, fresh["unisrec"]["items"]["table"])
     jax.tree.map(np.testing.assert_array_equal, found["unisrec"], old)
     told = capsys.readouterr().err
+    assert f"start_from={there}: trained on {dataset.path} (gifts, groceries)" in told
     assert f"knows no item of {elsewhere.path}; what it learned of features is carried over" in told
     assert "unisrec: items/table starts fresh, for that run has none" in told
 

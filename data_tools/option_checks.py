@@ -5,10 +5,10 @@ import itertools
 import pathlib
 from typing import Any
 
-from alterrec_jax.data.dataset_files import TEXT, names_in
+from alterrec_jax.data.dataset_files import TEXT, TEXT_DROPPED, names_in
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
-from data_tools import separated, sessions, splits, text_features, word_drop
+from data_tools import separated, sessions, splits, text_features
 from data_tools.further_vectors import named_values
 from data_tools.options import SESSION_ID, SOURCES, Options
 
@@ -79,8 +79,8 @@ def _check_word_drop(options: Options) -> None:
     models = text_features.models_of(options)
     if options.word_drop and TEXT not in models:
         raise UserError("--word_drop encodes texts once more, and no --text_model encodes them; leave it out")
-    if options.word_drop and word_drop.NAME in {**models, **named_values(options.vectors, "vectors", "FILE.npy")}:
-        raise UserError(f"--word_drop makes {word_drop.NAME}; choose another name for the vectors that are called so")
+    if options.word_drop and TEXT_DROPPED in {**models, **named_values(options.vectors, "vectors", "FILE.npy")}:
+        raise UserError(f"--word_drop makes {TEXT_DROPPED}; choose another name for the vectors that are called so")
 
 
 def _check_times(options: Options) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset import SPLITS, write_dataset
-from alterrec_jax.data.dataset_files import ALONE, TEXT
+from alterrec_jax.data.dataset_files import ALONE, TEXT, TEXT_DROPPED
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.files import read_json
 from alterrec_jax.runtime.text_table import aligned
@@ -84,7 +84,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     if options.text_vectors:
         made_with[TEXT] = text_features.note_of_given(options.text_vectors, given[TEXT].shape[1])
     if options.word_drop:
-        encoded[word_drop.NAME] = word_drop.encode(items, logs.text_columns, encoders[TEXT], options)
+        encoded[TEXT_DROPPED] = word_drop.encode(items, logs.text_columns, encoders[TEXT], options)
     vectors = {**given, **encoded}
     provenance = {
         **_provenance(options, logs, tally, items),
@@ -92,7 +92,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
         "attributes": attributes,
         "vectors": {
             name: text_features.coverage_note(name, table, catalogue_size, made_with.get(name, {}))
-            | (word_drop.note(options) if name == word_drop.NAME else {})
+            | (word_drop.note(options) if name == TEXT_DROPPED else {})
             for name, table in vectors.items()
             if name != TEXT or name in given  # else its share is that of the texts
         },

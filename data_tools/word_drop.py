@@ -10,9 +10,6 @@ import polars as pl
 from data_tools import encode_text
 from data_tools.options import Options
 
-NAME = "text_dropped"
-"""The feature that the vectors of such texts are."""
-
 
 def without_words(text: str, rate: float, seed: int) -> str:
     """The text, of whose words each is dropped with a probability; one at least stays.

@@ -16,6 +16,7 @@ from experiments.paper.names import NAMES
 # In the order in which they are used; what computes comes first, what explains last.
 COMMANDS = {
     "prepare": "data_tools.prepare",
+    "join": "data_tools.join",
     "describe": "data_tools.describe",
     "train": "experiments.train",
     "evaluate": "experiments.evaluate",
@@ -26,6 +27,7 @@ COMMANDS = {
     "serve": "experiments.serve",
     "sweep": "experiments.sweep",
     "models": "experiments.models",
+    "import_unisrec": "experiments.import_unisrec",
 }
 _PAPER = {name: f"experiments.paper.{name}" for name in (*NAMES, "report")}
 _HELP = ("--help", "-h", "-?", "help")

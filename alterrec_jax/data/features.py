@@ -8,7 +8,7 @@ import numpy as np
 
 from alterrec_jax.contract import CatalogueInfo, Context, Reads
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.data.dataset_files import TEXT, TEXT_DROPPED
 from alterrec_jax.data.graphs import GRAPHS
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
@@ -19,6 +19,7 @@ ID_FEATURES = ("category", "brand", ATTRIBUTES)
 attributes an item has several, and its row is filled up with zeros."""
 
 _ROWS_AT_ONCE = 4096
+_FLAGS = {TEXT: "--text_columns", TEXT_DROPPED: "--word_drop=0.15", ATTRIBUTES: "--attribute_columns"}
 
 
 def catalogue_info(dataset: Dataset) -> CatalogueInfo:
@@ -129,10 +130,8 @@ def _class_ids(dataset: Dataset, name: str) -> np.ndarray:
 
 def preparation_flag(name: str) -> str:
     """The flag of preparation that brings a feature."""
-    if name == TEXT:
-        return "--text_columns"
-    if name == ATTRIBUTES:
-        return "--attribute_columns"
+    if name in _FLAGS:
+        return _FLAGS[name]
     return f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy or --text_models={name}=MODEL"
 
 

@@ -210,7 +210,7 @@ def test_terms_are_those_of_the_equations() -> None:
 
 def test_the_loss_is_the_weighted_means_of_the_terms() -> None:
     config = S3RecConfig(
-        max_length=LENGTH,
+        max_length=LENGTH - 1,
         network=dataclasses.replace(CONFIG, dropout=0.0, attention_dropout=0.0),
         pretraining=PretrainingConfig(aap=0.3, map=0.7, mip=2.0, sp=0.4, mask_rate=0.4),
     )

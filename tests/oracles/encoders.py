@@ -71,6 +71,11 @@ def gelu_transformer(
     hidden = np.asarray(inputs, np.float64) + (places[-len(inputs) :] if from_end else places[: len(inputs)])
     if "input_norm" in params:
         hidden = layer_norm(hidden, params["input_norm"], epsilon)
+    return gelu_blocks(params, hidden, causal, epsilon)
+
+
+def gelu_blocks(params: Mapping[str, Any], hidden: np.ndarray, causal: bool, epsilon: float = TINY) -> np.ndarray:
+    """[position, dim] -> [position, dim]: the blocks alone."""
     for layer in range(sum(name.startswith("block_") for name in params)):
         block = params[f"block_{layer}"]
         mixed = biased_attention(hidden, block["attention"], causal)

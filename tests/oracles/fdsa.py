@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracles.encoders import dense, gelu, layer_norm, unmasked_attention
-
-TINY = 1e-12
+from tests.oracles.encoders import TINY, dense, gelu_blocks, layer_norm
 
 
 def session_vector(params: Mapping[str, Any], context: Mapping[str, np.ndarray], prefix: Sequence[int]) -> np.ndarray:
@@ -19,7 +17,7 @@ def session_vector(params: Mapping[str, Any], context: Mapping[str, np.ndarray],
     last = []
     for name, rows in (("ids", ids), ("features", features)):
         hidden = layer_norm(np.stack(rows) + places[: len(prefix)], encoder["norm"], TINY)
-        last.append(transformer(encoder[name], hidden)[-1])
+        last.append(gelu_blocks(encoder[name], hidden, causal=True)[-1])
     return layer_norm(dense(np.concatenate(last), encoder["join"]), encoder["norm"], TINY)
 
 
@@ -44,14 +42,3 @@ def item_vector(params: Mapping[str, Any], context: Mapping[str, np.ndarray], it
     logits = [dense(np.maximum(dense(u, params["attention"]), 0), params["weight"])[0] for u in fields]
     weights = [np.exp(logit - max(logits)) for logit in logits]
     return sum(weight / sum(weights) * u for weight, u in zip(weights, fields, strict=True))
-
-
-def transformer(params: Mapping[str, Any], hidden: np.ndarray) -> np.ndarray:
-    """[position, dim] -> [position, dim]: a position attends to itself and to those before it."""
-    for layer in range(len(params)):
-        block = params[f"block_{layer}"]
-        mixed = [unmasked_attention(hidden[: end + 1], block["attention"])[end] for end in range(len(hidden))]
-        hidden = layer_norm(hidden + np.stack(mixed), block["attention_norm"], TINY)
-        outer = dense(gelu(dense(hidden, block["inner"])), block["outer"])
-        hidden = layer_norm(hidden + outer, block["feed_forward_norm"], TINY)
-    return hidden

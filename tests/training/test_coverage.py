@@ -9,6 +9,7 @@ import pytest
 
 from alterrec_jax.config import RunConfig
 from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.dataset_files import TEXT_DROPPED
 from alterrec_jax.data.features import catalogue_info
 from alterrec_jax.errors import UserError
 from alterrec_jax.training.checkpoint import read_newest
@@ -34,8 +35,8 @@ def notes_of(config: RunConfig, dataset: Dataset) -> list[str]:
 def test_of_what_is_known_nothing_is_said(name: str, dataset: Dataset) -> None:
     tagged = pl.when(pl.col("attributes").list.len() > 0).then("attributes").otherwise(pl.lit(["tag=0"]))
     items = dataset.items.with_columns(pl.col("brand").fill_null("a maker"), attributes=tagged)
-    known = dataclasses.replace(dataset, items=items)
-    assert notes_of(TINY[name], known) == []
+    vectors = {**dataset.vectors, TEXT_DROPPED: dataset.text_vectors}
+    assert notes_of(TINY[name], dataclasses.replace(dataset, items=items, vectors=vectors)) == []
 
 
 @pytest.mark.parametrize(

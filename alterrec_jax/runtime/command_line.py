@@ -16,6 +16,7 @@ from alterrec_jax.runtime.printable import print_anything, printable
 EXIT_ERROR = 1
 EXIT_RESUME = 75  # EX_TEMPFAIL: stopped by a signal with its work saved; the same command continues.
 EXIT_PIPE = 141  # As a shell tells of SIGPIPE: whoever read what the command writes has stopped, as `| head` does.
+LAST_SECONDS = 60.0  # that a command which fails leaves to the threads of libraries
 
 
 def run(main: Callable[[], int | None], *, positional: str = "") -> None:
@@ -128,7 +129,15 @@ def _parse(argv: Sequence[str], positional: str = "") -> list[str]:
 
 def _fail(message: str) -> NoReturn:
     print(error_line(message), file=sys.stderr)
+    _end_soon()
     sys.exit(EXIT_ERROR)
+
+
+def _end_soon() -> None:
+    """Ends the process though a thread does not, one that waits for a save which has failed, say."""
+    last = threading.Timer(LAST_SECONDS, os._exit, (EXIT_ERROR,))
+    last.daemon = True
+    last.start()
 
 
 def error_line(message: str) -> str:

@@ -78,7 +78,7 @@ class CheckpointStore:
           number: grows through the run; where there is a checkpoint of that number, nothing is written.
 
         Raises:
-          UserError: the disk is full, or was for the one before.
+          UserError: the disk is full or stands still, or was or did for the one before.
         """
         self.wait()
         if processes.any_process(self.holds(number))[0]:  # one of several processes may see a new folder late
@@ -92,22 +92,27 @@ class CheckpointStore:
             meta=ocp.args.JsonSave(meta),
             **{name: ocp.args.StandardSave(tree) for name, tree in trees.items() if jax.tree.leaves(tree)},
         )
-        with self._full_disk_reported():
+        with self._in_one_line():
             self._manager.save(number, args=items)
 
     def wait(self) -> None:
         """Comes back when what was saved is complete.
 
         Raises:
-          UserError: it could not be written, for the disk is full.
+          UserError: it could not be written: the disk is full, or stands still.
         """
-        with self._full_disk_reported():
+        with self._in_one_line():
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
-    def _full_disk_reported(self) -> Iterator[None]:
+    def _in_one_line(self) -> Iterator[None]:
         try:
             yield
+        except TimeoutError:  # of orbax, which waits for minutes
+            raise UserError(
+                f"no checkpoint was complete in {self._folder} in time: the disk, or the whole process, stood still; "
+                "the same command continues from the one before"
+            ) from None
         except Exception as error:  # orbax and tensorstore each raise their own kinds
             if "No space left" not in str(error):
                 raise

@@ -140,6 +140,26 @@ def test_training_that_is_interrupted_tells_how_it_continues(
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [told]
 
 
+WAITING = """
+import threading
+from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import command_line
+
+def main():
+    threading.Thread(target=threading.Event().wait).start()
+    raise UserError("it failed")
+
+command_line.LAST_SECONDS = 0.1
+command_line.run(main)
+"""
+
+
+def test_a_command_that_failed_ends_though_a_thread_waits_for_ever(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "waits.py").write_text(WAITING)
+    done = run(tmp_path / "waits.py")
+    assert (done.returncode, done.stderr) == (EXIT_ERROR, "error: it failed\n")
+
+
 def test_the_nearest_name_is_suggested_and_else_all_are_named() -> None:
     assert nearest("droput", ["dropout", "dim"]) == "did you mean 'dropout'?"
     assert nearest("xyz", ["dropout", "dim"]) == "known: dim, dropout"

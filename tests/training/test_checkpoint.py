@@ -393,6 +393,11 @@ def test_saving_comes_back_before_the_checkpoint_is_complete_and_waiting_after(
             UserError,
             r"the disk is full: .* \(no space is left\); free some space",
         ),
+        (
+            TimeoutError("timed out"),
+            UserError,
+            "no checkpoint was complete in .* stood still; the same command continues",
+        ),
         (RuntimeError("broken"), RuntimeError, "broken"),
     ],
 )

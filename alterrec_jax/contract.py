@@ -177,8 +177,8 @@ class Network(NamedTuple):
       dim: the width of candidates and session embeddings; 0 of one that scores by `Neighbours`.
       per_item: paths like "items/table" of the parameters that hold one row an item, which devices share. A run that
         starts from another one on newer data gets their rows by item id.
-      per_class: paths of the parameters that hold one row for each number of an id feature (category, brand), and the
-        feature's name; such a run gets their rows by the class.
+      per_class: paths of the parameters that hold one row for each number of an id feature (category, brand,
+        attributes), and the feature's name; such a run gets their rows by the class.
       reads: what it is given besides sessions.
       layout: one of LAYOUTS.
       places_new_items: whether an item that was not in training has a vector, for it is made from features alone.
@@ -281,7 +281,7 @@ class Stage(NamedTuple):
     Attributes:
       trains: names of the networks that change.
       objective: the name of what is minimised, one of the system's objectives.
-      epochs: how many.
+      epochs: how many; 0 where the run ends before it, so that an optimizer is the same however long the run is.
       optimizer: the name of one of the system's optimizers; its state outlives the stage.
       peer: the frozen view whose ranking is mined; empty if none is.
       frozen: paths of parameters, like "id/encoder", that do not change though their network trains.
@@ -306,7 +306,7 @@ class CatalogueInfo(NamedTuple):
 
     Attributes:
       items: how many can be recommended.
-      classes: by name of an id feature (category, brand), how many ids it has; 0 is "unknown".
+      classes: by name of an id feature (category, brand, attributes), how many ids it has; 0 is "unknown".
       users: how many users training knows.
       constant: the features that are the same for every item, unknown for all of them say.
       ordered: whether the order within a session means something.

@@ -1,7 +1,8 @@
 """Several datasets as one, each a domain of it: what a system is pretrained on that reads the items of many shops.
 
 A domain has the name of its folder. Its items, sessions and users are called NAME/ID, so that no two meet; its splits
-join those of the others. What not every domain has is left out.
+join those of the others. What not every domain has is left out, and so are prices and images, whose scales and folders
+are a shop's own.
 """
 
 import pathlib
@@ -96,9 +97,11 @@ def _require_one_encoder(domains: Sequence[Domain]) -> None:
             made = [
                 "{} (sha256 {}, {})".format(*(one.get(name) for name in ("model", *_ENCODER))) for one in (there, here)
             ]
+            remedy = "prepare all with one --text_model and --text_fusion"
+            if there.get("given") or here.get("given"):
+                remedy = "bring vectors that one encoder made by --vectors=NAME=FILE.npy instead of --text_vectors"
             raise UserError(
-                f"the text vectors of {encoded[0].name} are of {made[0]}, those of {domain.name} of {made[1]}; prepare "
-                "all with one --text_model and --text_fusion"
+                f"the text vectors of {encoded[0].name} are of {made[0]}, those of {domain.name} of {made[1]}; {remedy}"
             )
 
 

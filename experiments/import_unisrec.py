@@ -19,15 +19,17 @@ from experiments.unisrec_checkpoint import import_run
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The authors' file, UniSRec-FHCKM-300.pth say.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder whose text vectors are of its kind.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run to write; there is none yet.", required=True)
+_SIZES = ("dim", "layers", "heads", "inner", "experts", "unit_variance")
 
 
 def main() -> int:
     """Writes the run."""
     dataset = load_dataset(_DATA_DIR.value)
     config = import_run(pathlib.Path(_CHECKPOINT.value), dataset, pathlib.Path(_WORKDIR.value))
+    sizes = " ".join(f"--config.network.{name}={getattr(config.network, name)}" for name in _SIZES)
     log(
         f"wrote {_WORKDIR.value}; start from it by --config.start_from={_WORKDIR.value} --config.max_length="
-        f"{config.max_length} --config.network.unit_variance=False. Whether the vectors of {dataset.path} are those of "
+        f"{config.max_length} {sizes}. Whether the vectors of {dataset.path} are those of "
         "the CLS token, and not a mean over tokens, no file tells: see that they are"
     )
     return 0

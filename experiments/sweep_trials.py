@@ -4,7 +4,8 @@ import pathlib
 import shlex
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 
@@ -74,8 +75,13 @@ def _train(claimed: ClaimedTrial, study: SweepStudy, base: RunConfig, dataset: D
     except UserError as error:
         log(f"{name} failed: {error}")
         return study.fail(claimed, str(error))
+
+    def report(record: Mapping[str, Any]) -> None:
+        if trainer.chooses(record["epoch"]):  # an epoch of pretraining is no score of a trial
+            claimed.report(record["epoch"], record[trainer.selected_on])
+
     try:
-        best = trainer.run(lambda record: claimed.report(record["epoch"], record[trainer.selected_on]))
+        best = trainer.run(report)
     except Diverged as error:
         log(f"{name} failed: {error}")
         study.fail(claimed, str(error))

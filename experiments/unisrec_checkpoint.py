@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.config import RunConfig
 from alterrec_jax.contract import Params
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.catalogue import write_catalogue
@@ -26,6 +25,7 @@ from alterrec_jax.training.run_state import RunState, record_of
 from alterrec_jax.training.workdir import claimed
 
 MODEL = "bert-base-uncased"
+HEADS = 2  # the authors' everywhere; no array tells
 _UNIT = 1e-3  # how near to 1 the lengths of vectors are that were normalised
 _GATES = "moe_adaptor.w_gate"
 _MAPS = {"query": "query", "key": "key", "value": "value", "out": "dense"}
@@ -64,13 +64,13 @@ def read_state(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: array.numpy() for name, array in state.items() if isinstance(array, torch.Tensor)}
 
 
-def settings_of(state: Mapping[str, np.ndarray], heads: int) -> tuple[UniSRecNetworkConfig, int]:
-    """The network whose parameters these are, and the longest prefix that it reads. No array tells how many heads."""
+def settings_of(state: Mapping[str, np.ndarray]) -> tuple[UniSRecNetworkConfig, int]:
+    """The network whose parameters these are, and the longest prefix that it reads."""
     length, dim = state["position_embedding.weight"].shape
     layers = len({name.split(".")[2] for name in state if name.startswith("trm_encoder.layer.")})
     experts, inner = state[_GATES].shape[1], len(state["trm_encoder.layer.0.feed_forward.dense_1.bias"])
     config = UniSRecNetworkConfig(
-        dim=dim, experts=experts, layers=layers, heads=heads, inner=inner, unit_variance=False
+        dim=dim, experts=experts, layers=layers, heads=HEADS, inner=inner, unit_variance=False
     )
     return config, length
 
@@ -142,14 +142,18 @@ def require_same_vectors(dataset: Dataset, width: int) -> None:
         raise UserError(f"the text vectors of {dataset.path} were cut to length 1; {reads} and longer: {remedy}")
 
 
-def import_run(checkpoint: pathlib.Path, dataset: Dataset, workdir: pathlib.Path, heads: int = 2) -> RunConfig:
+def import_run(checkpoint: pathlib.Path, dataset: Dataset, workdir: pathlib.Path) -> UniSRecConfig:
     """Writes the run, and returns its configuration.
 
     Raises:
       UserError: the checkpoint cannot be read, the dataset's vectors are others, or the workdir is not empty.
     """
     state = read_state(checkpoint)
-    network, length = settings_of(state, heads)
+    try:
+        network, length = settings_of(state)
+        pretrained = params_of(state, network)
+    except KeyError as error:
+        raise UserError(f"checkpoint {checkpoint} is none of UniSRec: its state_dict has no {error.args[0]}") from None
     require_same_vectors(dataset, len(state[_GATES]))
     if workdir.exists() and any(workdir.iterdir()):
         raise UserError(f"--workdir={workdir} is not empty; name another one")
@@ -164,7 +168,7 @@ def import_run(checkpoint: pathlib.Path, dataset: Dataset, workdir: pathlib.Path
     context = make_context(dataset, system.reads, config.precision)
     train = dataset.splits["train"]
     batches = TrainBatches(train, config.batch_prefixes, config.max_length, system.layout)
-    params = jax.tree.map(lambda array: jnp.asarray(np.ascontiguousarray(array, np.float32)), params_of(state, network))
+    params = jax.tree.map(lambda array: jnp.asarray(np.ascontiguousarray(array, np.float32)), pretrained)
     arrays = TrainLoop(system, context, batches, len(train.items), config.seed).fresh(lambda _: {NAME: params})
     state_of_run = RunState(epoch=1, best={"epoch": 0})
     with claimed(workdir):

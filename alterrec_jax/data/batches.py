@@ -49,7 +49,7 @@ class TrainBatches:
 
     In the layout `packed` a training prefix longer than max_length sees between half of that and max_length of its
     last items; in the layout `prefix`, exactly max_length. Rows of `whole` have one position more than max_length, for
-    what follows the longest prefix.
+    what follows the longest prefix; a piece of a longer session may fill it with one item more to see.
 
     Attributes:
       rows: rows of a batch: as many as hold `batch_prefixes` prefixes.

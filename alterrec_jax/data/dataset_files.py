@@ -21,7 +21,8 @@ READABLE_VERSIONS = (1, 2, 3, 4)
 MANIFEST, ITEMS, SESSIONS = "manifest.json", "items.parquet", "sessions.parquet"
 PICTURE = "describe.png"  # which data_tools.describe draws
 TEXT = "text"  # the feature name of the text vectors
-TEXT_DROPPED = f"{TEXT}_dropped"  # of the vectors of the same texts without some of their words
+DROPPED = "_dropped"  # behind the name of a feature: the vectors of the same texts without some of their words
+TEXT_DROPPED = TEXT + DROPPED
 ITEM_COLUMNS = ("item_id", "name", "text")
 ATTRIBUTE_COLUMNS: dict[str, pl.DataType] = {
     "price": pl.Float64(),

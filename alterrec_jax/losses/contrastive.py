@@ -6,7 +6,7 @@
 q_i is the session vector of prefix i, z_i the adapted text vector of its target and q~_i the vector of an augmented
 prefix, all of unit length. N_i are the prefixes of other sessions with another target. (A batch holds whole sessions
 here, where the released code draws prefixes one by one: what follows elsewhere in a session would be a negative far
-more often than chance has it, and is left out.)
+more often than chance has it, and is left out. Each chunk of a session that is longer than a row counts as one.)
 
 A batch is augmented in one of two ways. Item drop takes every item but a prefix's first away with probability `rate`,
 and the rest closes up. Word drop replaces, with that probability, an item's vector by that of its text without some of
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import Context, Objective, Params, SessionBatch, at_prefixes
+from alterrec_jax.errors import UserError
 from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.losses.softmax import sampled_softmax_loss
 from alterrec_jax.losses.streamed import log_sum_exp
@@ -90,6 +91,11 @@ def contrastive(
         inputs, targets = jnp.split(lookup(context.features[given.feature], items), 2, axis=1)
         reworded = inputs
         if dropped is not None:
+            if dropped.shape[1] != inputs.shape[-1]:
+                raise UserError(
+                    f"the vectors {given.dropped} are {dropped.shape[1]} wide, those of {given.feature} "
+                    f"{inputs.shape[-1]}; make both with one encoder (--word_drop of preparation does)"
+                )
             reworded = jnp.where(changed.reworded[:, :, None], lookup(dropped, batch.items), inputs)
         vectors = jnp.concatenate([inputs, reworded, targets], axis=1)
         adapted = adapt(own, vectors.reshape(-1, vectors.shape[-1]), adapt_key)

@@ -22,8 +22,9 @@ Departures from the released code:
   each prefix of each session, so that an epoch has as many times more examples as sessions have items;
 * a session of one item takes no part in SP (there the three sequences are equal); strangers are items of other
   sessions of the batch (there of all sessions, one's own among them);
-* negatives, strangers and centres are of training items; there held-out items are never negatives of their own user,
+* negatives, strangers and centres are of the catalogue; there held-out items are never negatives of their own user,
   and are among the strangers;
+* rows are of whole sessions in both stages, so an epoch has some more steps than without pretraining;
 * positions count from the session's first item; there from the end of a row of 50, behind pads;
 * fine-tuning by cross-entropy over the catalogue instead of one sampled negative a place.
 
@@ -66,7 +67,6 @@ from alterrec_jax.nn.item_tables import START, learned_items
 from alterrec_jax.nn.transformer import TransformerEncoder, recbole_transformer
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
-from alterrec_jax.stages import limited
 
 NAME, PRETRAINING, CENTRES = "s3rec", "pretraining", "centres"
 SESSIONS, PREFIXES = "sessions", "prefixes"
@@ -140,8 +140,10 @@ class S3RecConfig(RunConfig):
             self.network, catalogue.items, attributes, clusters > 0, self.max_length, self.precision
         )
         system = single_network_system(NAME, network, self.network, self.epochs)
+        still = (f"{NAME}/{PRETRAINING}",) if attributes else ()  # weight decay would move it, for one
+        fine_tuning = Stage((NAME,), FULL, max(self.epochs - self.pretrain_epochs, 0), NAME, frozen=still)
         if not self.pretrain_epochs:
-            return system
+            return system._replace(stages=(fine_tuning,))
         if not attributes:
             raise UserError(
                 "s3rec needs attributes of the items to be pretrained; prepare the dataset with --attribute_columns, "
@@ -149,16 +151,16 @@ class S3RecConfig(RunConfig):
             )
         objective = _objective(self.pretraining, network, encode)
         frozen = (f"{NAME}/{PRETRAINING}/{CENTRES}",) if clusters else ()
-        stages = (
-            Stage((NAME,), S3_PRETRAINING, self.pretrain_epochs, PRETRAINING, frozen=frozen, chooses=False),
-            Stage((NAME,), FULL, max(self.epochs - self.pretrain_epochs, 0), NAME),
-        )
+        epochs = min(self.pretrain_epochs, self.epochs)
+        pretraining = Stage((NAME,), S3_PRETRAINING, epochs, PRETRAINING, frozen=frozen, chooses=False)
+        only = "note: all of the epochs are pretraining, which learns no next item; start_from this run, or lengthen it"
         return system._replace(
             objectives={**system.objectives, S3_PRETRAINING: lambda stage: objective},
             optimizers={**system.optimizers, PRETRAINING: dataclasses.replace(self.network, decay_every=0)},
             optimized={**system.optimized, PRETRAINING: (NAME,)},
-            stages=limited(stages, self.epochs),
+            stages=(pretraining, fine_tuning),
             terms=TASKS,
+            notes=() if fine_tuning.epochs else (only,),
             train_layout=WHOLE,
         )
 

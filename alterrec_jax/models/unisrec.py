@@ -45,7 +45,7 @@ from alterrec_jax.contract import (
     System,
     at_prefixes,
 )
-from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.data.dataset_files import DROPPED, TEXT
 from alterrec_jax.losses.contrastive import CONTRASTIVE, SAME_PREFIX, Contrast, EncodeFn, contrastive
 from alterrec_jax.losses.objectives import NEXT_ITEM, full_softmax
 from alterrec_jax.models.registry import register
@@ -58,16 +58,12 @@ from alterrec_jax.nn.vectors import unit
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
-from alterrec_jax.stages import limited
 
 NAME = "unisrec"
 """Of the network, and of its optimizer in fine-tuning."""
 
 PRETRAINING = "pretraining"
 """The optimizer of pretraining."""
-
-DROPPED = "_dropped"
-"""Behind the name of a feature: the vectors of the same texts without some of their words."""
 
 TRANSDUCTIVE, INDUCTIVE = "transductive", "inductive"
 
@@ -101,6 +97,7 @@ class PretrainingConfig(OptimizerConfig):
         0.9,
         "share of the batches in which items are dropped; in the others words are, if the data have text_dropped",
         low=0,
+        high=1,
     )
 
 
@@ -126,7 +123,6 @@ class UniSRecConfig(RunConfig):
         """As `RunConfig.check`."""
         super().check()
         require_divisor("network.heads", self.network.heads, "network.dim", self.network.dim)
-        require(self.pretraining.item_drop <= 1, "pretraining.item_drop", self.pretraining.item_drop, "at most 1")
         only = self.pretrain_epochs >= self.epochs
         require(
             self.mode == INDUCTIVE or not only,
@@ -154,14 +150,14 @@ class UniSRecConfig(RunConfig):
         pretraining = Stage(
             (NAME,),
             CONTRASTIVE,
-            self.pretrain_epochs,
+            min(self.pretrain_epochs, self.epochs),
             PRETRAINING,
             frozen=(f"{NAME}/items",) if learns_ids else (),
             chooses=False,
         )
         parts = ("positions", *(f"block_{layer}" for layer in range(config.layers)))
         frozen = tuple(f"{NAME}/encoder/{part}" for part in parts) if self.freeze_encoder else ()
-        fine_tuning = Stage((NAME,), FULL, self.epochs, NAME, frozen=frozen)
+        fine_tuning = Stage((NAME,), FULL, max(self.epochs - self.pretrain_epochs, 0), NAME, frozen=frozen)
         system = single_network_system(NAME, network, config, self.epochs)
         if not self.pretrain_epochs:
             return system._replace(stages=(fine_tuning,))
@@ -175,7 +171,7 @@ class UniSRecConfig(RunConfig):
             },
             optimizers={PRETRAINING: given, NAME: config},
             optimized={PRETRAINING: (NAME,), NAME: (NAME,)},
-            stages=limited((pretraining, fine_tuning), self.epochs),
+            stages=(pretraining, fine_tuning),
             terms=(NEXT_ITEM, SAME_PREFIX),
         )
 

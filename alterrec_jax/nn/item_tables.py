@@ -55,7 +55,8 @@ def learned_items(items: int, dim: int, norm: bool = False, start: TableStart = 
         params = table.init(key)["params"]
         if start.method == RANDOM:
             return params
-        return {**params, "table": started_table(start, context.features[start.feature], dim, key)}
+        start_key = jax.random.fold_in(key, 1)
+        return {**params, "table": started_table(start, context.features[start.feature], dim, start_key)}
 
     def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
         del context, key

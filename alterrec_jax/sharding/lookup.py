@@ -10,7 +10,7 @@ from alterrec_jax.sharding import mesh
 
 
 def lookup(table: jax.Array, items: jax.Array, spec: PartitionSpec = mesh.BATCH) -> jax.Array:
-    """float32 [..., dim], `table[items]`.
+    """[..., dim] of the table's dtype, `table[items]`.
 
     Every device looks up what it holds, and the sum over `model` is complete. Backwards, the rows' gradients go to all
     devices of `data`, and each adds up those of its own items: many fewer numbers than a gradient of the table.

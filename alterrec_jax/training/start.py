@@ -1,8 +1,9 @@
 """A start from another run's parameters, which may have been trained on older data.
 
-What holds a row an item is carried over by item id, what holds a row a class (a category, a brand) by its name. An item
-that the other run did not know starts from the rows of known ones with similar texts (`similar_items`), or from a
-fresh row if it has no text. What holds a row a user is carried over on the same data alone: a workdir names no users.
+What holds a row an item is carried over by item id, what holds a row a class (a category, a brand, an attribute) by
+its name. An item that the other run did not know starts from the rows of known ones with similar texts
+(`similar_items`), or from a fresh row if it has no text. What holds a row a user is carried over on the same data
+alone: a workdir names no users.
 Networks made of features alone need share no item: a shop may start from what was learned in others. A table an item
 that the other run's network has none of starts fresh.
 """

@@ -85,6 +85,10 @@ class Trainer:
         """The entry of an epoch's record that chooses the model."""
         return f"{self._system.main}_{self._config.protocol.select_on}"
 
+    def chooses(self, epoch: int) -> bool:
+        """Whether an epoch, from 0, is of a stage whose validation chooses the model."""
+        return self._loop.epochs[epoch].stage.chooses
+
     def run(self, after_epoch: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
         """Trains to the end and returns the record of the best epoch.
 
@@ -201,13 +205,9 @@ class Trainer:
         state, patience = self._state, self._config.patience
         if state.epoch >= len(self._loop.epochs):
             return True
-        if not state.best or not self._chooses(state.best["epoch"]):
+        if not state.best or not self.chooses(state.best["epoch"]):
             return False
         return bool(patience) and state.epoch - 1 - state.best["epoch"] >= patience
-
-    def _chooses(self, epoch: int) -> bool:
-        """Whether an epoch is of a stage whose validation chooses the model."""
-        return self._loop.epochs[epoch].stage.chooses
 
     def _after_step(self, event: StepDone) -> None:
         """Saves, or stops, if it is time."""
@@ -287,7 +287,7 @@ class Trainer:
         record |= weight_entries(self._system, views)
         state.history.append(record)
         best = state.best
-        if best is None or not self._chooses(best["epoch"]) or record[self.selected_on] > best[self.selected_on]:
+        if best is None or not self.chooses(best["epoch"]) or record[self.selected_on] > best[self.selected_on]:
             state.best = record
             self._best = copied(self._arrays.params)
         log(

@@ -26,7 +26,8 @@ Measured (seed 0, 2026-11-30), a tenth of that pretraining and fourteen epochs o
         --config.network.decay_factor=0.3
 
 Test Hits@10 0.0849, NDCG@10 0.0514; with the same fourteen epochs alone (--config.pretrain_epochs=0 --config.epochs=14)
-0.0887 and 0.0545. So a pretraining of this length brings nothing here. An epoch of either stage takes about half a
+0.0887 and 0.0545, though an epoch then has a sixth less steps. A pretraining of this length brings nothing here. (Rows
+had 50 positions in both; those of the first have 51 since.) An epoch of either stage takes about half a
 minute of one core; the 150 were not run.
 
 Published, the whole catalogue ranked (a table in the authors' repository): Hits@10 0.0647, NDCG@10 0.0327; their SASRec

@@ -347,8 +347,11 @@ def test_pretraining_needs_attributes_and_fine_tuning_does_not() -> None:
         (2, "pretraining", False),
         (3, "s3rec", True),
     ]
-    (only,) = S3RecConfig(pretrain_epochs=5, epochs=3).build(KNOWN).stages
-    assert (only.objective, only.epochs) == ("s3_pretraining", 3)
+    assert all(stage.frozen == ("s3rec/pretraining",) for stage in S3RecConfig(pretrain_epochs=0).build(KNOWN).stages)
+    assert both.stages[1].frozen == ("s3rec/pretraining",) and not both.notes
+    cut = S3RecConfig(pretrain_epochs=5, epochs=3).build(KNOWN)
+    assert [(stage.objective, stage.epochs) for stage in cut.stages] == [("s3_pretraining", 3), ("full", 0)]
+    assert "learns no next item" in cut.notes[0]
 
 
 TINY_CONFIG = TINY["s3rec"]
@@ -398,7 +401,7 @@ def test_a_run_that_was_only_pretrained_goes_on_or_is_started_from(
 def test_clusters_of_texts_stand_for_attributes(dataset: Dataset, tmp_path: pathlib.Path) -> None:
     config = dataclasses.replace(
         TINY_CONFIG,
-        epochs=1,
+        epochs=2,
         network=dataclasses.replace(TINY_CONFIG.network, weight_decay=0.1),
         pretraining=PretrainingConfig(examples="prefixes", attributes_from_text=4),
     )
@@ -415,7 +418,7 @@ def test_clusters_of_texts_stand_for_attributes(dataset: Dataset, tmp_path: path
     params = trained.params["s3rec"]["pretraining"]
     assert catalogue_info(dataset).classes["attributes"] != 5
     np.testing.assert_allclose(np.linalg.norm(params["centres"], axis=1), 1, rtol=1e-5)
-    assert np.isfinite(trained.best["loss"]) and trained.best["loss_aap"] > 0
+    assert np.isfinite(trained.best["loss"]) and trained.best["epoch"] == 1, "fine-tuned, which moved no centre"
 
 
 def test_the_heads_divide_the_width() -> None:

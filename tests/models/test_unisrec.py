@@ -37,7 +37,7 @@ from tests.parity import batch_of, fixture
 HELD = fixture("unisrec")
 ITEMS, DIM = HELD["table_gradient"].shape
 LENGTH, HEADS, TAU, WEIGHT = HELD["items"].shape[1], 2, 0.2, 0.5
-CONFIG = dataclasses.replace(settings_of(HELD, HEADS)[0], temperature=TAU)
+CONFIG = dataclasses.replace(settings_of(HELD)[0], heads=HEADS, temperature=TAU)
 
 
 def parameters(dtype: str, learns_ids: bool) -> dict:
@@ -274,5 +274,7 @@ def test_pretraining_comes_first_and_what_it_does_not_read_is_frozen() -> None:
     assert (first.objective, first.epochs, first.chooses, first.frozen) == (CONTRASTIVE, 2, False, ("unisrec/items",))
     assert (second.objective, second.epochs, second.chooses) == ("full", 3, True)
     assert second.frozen == tuple(f"unisrec/encoder/{part}" for part in ("positions", "block_0", "block_1"))
+    cut = dataclasses.replace(config, epochs=2, mode="inductive").check().build(CatalogueInfo(ITEMS)).stages[1]
+    assert (cut.epochs, cut.frozen) == (0, second.frozen), "so that a longer run goes on with the same optimizer"
     (only,) = UniSRecConfig(epochs=5).check().build(CatalogueInfo(ITEMS)).stages
     assert (only.objective, only.frozen) == ("full", ())

@@ -9,7 +9,7 @@ items have width 100, as in the tables that compare NARM on these data, where th
 --config.network.dim=50 --config.network.state=100, RecBole's --config.network.dim=64 --config.network.state=128, in
 batches of --config.batch_prefixes=2048.
 
-Measured (seed 0, 2026-11-30): test Hits@20 0.4814 [0.4763, 0.4872], MRR@20 0.1587, after the ten epochs, while
+Measured on 2026-11-30, seed 0: test Hits@20 0.4814 [0.4763, 0.4872], MRR@20 0.1587, after the ten epochs, while
 validation still rose slowly (Hits@20 0.4855, 0.4874). SR-GNN's table gives NARM Hits@20 0.4970 and MRR@20 0.1617 on
 these data, GCE-GNN's 0.4832 and 0.1600.
 The paper's own 0.6262 is of sessions whose clicks were not sorted by time.

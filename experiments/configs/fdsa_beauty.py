@@ -17,7 +17,7 @@ The last is what AlterRec's paper compares with (`alterrec_jax/models/fdsa.py` s
 --config.network.dim=300, --config.network.layers=2, dropout (and attention_dropout) of 0.1, 0.3 or 0.5, a
 random_width of 768 and a rate of 0.01 or 0.001.
 
-Measured (seed 0, 2026-11-30): test Hits@10 0.0889, NDCG@10 0.0555, at epoch 23 of 28, where validation stopped rising,
+Measured on 2026-11-30, seed 0: test Hits@10 0.0889, NDCG@10 0.0555, at epoch 23 of 28, where validation stopped rising,
 in nineteen minutes of one core. Published by the authors of S3-Rec (attributes alone, a sampled negative): 0.0407 and
 0.0208.
 """

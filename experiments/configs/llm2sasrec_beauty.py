@@ -5,7 +5,7 @@
 
 All else as in `experiments/configs/sasrec_beauty.py`, so that the start is the only difference.
 
-Measured (seed 0, 2026-11-30): test Hits@10 0.1073, NDCG@10 0.0653, Hits@20 0.1461 [0.1416, 0.1511], at epoch 9 of 14,
+Measured on 2026-11-30, seed 0: test Hits@10 0.1073, NDCG@10 0.0653, Hits@20 0.1461 [0.1416, 0.1511], at epoch 9 of 14,
 where validation stopped rising, in eight minutes of one core. `sasrec_beauty` has 0.0915, 0.0568 and 0.1260 [0.1220,
 0.1305].
 """

@@ -20,7 +20,7 @@ theirs show each prefix of a session, these each session. Fine-tuning ends after
 AAP and MAP stand at the entropy of the attributes, 16.5 a place (in the log times its weight), for the first three
 epochs, and fall from then on.
 
-Measured (seed 0, 2026-11-30), a tenth of that pretraining and fourteen epochs of fine-tuning, which still rose slowly:
+Measured on 2026-11-30, seed 0, a tenth of that pretraining and fourteen epochs of fine-tuning, which still rose slowly:
 
     --config.pretrain_epochs=15 --config.epochs=29 --config.patience=0 --config.network.decay_every=6 \
         --config.network.decay_factor=0.3

@@ -10,10 +10,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.contract import SessionBatch
+from alterrec_jax.contract import Context, Network, Params, SessionBatch
 from alterrec_jax.data.packing import Chunks, Plan, fill_rows
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures"
@@ -37,6 +38,19 @@ def batch_of(held: Mapping[str, np.ndarray]) -> tuple[SessionBatch, np.ndarray]:
     targets = np.zeros(batch.targets.shape, np.int32)
     targets[ends] = held["targets"] - 1
     return batch._replace(targets=targets, interaction=None), ends
+
+
+def loss_and_gradient(network: Network, params: Params, context: Context, batch: SessionBatch, ends: np.ndarray) -> Any:
+    """((loss, (queries, scores)), gradient) of the prefixes: their mean cross-entropy over the catalogue."""
+
+    def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        tables = network.item_tables(params, context)
+        queries = network.session_embeddings(params, tables, batch)[ends]
+        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
+        return -jnp.mean(chosen), (queries, scores)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
 
 def kernel(held: Mapping[str, np.ndarray], name: str, dtype: Any = np.float32) -> np.ndarray:

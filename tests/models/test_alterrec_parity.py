@@ -18,7 +18,7 @@ from alterrec_jax.models import unimodal
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig, build_network, item_encoder
 from alterrec_jax.nn import item_tables
 from alterrec_jax.nn.transformer import TransformerSettings
-from tests.parity import attention, batch_of, dense, fixture, norm
+from tests.parity import attention, batch_of, dense, fixture, loss_and_gradient, norm
 
 HEADS, LAYERS = 2, 2
 ENCODER = {
@@ -84,14 +84,7 @@ def ours(held: Mapping[str, np.ndarray], name: str, encoder: str = "transformer"
     params, (batch, ends) = parameters(held, name, encoder, precision), batch_of(held)
     known = Context({"text": jnp.asarray(held["text_vectors"][1:], precision)} if name == "text" else {}, {})
 
-    def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, known)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    (value, (queries, scores)), gradient = loss_and_gradient(network, params, known, batch, ends)
     return Found(queries * config.temperature, scores, value, gradient["items"])
 
 

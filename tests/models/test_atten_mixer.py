@@ -11,7 +11,7 @@ from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkC
 from alterrec_jax.nn.segments import causal_mask
 from tests.models import test_contract
 from tests.oracles import atten_mixer as oracle
-from tests.parity import batch_of, dense, fixture, norm
+from tests.parity import batch_of, dense, fixture, loss_and_gradient, norm
 
 NOTHING_KNOWN = Context({}, {})
 
@@ -45,15 +45,7 @@ def test_queries_scores_and_gradient_are_those_of_the_mended_code() -> None:
     network, (batch, ends) = build_network(config, items, held["items"].shape[1], "float32"), batch_of(held)
     params = parameters(held, levels)
 
-    @jax.jit
-    def loss(params: dict) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, NOTHING_KNOWN)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    (value, (queries, scores)), gradient = loss_and_gradient(network, params, NOTHING_KNOWN, batch, ends)
     np.testing.assert_allclose(queries * config.temperature, held["queries"], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(scores, held["scores"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(value, held["loss"], rtol=2e-6)

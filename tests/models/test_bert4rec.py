@@ -17,7 +17,7 @@ from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig, 
 from tests import parity
 from tests.evaluation.examples import make_sessions
 from tests.oracles import encoders
-from tests.parity import attention, dense, fixture, norm
+from tests.parity import attention, dense, fixture, loss_and_gradient, norm
 
 HELD = fixture("bert4rec")
 ITEMS, DIM = HELD["table_gradient"].shape
@@ -60,14 +60,7 @@ def parameters() -> Params:
 def test_queries_scores_and_gradient_are_those_of_recbole() -> None:
     batch, ends = parity.batch_of(HELD)
 
-    def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = NETWORK.item_tables(params, NOTHING_KNOWN)
-        queries = NETWORK.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters())
+    (value, (queries, scores)), gradient = loss_and_gradient(NETWORK, parameters(), NOTHING_KNOWN, batch, ends)
     np.testing.assert_array_equal(queries[:, -1], 1)
     np.testing.assert_allclose(queries[:, :-1], HELD["queries"], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(scores, HELD["scores"], rtol=2e-5, atol=2e-5)

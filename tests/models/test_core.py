@@ -7,7 +7,7 @@ import pytest
 
 from alterrec_jax.contract import Context
 from alterrec_jax.models.core import CORENetworkConfig, build_network
-from tests.parity import attention, batch_of, dense, fixture, norm
+from tests.parity import attention, batch_of, dense, fixture, loss_and_gradient, norm
 
 NOTHING_KNOWN = Context({}, {})
 HEADS, INNER = 2, 16
@@ -45,14 +45,7 @@ def test_queries_scores_and_gradient_are_those_of_the_released_code(name: str, w
     network, (batch, ends) = build_network(config, items, length, "float32"), batch_of(held)
     params = parameters(held)
 
-    def loss(params: dict) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, NOTHING_KNOWN)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    (value, (queries, scores)), gradient = loss_and_gradient(network, params, NOTHING_KNOWN, batch, ends)
     np.testing.assert_allclose(queries * config.temperature, held["queries"], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(scores, held["scores"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(value, held["loss"], rtol=2e-6)

@@ -22,7 +22,7 @@ from tests.conftest import CATALOGUE
 from tests.models.families import TINY
 from tests.models.test_contract import batch_of, random_params
 from tests.oracles import fdsa as oracle
-from tests.parity import attention, dense, fixture, norm
+from tests.parity import attention, dense, fixture, loss_and_gradient, norm
 from tests.parity import batch_of as batch_of_fixture
 
 HEADS, INNER = 3, 16
@@ -83,14 +83,7 @@ def test_queries_scores_and_gradients_are_those_of_the_released_code(name: str) 
         "encoder": streams(held),
     }
 
-    def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, context)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (value, (queries, scores)), gradient = loss_and_gradient(network, params, context, batch, ends)
     of_encoder = gradient["encoder"]
     found = {
         "table": gradient["items"]["table"],

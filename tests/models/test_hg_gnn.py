@@ -23,7 +23,7 @@ from tests.conftest import write_small_dataset
 from tests.data.test_graphs import matrix_of, sessions_of_users
 from tests.models.families import TINY
 from tests.oracles import hg_gnn as oracle
-from tests.parity import batch_of, dense, fixture
+from tests.parity import batch_of, dense, fixture, loss_and_gradient
 from tests.training.test_start import begun
 
 HELD = fixture("hg_gnn")
@@ -76,14 +76,7 @@ def test_queries_scores_and_gradients_are_those_of_the_released_code(context: Co
     network, (batch, ends) = network_of(), batch_of(HELD)
     batch = with_users(batch, HELD["users"].tolist())
 
-    def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, context)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters())
+    (value, (queries, scores)), gradient = loss_and_gradient(network, parameters(), context, batch, ends)
     np.testing.assert_allclose(queries, HELD["queries"], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(scores, HELD["scores"], rtol=2e-5, atol=5e-6)
     np.testing.assert_allclose(value, HELD["loss"], rtol=2e-6)

@@ -14,7 +14,7 @@ from alterrec_jax.nn.table_starts import PCA, RANDOM, TableStart
 from tests import parity
 from tests.models.test_bert4rec import LENGTH, SESSIONS, drawn, packed, read_at, tokens_of
 from tests.oracles import encoders
-from tests.parity import fixture, norm
+from tests.parity import fixture, loss_and_gradient, norm
 
 FIXTURE = fixture("llm2bert4rec")
 ITEMS, DIM = FIXTURE["table_gradient"].shape
@@ -50,14 +50,7 @@ def test_queries_scores_and_gradient_are_those_of_the_released_code() -> None:
     """Of a prefix alone, without padding; heads are 4 wide, for 3 of them do not divide 14."""
     batch, ends = parity.batch_of(FIXTURE)
 
-    def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = NETWORK.item_tables(params, NOTHING_KNOWN)
-        queries = NETWORK.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters())
+    (value, (queries, scores)), gradient = loss_and_gradient(NETWORK, parameters(), NOTHING_KNOWN, batch, ends)
     np.testing.assert_allclose(queries, FIXTURE["queries"], rtol=2e-5, atol=5e-6)
     np.testing.assert_allclose(scores, FIXTURE["scores"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(value, FIXTURE["loss"], rtol=2e-6)

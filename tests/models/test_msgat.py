@@ -12,7 +12,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig, build_network
 from tests.models.test_contract import batch_of as packed
 from tests.oracles.msgat import msgat
-from tests.parity import batch_of, dense, fixture, norm
+from tests.parity import batch_of, dense, fixture, loss_and_gradient, norm
 
 HELD = fixture("msgat")
 (ITEMS, DIM), LENGTH, HEADS = HELD["table_gradient"].shape, HELD["items"].shape[1], 4
@@ -58,14 +58,7 @@ def test_queries_scores_and_gradients_are_those_of_the_released_code() -> None:
     network, (batch, ends) = build_network(config, ITEMS, LENGTH, "float32"), batch_of(HELD)
     params = parameters()
 
-    def loss(params: dict) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, NOTHING_KNOWN)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (value, (queries, scores)), gradient = loss_and_gradient(network, params, NOTHING_KNOWN, batch, ends)
     np.testing.assert_allclose(queries / config.scale, HELD["queries"], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(scores, HELD["scores"], rtol=2e-5, atol=4e-5)  # up to 28
     np.testing.assert_allclose(value, HELD["loss"], rtol=2e-6)

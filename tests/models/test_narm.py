@@ -12,7 +12,7 @@ from alterrec_jax.models.narm import NARMNetworkConfig, build_network
 from alterrec_jax.nn.gru import SegmentGRU
 from tests.models import test_contract
 from tests.oracles import narm as oracle
-from tests.parity import batch_of, dense, fixture, kernel
+from tests.parity import batch_of, dense, fixture, kernel, loss_and_gradient
 
 HELD = fixture("narm")
 ITEMS, DIM = HELD["table_gradient"].shape
@@ -36,15 +36,7 @@ def test_queries_scores_and_gradient_are_those_of_recbole() -> None:
     network, (batch, ends) = build_network(config, ITEMS, HELD["items"].shape[1], "float32"), batch_of(HELD)
     params = parameters()
 
-    @jax.jit
-    def loss(params: dict) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, NOTHING_KNOWN)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    (value, (queries, scores)), gradient = loss_and_gradient(network, params, NOTHING_KNOWN, batch, ends)
     np.testing.assert_allclose(queries, HELD["queries"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(scores, HELD["scores"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(value, HELD["loss"], rtol=2e-6)

@@ -22,7 +22,7 @@ from alterrec_jax.training.trainer import Trainer
 from tests import parity
 from tests.models.families import TINY
 from tests.oracles import encoders
-from tests.parity import attention, dense, fixture, norm
+from tests.parity import attention, dense, fixture, loss_and_gradient, norm
 from tests.training.test_trainer import saved
 
 HELD = fixture("s3rec")
@@ -65,14 +65,7 @@ def released_batch() -> tuple[SessionBatch, np.ndarray]:
 def test_queries_scores_and_gradient_are_those_of_the_released_class() -> None:
     batch, ends = released_batch()
 
-    def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = NETWORK.item_tables(params, CONTEXT)
-        queries = NETWORK.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters())
+    (value, (queries, scores)), gradient = loss_and_gradient(NETWORK, parameters(), CONTEXT, batch, ends)
     np.testing.assert_allclose(queries, HELD["queries"], rtol=2e-5, atol=5e-6)
     np.testing.assert_allclose(scores, HELD["scores"], rtol=2e-5, atol=1e-5)
     np.testing.assert_allclose(value, HELD["loss"], rtol=2e-6)

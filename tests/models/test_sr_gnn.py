@@ -1,6 +1,5 @@
 """SR-GNN against the released forward pass, and against its equations in NumPy."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from alterrec_jax.contract import Context
 from alterrec_jax.models.sr_gnn import SRGNNNetworkConfig, build_network
 from alterrec_jax.nn.gnn import session_graph
-from tests.parity import batch_of, dense, fixture
+from tests.parity import batch_of, dense, fixture, loss_and_gradient
 
 HELD = fixture("sr_gnn")
 ITEMS, DIM = HELD["table_gradient"].shape
@@ -44,14 +43,7 @@ def test_queries_scores_and_gradient_are_those_of_the_released_code() -> None:
     batch, ends = batch_of(HELD)
     params = parameters()
 
-    def loss(params: dict) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        tables = network.item_tables(params, NOTHING_KNOWN)
-        queries = network.session_embeddings(params, tables, batch)[ends]
-        scores = jnp.matmul(queries, tables.candidates.T, precision="highest")
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores), batch.targets[ends][:, None], axis=1)
-        return -jnp.mean(chosen), (queries, scores)
-
-    (value, (queries, scores)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    (value, (queries, scores)), gradient = loss_and_gradient(network, params, NOTHING_KNOWN, batch, ends)
     np.testing.assert_allclose(queries, HELD["queries"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(scores, HELD["scores"], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(value, HELD["loss"], rtol=2e-6)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.data import dataset_files
+from alterrec_jax.data.catalogue import described, encoded_alike
 from alterrec_jax.data.dataset import SPLITS, Dataset, load_dataset, write_dataset
 from alterrec_jax.data.dataset_files import ALONE, TEXT
 from alterrec_jax.data.features import ID_FEATURES
@@ -23,7 +24,6 @@ from data_tools import protocol
 
 _COUNTED = ("interactions", "tied_interactions", "sessions_with_ties", "tied_pairs", "tied_pairs_ascending")
 _COVERAGE = ("coverage", "catalogue_coverage")
-_ENCODER = ("sha256", "fusion")
 
 
 class Domain(NamedTuple):
@@ -93,30 +93,29 @@ def _require_one_encoder(domains: Sequence[Domain]) -> None:
     encoded = [domain for domain in domains if TEXT in domain.dataset.vectors]
     for domain in encoded[1:]:
         there, here = (one.dataset.text_encoders.get(TEXT, {}) for one in (encoded[0], domain))
-        if any(there.get(name) != here.get(name) for name in _ENCODER):
-            made = [
-                "{} (sha256 {}, {})".format(*(one.get(name) for name in ("model", *_ENCODER))) for one in (there, here)
-            ]
+        if not encoded_alike(there, here):
             remedy = "prepare all with one --text_model and --text_fusion"
             if there.get("given") or here.get("given"):
                 remedy = "bring vectors that one encoder made by --vectors=NAME=FILE.npy instead of --text_vectors"
             raise UserError(
-                f"the text vectors of {encoded[0].name} are of {made[0]}, those of {domain.name} of {made[1]}; {remedy}"
+                f"the text vectors of {encoded[0].name} are {described(there)}, those of {domain.name} "
+                f"{described(here)}; {remedy}"
             )
 
 
 def _shared_vectors(domains: Sequence[Domain]) -> list[str]:
     """The features whose vectors all have, made in one way as far as the manifests say."""
 
-    def made(domain: Domain, name: str) -> tuple[Any, ...]:
-        note = domain.dataset.manifest.get("vectors", {}).get(name, {})
-        encoder = domain.dataset.text_encoders.get(name, {})
-        return {key: note[key] for key in note if key not in _COVERAGE}, [encoder.get(key) for key in _ENCODER]
+    def made_alike(one: Domain, other: Domain, name: str) -> bool:
+        notes = [domain.dataset.manifest.get("vectors", {}).get(name, {}) for domain in (one, other)]
+        rules = [{key: note[key] for key in note if key not in _COVERAGE} for note in notes]
+        encoders = [domain.dataset.text_encoders.get(name, {}) for domain in (one, other)]
+        return rules[0] == rules[1] and encoded_alike(*encoders)
 
     shared = []
     for name in sorted({name for domain in domains for name in domain.dataset.vectors}):
         everywhere = all(name in domain.dataset.vectors for domain in domains)
-        if everywhere and all(made(domain, name) == made(domains[0], name) for domain in domains):
+        if everywhere and all(made_alike(domain, domains[0], name) for domain in domains):
             shared.append(name)
         else:
             log(f"note: not all domains have {name} vectors that were made in one way; they are left out")

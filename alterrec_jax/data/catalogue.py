@@ -70,7 +70,7 @@ def require_encoders(whose: str, features: Collection[str], record: Mapping[str,
     there, here = record.get("text_encoders", {TEXT: record.get("text_encoder", {})}), encoders_of(dataset)
     for feature in features:
         before, now = (one.get(feature, {}) for one in (there, here))
-        if all(before.get(name) == now.get(name) for name in _DEPENDED_ON):
+        if encoded_alike(before, now):
             continue
         flag = "--text_model" if feature == TEXT else f"--text_models={feature}=MODEL"
         remedy = f"prepare the dataset with that {flag} and --text_fusion"
@@ -79,11 +79,16 @@ def require_encoders(whose: str, features: Collection[str], record: Mapping[str,
                 "vectors that were given are known by their file alone: give the same --text_vectors, or train anew"
             )
         raise UserError(
-            f"{whose} {feature} vectors {_described(before)}, those of {dataset.path} are {_described(now)}; {remedy}"
+            f"{whose} {feature} vectors {described(before)}, those of {dataset.path} are {described(now)}; {remedy}"
         )
 
 
-def _described(encoder: Mapping[str, Any]) -> str:
+def encoded_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether equal texts have equal vectors by two encoders, as a manifest or the record of a run has them."""
+    return all(one.get(name) == other.get(name) for name in _DEPENDED_ON)
+
+
+def described(encoder: Mapping[str, Any]) -> str:
     """What made the vectors of a feature, for a sentence."""
     if not encoder.get("sha256"):
         return "not made of texts, or not there"

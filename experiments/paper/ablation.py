@@ -3,10 +3,12 @@
 python -m experiments.paper.ablation --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from experiments.paper import command, pictures
-from experiments.paper.model_table import Compared, in_words
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
+from experiments.paper import command
+from experiments.paper.variants import Study
+from experiments.studies import pictures
+from experiments.studies.model_table import Compared, in_words
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run
 
 FULL = "AlterRec"
 ABLATED = ("AlterRec_random", "AlterRec_w/o_text", "AlterRec_w/o_ID")

@@ -4,10 +4,12 @@ python -m experiments.paper.alpha --config=FILE --data_dir=DIR --workdir=DIR
 """
 
 from alterrec_jax.evaluation.protocol import weight_sweep
-from experiments.paper import command, parameter
-from experiments.paper.model_table import Compared, in_words
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
+from experiments.paper import command
+from experiments.paper.variants import Study
+from experiments.studies import parameter
+from experiments.studies.model_table import Compared, in_words
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run
 
 _ALPHAS = tuple(place / 10 for place in range(1, 10))
 

@@ -4,10 +4,11 @@ python -m experiments.paper.beta --config=FILE --data_dir=DIR --workdir=DIR
 """
 
 from alterrec_jax.models.alterrec import AlterRecConfig
-from experiments.paper import command, parameter
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Study
+from experiments.paper import command
 from experiments.paper.variants import PAPER_P, augmented, beta_rule, window
+from experiments.studies import parameter
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Study
 
 _BETAS = (0.1, 0.5, 1.0)
 
@@ -18,7 +19,7 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {"0": window(study.base, k1=k1), **{str(beta): augmented(study.base, k1, beta=beta) for beta in _BETAS}}
 
 
-runs = parameter.runs_of(configs)
+runs = parameter.runs_of(configs, "set another mining.k1 or mining.k2")
 
 
 def outcome(study: Study) -> Outcome:

@@ -9,9 +9,9 @@ import polars as pl
 from alterrec_jax.evaluation.cross_entropy import CROSS_ENTROPY
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.runtime.console import progress
-from experiments.paper import pictures
-from experiments.paper.model_table import percent
-from experiments.paper.study import Run
+from experiments.studies import pictures
+from experiments.studies.model_table import percent
+from experiments.studies.study import Run
 
 
 class ByEpoch:

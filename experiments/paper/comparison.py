@@ -3,12 +3,13 @@
 python -m experiments.paper.comparison --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from experiments.paper import command, pictures
-from experiments.paper.baselines import BASELINES
-from experiments.paper.model_table import METRICS, NAMES, Compared, in_words
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
-from experiments.paper.variants import augmented
+from experiments.paper import command
+from experiments.paper.variants import Study, augmented
+from experiments.studies import pictures
+from experiments.studies.baselines import BASELINES
+from experiments.studies.model_table import METRICS, NAMES, Compared, in_words
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run
 
 _OWN = ("AlterRec", "AlterRec_aug")
 _MAIN = _OWN[0]

@@ -5,9 +5,10 @@ python -m experiments.paper.components --config=FILE --data_dir=DIR --workdir=DI
 
 from experiments.paper import command
 from experiments.paper.by_epoch import ByEpoch
-from experiments.paper.model_table import Compared, in_words, percent
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
+from experiments.paper.variants import Study
+from experiments.studies.model_table import Compared, in_words, percent
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run
 
 _MODEL, _NAIVE = "AlterRec", "NFRec (concat)"
 _NAMES = {"fused": "AlterRec", "id": "ID in AlterRec", "text": "text in AlterRec"}

@@ -7,9 +7,10 @@ import numpy as np
 
 from experiments.paper import command
 from experiments.paper.by_epoch import ByEpoch
-from experiments.paper.model_table import percent
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
+from experiments.paper.variants import Study
+from experiments.studies.model_table import percent
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run
 
 _MODEL = "NFRec (concat)"
 _NEAR = 0.05  # curves that differ by less than this share, on average over the epochs, are said to overlap

@@ -4,10 +4,11 @@ python -m experiments.paper.k1 --config=FILE --data_dir=DIR --workdir=DIR
 """
 
 from alterrec_jax.models.alterrec import AlterRecConfig
-from experiments.paper import command, parameter
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Study
+from experiments.paper import command
 from experiments.paper.variants import window
+from experiments.studies import parameter
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Study
 
 _K1 = (1, 5, 10, 20, 100)
 
@@ -18,7 +19,7 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {str(k1): window(study.base, k1=k1) for k1 in wanted if k1 < min(study.base.mining.k2, study.catalogue)}
 
 
-runs = parameter.runs_of(configs)
+runs = parameter.runs_of(configs, "set another mining.k1 or mining.k2")
 
 
 def outcome(study: Study) -> Outcome:

@@ -4,11 +4,12 @@ python -m experiments.paper.k2 --config=FILE --data_dir=DIR --workdir=DIR
 """
 
 from alterrec_jax.models.alterrec import AlterRecConfig
-from experiments.paper import command, parameter
-from experiments.paper.model_table import Compared
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Study
+from experiments.paper import command
 from experiments.paper.variants import window
+from experiments.studies import parameter
+from experiments.studies.model_table import Compared
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Study
 
 _PARTS = (20, 8, 3)  # of the catalogue
 
@@ -22,7 +23,7 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {str(k2): found[k2] for k2 in sorted(found)}
 
 
-runs = parameter.runs_of(configs)
+runs = parameter.runs_of(configs, "set another mining.k1 or mining.k2")
 
 
 def outcome(study: Study) -> Outcome:

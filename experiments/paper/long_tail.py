@@ -14,12 +14,13 @@ from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.evaluation.groups import target_groups
 from alterrec_jax.evaluation.intervals import Bootstrap
 from alterrec_jax.evaluation.significance import Comparison, Paired, compare
-from experiments.paper import command, pictures
-from experiments.paper.baselines import BASELINES
-from experiments.paper.model_table import NAMES, Compared, in_words
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
-from experiments.paper.variants import VARIANTS
+from experiments.paper import command
+from experiments.paper.variants import VARIANTS, Study
+from experiments.studies import pictures
+from experiments.studies.baselines import BASELINES
+from experiments.studies.model_table import NAMES, Compared, in_words
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run
 
 _MAIN = "AlterRec"
 _MODELS = (_MAIN, "AlterRec_aug", "NFRec (concat)")

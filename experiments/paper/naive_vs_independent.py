@@ -3,10 +3,12 @@
 python -m experiments.paper.naive_vs_independent --config=FILE --data_dir=DIR --workdir=DIR
 """
 
-from experiments.paper import command, pictures
-from experiments.paper.model_table import Compared, in_words, percent
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
+from experiments.paper import command
+from experiments.paper.variants import Study
+from experiments.studies import pictures
+from experiments.studies.model_table import Compared, in_words, percent
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run
 
 _ID, _TEXT = "ID only (mean)", "text only (mean)"
 _FUSED = ("NFRec (sum)", "NFRec (concat)")

@@ -4,11 +4,12 @@ python -m experiments.paper.p --config=FILE --data_dir=DIR --workdir=DIR
 """
 
 from alterrec_jax.models.alterrec import AlterRecConfig
-from experiments.paper import command, parameter
-from experiments.paper.model_table import Compared
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Study
+from experiments.paper import command
 from experiments.paper.variants import augmented, beta_rule, window
+from experiments.studies import parameter
+from experiments.studies.model_table import Compared
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Study
 
 _P = (1, 5, 10)
 
@@ -19,7 +20,7 @@ def configs(study: Study) -> dict[str, AlterRecConfig]:
     return {"0": window(study.base, k1=k1), **{str(p): augmented(study.base, k1, p) for p in _P}}
 
 
-runs = parameter.runs_of(configs)
+runs = parameter.runs_of(configs, "set another mining.k1 or mining.k2")
 
 
 def outcome(study: Study) -> Outcome:

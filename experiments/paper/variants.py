@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from alterrec_jax.config import RunConfig
-from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.errors import UserError
 from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.sasrec import SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.unimodal import EncoderConfig, IdNetworkConfig, VectorNetworkConfig, VectorsConfig
 from alterrec_jax.stages import alternation, tape
+from experiments.studies import study
 
 Variant = Callable[[AlterRecConfig], RunConfig]
+Study = study.Study[AlterRecConfig]
 
 ID, TEXT = "id", "text"
 PAPER_P = 5
@@ -145,14 +147,3 @@ VARIANTS: dict[str, Variant] = {
     "NFRec (concat)": lambda base: nfrec(base, "concat"),
 }
 """The models by the names that tables and figures give them."""
-
-
-def variant(base: AlterRecConfig, name: str) -> RunConfig:
-    """The configuration of a model of `VARIANTS`.
-
-    Raises:
-      UserError: there is no such model, or the configuration that it starts from does not allow it.
-    """
-    if name not in VARIANTS:
-        raise UserError(f"no model is called '{name}'; {nearest(name, list(VARIANTS))}")
-    return VARIANTS[name](base).check()

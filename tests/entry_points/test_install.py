@@ -56,7 +56,7 @@ def test_the_wheel_ships_three_packages_whole_and_nothing_else(wheel: pathlib.Pa
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = [path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.is_file()]
     assert shipped == {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"}
-    assert {"experiments/spaces/paper.json", "experiments/paper/report.html.jinja", "experiments/serve.py"} <= shipped
+    assert {"experiments/spaces/paper.json", "experiments/studies/report.html.jinja", "experiments/serve.py"} <= shipped
 
 
 def test_help_imports_no_jax(alterrec: Alterrec) -> None:

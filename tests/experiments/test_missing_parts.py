@@ -27,22 +27,24 @@ def no_flags() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_flags")
 @pytest.mark.parametrize(
-    ("module", "package", "extra"),
-    [("sweep", "optuna", "sweep"), ("paper.report", "jinja2", "plots")],
+    ("module", "package", "extra", "arguments"),
+    [("sweep", "optuna", "sweep", ()), ("studies.report", "jinja2", "plots", ("experiments.paper", ("k1",)))],
 )
-def test_a_missing_extra_is_named(module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(
+    module: str, package: str, extra: str, arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     command = importlib.import_module(f"experiments.{module}")
     with pytest.raises(UserError, match=rf"needs {package}.*" + re.escape(f'pip install "alterrec_jax[{extra}]"')):
-        command.main()
+        command.main(*arguments)
 
 
 @pytest.mark.usefixtures("no_flags")
 def test_a_study_that_cannot_draw_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    command: Any = importlib.import_module("experiments.paper.command")
+    command: Any = importlib.import_module("experiments.studies.command")
     with pytest.raises(UserError, match=r"the study's k1 needs matplotlib"):
-        command._main("k1", None, None)
+        command._main(None, "k1", None, None)
 
 
 @pytest.mark.usefixtures("no_flags")

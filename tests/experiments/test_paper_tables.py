@@ -12,9 +12,10 @@ from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.ranking import Ranks
 from alterrec_jax.models.alterrec import AlterRecConfig
-from experiments.paper import comparison, imbalance, long_tail, parameter
-from experiments.paper.model_table import METRICS, Compared
-from experiments.paper.outcome import Outcome, write
+from experiments.paper import comparison, imbalance, long_tail
+from experiments.studies import parameter
+from experiments.studies.model_table import METRICS, Compared
+from experiments.studies.outcome import Outcome, write
 
 TARGETS = 401
 

@@ -19,8 +19,9 @@ from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 from alterrec_jax.runtime import locks
 from alterrec_jax.training.trainer import Diverged, Interrupted
 from alterrec_jax.training.workdir import InUse
-from experiments.paper import study as module
-from experiments.paper.study import Run, Study
+from experiments.paper.variants import VARIANTS, Study
+from experiments.studies import study as module
+from experiments.studies.study import Run
 
 Made = list[tuple[str, int]]
 
@@ -28,7 +29,7 @@ Made = list[tuple[str, int]]
 @pytest.fixture
 def study(dataset: Dataset, tmp_path: pathlib.Path) -> Study:
     """A study of three seeds in an empty folder."""
-    return Study(dataset, AlterRecConfig(), (0, 1, 2), tmp_path)
+    return Study(dataset, AlterRecConfig(), VARIANTS, (0, 1, 2), tmp_path)
 
 
 class NoTrainer:
@@ -144,3 +145,8 @@ def test_what_several_want_ranked_at_once_is_ranked_once(study: Study) -> None:
         thread.join()
     assert len(ranked) == 1
     assert [ranks.above.tolist() for ranks in found] == [[0, 1, 2]] * 3
+
+
+def test_an_unknown_model_is_named(study: Study) -> None:
+    with pytest.raises(UserError, match="no model is called 'AlterRex'; did you mean 'AlterRec'?"):
+        study.model("AlterRex")

@@ -1,54 +1,60 @@
-"""Figures 7, 10 and 11: AlterRec over the values of one of its parameters. Each parameter has a command of its own."""
+"""A system over the values of one of its parameters, as a table and a picture with two axes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
+from alterrec_jax.config import RunConfig
 from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.models.alterrec import AlterRecConfig
-from experiments.paper import pictures
-from experiments.paper.model_table import Compared, in_words, percent
-from experiments.paper.outcome import Outcome
-from experiments.paper.study import Run, Study
+from alterrec_jax.models.registry import family
+from experiments.studies import pictures
+from experiments.studies.model_table import Compared, in_words, percent
+from experiments.studies.outcome import Outcome
+from experiments.studies.study import Run, Study
 
 STABLE = 0.05  # a metric whose best and worst mean differ by less than this share is said to be stable
 
-Configs = Callable[[Study], dict[str, AlterRecConfig]]
+Configs = Callable[[Study[Any]], Mapping[str, RunConfig]]
 """Of each value, as it is to be read, the configuration."""
 
+Claim = Callable[[Compared], str]
+"""Whether what the paper says holds, in a sentence."""
 
-def runs_of(configs: Configs) -> Callable[[Study], list[Run]]:
-    """What has to be trained for the values of a parameter."""
 
-    def runs(study: Study) -> list[Run]:
+def runs_of(configs: Configs, remedy: str) -> Callable[[Study[Any]], list[Run]]:
+    """What has to be trained for the values of a parameter; the remedy is for whoever is left with one value."""
+
+    def runs(study: Study[Any]) -> list[Run]:
         found = [config.check() for config in configs(study).values()]
         if len(found) < 2:
-            mining = study.base.mining
+            values = ", ".join(configs(study))
             raise UserError(
-                f"with mining.k1={mining.k1}, mining.k2={mining.k2} and {study.catalogue} items there is one value "
-                "alone, and nothing to compare; set another mining.k1 or mining.k2"
+                f"of the values that this varies, --config and {study.catalogue} items allow {values} alone, and there "
+                f"is nothing to compare; {remedy}"
             )
         return [run for config in found for run in study.of(config)]
 
     return runs
 
 
-def outcome_of(study: Study, configs: Configs, name: str, source: str, claim: Callable[[Compared], str]) -> Outcome:
+def outcome_of(study: Study[Any], configs: Configs, name: str, source: str, claim: Claim) -> Outcome:
     """The figure of a parameter that is trained with."""
     ranks = {value: [run.ranks()[run.main] for run in study.of(config)] for value, config in configs(study).items()}
     return drawn(study, ranks, name, source, claim)
 
 
 def drawn(
-    study: Study,
+    study: Study[Any],
     ranks: Mapping[str, Sequence[Ranks]],
     name: str,
     source: str,
-    claim: Callable[[Compared], str],
+    claim: Claim,
 ) -> Outcome:
     """The figure, from the ranks under each value."""
+    system = family(study.base.family).title
     compared = Compared(ranks, study.targets)
     settings = list(ranks)
     best, second = compared.best_two("hits@20")
@@ -64,7 +70,7 @@ def drawn(
         f"Mean over {len(study.seeds)} seed(s). Nothing was chosen by these numbers.",
     ]
     return Outcome(
-        title=f"AlterRec over {name}",
+        title=f"{system} over {name}",
         source=source,
         frame=compared.frame(best),
         shown=compared.shown(name),
@@ -88,7 +94,7 @@ def trend(compared: Compared, metric: str = "hits@20") -> float:
 
 
 def declines(name: str) -> Callable[[Compared], str]:
-    """The claim of appendix G for k1 and beta."""
+    """The claim that a system gets worse as a parameter grows."""
 
     def claim(compared: Compared) -> str:
         rho, first, last = trend(compared), next(iter(compared.of)), list(compared.of)[-1]

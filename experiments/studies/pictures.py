@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paper.model_table import NAMES, Compared
+from experiments.studies.model_table import NAMES, Compared
 
 COLOURS = ("#4477aa", "#ee9944", "#228833", "#aa3377", "#66ccee", "#bbbbbb", "#222222")
 

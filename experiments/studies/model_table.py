@@ -14,7 +14,7 @@ from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap
 from alterrec_jax.evaluation.ranking import Ranks
 from alterrec_jax.evaluation.significance import Comparison, Paired, compare, holm, paired_p_value
-from experiments.paper.study import values
+from experiments.studies.study import values
 
 METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20")
 NAMES = {"hits@10": "Hits@10", "hits@20": "Hits@20", "ndcg@10": "NDCG@10", "ndcg@20": "NDCG@20"}

@@ -12,7 +12,7 @@ import pathlib
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -21,11 +21,10 @@ from alterrec_jax.contract import System, View
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info
 from alterrec_jax.data.targets import Targets
-from alterrec_jax.errors import UserError
+from alterrec_jax.errors import UserError, nearest
 from alterrec_jax.evaluation.metrics import metric_values
 from alterrec_jax.evaluation.protocol import Protocol, protocol_of, rank_split
 from alterrec_jax.evaluation.ranking import Ranks, rank_rows
-from alterrec_jax.models.alterrec import AlterRecConfig
 from alterrec_jax.runtime import files, locks
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.signals import stop_signals
@@ -33,25 +32,27 @@ from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.training.checkpoint import FOLDER, read_epoch, read_newest
 from alterrec_jax.training.trainer import Diverged, Interrupted, Trainer
 from alterrec_jax.training.workdir import InUse
-from experiments.paper.baselines import BASELINES
-from experiments.paper.variants import variant
+from experiments.studies.baselines import BASELINES
 
 Ranker = Callable[[], dict[str, Ranks]]
+Base = TypeVar("Base", bound=RunConfig)
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Study(Generic[Base]):
     """A dataset, the configuration that all models start from, and the folder of the runs.
 
     Attributes:
       dataset: what is trained on and ranked.
-      base: the configuration; models are changes to it (`variants.VARIANTS`).
+      base: the configuration.
+      models: by the names that tables and figures give them, changes to it.
       seeds: every model is trained once with each.
       workdir: holds `runs/` and `ranks/`.
     """
 
     dataset: Dataset
-    base: AlterRecConfig
+    base: Base
+    models: Mapping[str, Callable[[Base], RunConfig]]
     seeds: tuple[int, ...]
     workdir: pathlib.Path
 
@@ -71,15 +72,21 @@ class Study:
         return self.dataset.catalogue_size
 
     def model(self, name: str) -> list["Run"]:
-        """The runs of a model, one a seed; not trained yet, perhaps."""
-        return self.of(variant(self.base, name))
+        """The runs of a model, one a seed; not trained yet, perhaps.
+
+        Raises:
+          UserError: there is no such model, or the configuration that it starts from does not allow it.
+        """
+        if name not in self.models:
+            raise UserError(f"no model is called '{name}'; {nearest(name, list(self.models))}")
+        return self.of(self.models[name](self.base).check())
 
     def of(self, config: RunConfig) -> list["Run"]:
         """The runs of a configuration, one a seed."""
         return [Run(self, dataclasses.replace(config, seed=seed)) for seed in self.seeds]
 
     def ranks(self, name: str) -> list[Ranks]:
-        """Where the test targets stand in the main ranking of a model of `VARIANTS` (one a seed) or `BASELINES`."""
+        """Where the test targets stand in the main ranking of one of the models (one a seed) or of `BASELINES`."""
         if name in BASELINES:
             return [self.baseline(name)]
         return [run.ranks()[run.main] for run in self.model(name)]
@@ -168,7 +175,7 @@ class Study:
 class Run:
     """One training run of a study. Attributes: study; config, whole, with its seed."""
 
-    study: Study
+    study: Study[Any]
     config: RunConfig
 
     @functools.cached_property

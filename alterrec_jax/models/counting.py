@@ -63,11 +63,15 @@ class SessionCooccurrenceConfig(CountedConfig):
 
     known_power: float = setting(0.5, "power of the known item's frequency that divides a count", low=0)
     candidate_power: float = setting(0.3, "power of the candidate's frequency that divides a count", low=0)
+    own_items_first: bool = setting(
+        False, "put the items that the session holds already in front of all others; of use where they are candidates"
+    )
 
     def rows(self, dataset: Dataset, sessions: Sessions, targets: Targets) -> Rows:
         """As `CountedConfig.rows`."""
         counted = count_cooccurrence(dataset, sessions)
-        return session_cooccurrence_rows(counted, sessions, targets, self.known_power, self.candidate_power)
+        rows = session_cooccurrence_rows(counted, sessions, targets, self.known_power, self.candidate_power)
+        return own_items_first(rows, sessions, targets) if self.own_items_first else rows
 
 
 def popularity_rows(dataset: Dataset) -> Rows:
@@ -142,6 +146,19 @@ def session_cooccurrence_rows(
         return np.asarray((before @ similarity).todense(), np.float32)
 
     return rows
+
+
+def own_items_first(rows: Rows, sessions: Sessions, targets: Targets) -> Rows:
+    """The ranking of `rows` behind the items that stand before the target, of these the latest first."""
+
+    def changed(start: int, stop: int) -> np.ndarray:
+        scores = np.array(rows(start, stop))
+        ids, where = histories(sessions, targets[start:stop])
+        row, place = np.nonzero(where & (ids < scores.shape[1]))  # ascending, so that an item's last place counts
+        scores[row, ids[row, place]] = scores.max(initial=0) + 1 + place
+        return scores
+
+    return changed
 
 
 def _holds(row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> scipy.sparse.csr_array:

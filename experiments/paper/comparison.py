@@ -7,7 +7,7 @@ from experiments.paper import command
 from experiments.paper.variants import Study, augmented
 from experiments.studies import pictures
 from experiments.studies.baselines import BASELINES
-from experiments.studies.model_table import METRICS, NAMES, Compared, in_words
+from experiments.studies.model_table import NAMES, Compared, in_words
 from experiments.studies.outcome import Outcome
 from experiments.studies.study import Run
 
@@ -25,14 +25,14 @@ def outcome(study: Study) -> Outcome:
     """The table."""
     models = (*BASELINES, *_TRAINED)
     compared = Compared({model: study.ranks(model) for model in models}, study.targets)
-    best = {metric: _best_of_others(compared, metric) for metric in METRICS}
-    pairs = [(own, best[metric], metric) for metric in METRICS for own in _OWN]
+    best = {metric: _best_of_others(compared, metric) for metric in study.metrics}
+    pairs = [(own, best[metric], metric) for metric in study.metrics for own in _OWN]
     tests = dict(zip(pairs, compared.tests(pairs), strict=True))
     findings = [
         f"{NAMES[metric]}, against {best[metric]}, the best of the others: "
         + "; ".join(f"{own} {in_words(tests[own, best[metric], metric])}" for own in _OWN)
         + "."
-        for metric in METRICS
+        for metric in study.metrics
     ]
     wins = all(test.better for test in tests.values())
     findings.append(

@@ -23,7 +23,7 @@ from alterrec_jax.runtime.text_table import aligned
 from alterrec_jax.training.trainer import Interrupted
 from experiments import config_flag
 from experiments.studies.outcome import Outcome, write
-from experiments.studies.study import Run, Study
+from experiments.studies.study import METRICS, Run, Study
 
 flags.disclaim_key_flags()
 
@@ -51,11 +51,13 @@ class Paper(NamedTuple):
       package: of its commands.
       base: refuses what its models cannot start from; else the configuration that they do start from.
       models: by the names that tables give them, what each changes.
+      metrics: as of a `Study`.
     """
 
     package: str
     base: Callable[[RunConfig], Any]
     models: Mapping[str, Callable[[Any], RunConfig]]
+    metrics: tuple[str, ...] = METRICS
 
 
 def run(paper: Paper, name: str, runs: Runs, make: Make) -> None:
@@ -69,7 +71,9 @@ def _main(paper: Paper, name: str, runs: Runs, make: Make) -> int:
     extras.require("plots", f"the study's {name}", "matplotlib")  # before anything is trained
     keep_freed_memory()
     base = paper.base(read_run_config(_CONFIG.value.to_dict(), "--config").check())
-    study = Study(load_dataset(_DATA_DIR.value), base, paper.models, _seeds(), pathlib.Path(_WORKDIR.value))
+    study = Study(
+        load_dataset(_DATA_DIR.value), base, paper.models, _seeds(), pathlib.Path(_WORKDIR.value), paper.metrics
+    )
     needed = list({run.workdir: run for run in runs(study)}.values())
     try:
         study.train(needed)

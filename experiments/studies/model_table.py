@@ -14,10 +14,13 @@ from alterrec_jax.data.targets import Targets
 from alterrec_jax.evaluation.intervals import LEVEL, Bootstrap
 from alterrec_jax.evaluation.ranking import Ranks
 from alterrec_jax.evaluation.significance import Comparison, Paired, compare, holm, paired_p_value
-from experiments.studies.study import values
+from experiments.studies.study import METRICS, values
 
-METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20")
-NAMES = {"hits@10": "Hits@10", "hits@20": "Hits@20", "ndcg@10": "NDCG@10", "ndcg@20": "NDCG@20"}
+NAMES = {
+    f"{metric}@{k}": f"{name}@{k}"
+    for metric, name in (("hits", "Hits"), ("ndcg", "NDCG"), ("mrr", "MRR"))
+    for k in (10, 20)
+}
 
 
 class Compared:

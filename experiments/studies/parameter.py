@@ -55,7 +55,7 @@ def drawn(
 ) -> Outcome:
     """The figure, from the ranks under each value."""
     system = family(study.base.family).title
-    compared = Compared(ranks, study.targets)
+    compared = Compared(ranks, study.targets, study.metrics)
     settings = list(ranks)
     best, second = compared.best_two("hits@20")
     worst = min(reversed(settings), key=lambda value: compared.mean(value, "hits@20"))
@@ -75,7 +75,7 @@ def drawn(
         frame=compared.frame(best),
         shown=compared.shown(name),
         findings=findings,
-        draw=lambda figure: pictures.parameter(figure, name, settings, compared),
+        draw=lambda figure: pictures.parameter(figure, name, settings, compared, study.metrics[-1]),
         size=(6, 4),
     )
 

@@ -55,12 +55,12 @@ def lines(axes: Any, of: Mapping[str, tuple[Sequence[float], Sequence[float]]], 
     axes.legend(frameon=False, fontsize=9)
 
 
-def parameter(figure: Any, name: str, settings: Sequence[str], compared: Compared) -> None:
-    """Hits@20 on the left axis and NDCG@20 on the right one over the settings of a parameter (figs. 7, 10, 11)."""
+def parameter(figure: Any, name: str, settings: Sequence[str], compared: Compared, second: str = "ndcg@20") -> None:
+    """Hits@20 on the left axis and another metric on the right one over the values of a parameter."""
     left = figure.subplots()
     right = left.twinx()
     places = np.arange(len(settings))
-    for axes, metric, colour, style in ((left, "hits@20", COLOURS[0], "-"), (right, "ndcg@20", COLOURS[1], "--")):
+    for axes, metric, colour, style in ((left, "hits@20", COLOURS[0], "-"), (right, second, COLOURS[1], "--")):
         means = np.array([100 * compared.mean(setting, metric) for setting in settings])
         spread = np.nan_to_num([100 * compared.sd(setting, metric) for setting in settings])
         axes.errorbar(places, means, yerr=spread, color=colour, linestyle=style, marker="o", capsize=3)

@@ -37,6 +37,8 @@ from experiments.studies.baselines import BASELINES
 Ranker = Callable[[], dict[str, Ranks]]
 Base = TypeVar("Base", bound=RunConfig)
 
+METRICS = ("hits@10", "hits@20", "ndcg@10", "ndcg@20")
+
 
 @dataclasses.dataclass(frozen=True)
 class Study(Generic[Base]):
@@ -48,6 +50,7 @@ class Study(Generic[Base]):
       models: by the names that tables and figures give them, changes to it.
       seeds: every model is trained once with each.
       workdir: holds `runs/` and `ranks/`.
+      metrics: the columns of its tables, Hits@20 among them; pictures show that and the last one.
     """
 
     dataset: Dataset
@@ -55,6 +58,7 @@ class Study(Generic[Base]):
     models: Mapping[str, Callable[[Base], RunConfig]]
     seeds: tuple[int, ...]
     workdir: pathlib.Path
+    metrics: tuple[str, ...] = METRICS
 
     @property
     def protocol(self) -> Protocol:

@@ -89,7 +89,7 @@ def test_a_claim_follows_the_numbers() -> None:
 def test_own_models_are_the_best_only_if_each_beats_all_others(own: float, augmented: float, held: bool) -> None:
     found = {"AlterRec": [ranks(1, own)], "AlterRec_aug": [ranks(2, augmented)]}
     study = SimpleNamespace(
-        ranks=lambda model: found.get(model, [ranks(3, 0.3)]), targets=targets(), base=AlterRecConfig()
+        metrics=METRICS, ranks=lambda model: found.get(model, [ranks(3, 0.3)]), targets=targets(), base=AlterRecConfig()
     )
     last = comparison.outcome(study).findings[-1]  # type: ignore[arg-type]
     assert ("does not hold in full" not in last) == held

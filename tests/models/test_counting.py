@@ -9,6 +9,7 @@ from alterrec_jax.data.targets import select_targets
 from alterrec_jax.models.counting import (
     cooccurrence_rows,
     count_cooccurrence,
+    own_items_first,
     popularity_rows,
     session_cooccurrence_rows,
 )
@@ -73,3 +74,13 @@ def test_session_cooccurrence_equals_a_loop(case):
     found = np.concatenate([rows(0, 5), rows(5, len(targets))])
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert found.dtype == np.float32
+
+
+def test_own_items_come_first_and_the_latest_of_them_before_all():
+    train = make_sessions([[0, 1], [0, 1], [0, 2], [3, 2]])
+    test = make_sessions([[0, 4, 3, 0, 1]])  # item 4 is not in the catalogue
+    dataset, targets = make_dataset(train, test, items=5, catalogue=4), select_targets(test, "last")
+    rows = session_cooccurrence_rows(count_cooccurrence(dataset, test), test, targets)
+    scores = own_items_first(rows, test, targets)(0, 1)[0]
+    assert np.argsort(-scores).tolist() == [0, 3, 2, 1], "0 was clicked again behind 3"
+    assert scores[1:3].tolist() == rows(0, 1)[0, 1:3].tolist()

@@ -150,5 +150,5 @@ def _depthwise(x: jax.Array, convolution: Convolution, stride: int) -> jax.Array
     for row in range(side):
         for column in range(side):
             rows, columns = (slice(at, at + (output - 1) * stride + 1, stride) for at in (row, column))
-            y = y + x[:, rows, columns] * convolution.kernel[row, column][:, None, :]
+            y = y + x[:, rows, columns] * convolution.kernel[row, column][None, None]
     return y

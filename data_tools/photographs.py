@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # Pillow comes with an extra, and is imported where it is use
 
 # Of shops, and none that Pillow would give to another program, as it gives EPS to Ghostscript.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_MARGIN = 32  # pixels around the square, on its scale, that are cut off, as where EfficientNet is evaluated
+_SHOWN = 224 / 256  # of the shorter side, as where EfficientNet is evaluated
 
 
 class UnreadableImageError(Exception):
@@ -51,7 +51,7 @@ def pixels(data: bytes, side: int) -> np.ndarray:
             opened.draft(None, (2 * side, 2 * side))  # a large JPEG is decoded at an eighth, fourth or half of its size
             image = _on_white(ImageOps.exif_transpose(opened))
         width, height = image.size
-        half = min(width, height) * side / (side + _MARGIN) / 2
+        half = min(width, height) * _SHOWN / 2
         box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
         return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
     except Exception as error:  # a damaged file shows in the errors of seven decoders

@@ -17,6 +17,7 @@ import polars as pl
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.dataset_files import IMAGE, IMAGE_WORDS, TEXT_AND_IMAGE
 from alterrec_jax.errors import UserError
+from alterrec_jax.runtime import files
 from data_tools import encode_text
 from data_tools.classify_images import Classifier, ImageVectors, vectors_of
 from data_tools.image_classifier import words_of
@@ -98,7 +99,7 @@ def from_images(
     if not brought.words:
         words = _words(vectors, classifier, settings)
         made.items = made.items.with_columns(pl.Series(WORDS, words, pl.String))
-        made.record |= settings._asdict()
+        made.record |= {**settings._asdict(), "classes_sha256": files.json_digest(list(classifier.classes))}
         made.lines.append(_words_line(words))
     if IMAGE not in brought.vectors:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

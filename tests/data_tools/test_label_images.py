@@ -20,6 +20,7 @@ from data_tools.classify_images import vectors_of
 from data_tools.domains import join
 from data_tools.image_features import Settings
 from data_tools.image_labels import label
+from data_tools.new_items import read_new_items
 from tests.data_tools.examples import FakeEncoder, random_clicks, write_csv
 from tests.data_tools.examples import prepared as prepared_from
 
@@ -296,6 +297,13 @@ def test_vectors_of_another_classifier_are_refused_where_they_are_read(
     with pytest.raises(UserError, match="reads image vectors of fake classifier .*label_images or --vectors"):
         require_encoders("the run reads", ["image"], record, dataset)
     require_encoders("the run reads", ["text"], record, dataset)
+
+
+def test_new_items_bring_vectors_of_their_images(
+    labelled: Callable[..., tuple[Dataset, str]],
+) -> None:
+    with pytest.raises(UserError, match="by their image vectors, which in .* were made of images; bring those"):
+        read_new_items("new.csv", labelled()[0], ["image"])
 
 
 def test_joined_datasets_keep_vectors_of_one_classifier(

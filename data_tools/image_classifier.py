@@ -63,6 +63,8 @@ class ImageClassifier:
         self.name = f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)}"
         self.key = files.json_digest([self.sha256, _SIGHT])
         self.classes: list[str] = files.read_json(_file_of(_NAMES_MODULE, _NAMES), "class names of ImageNet")
+        if len(self.classes) != efficientnet_lite.CLASSES:
+            raise UserError(f"the package {_NAMES_MODULE} names {len(self.classes):,} classes; install version 0.2.1")
 
     def vectors(self, images: np.ndarray, batch: int) -> np.ndarray:
         """What the last layer reads: float32 [images, 1280].

@@ -12,9 +12,9 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import extras
 from alterrec_jax.runtime.console import progress
 from data_tools import universal_encoder
-from data_tools.text_cache import TextCache
 from data_tools.text_model import PACKAGED_NAME, PACKAGED_SHA256, SentenceModel
 from data_tools.universal_encoder import UniversalEncoder
+from data_tools.vector_cache import VectorCache
 
 
 class Encoder(Protocol):
@@ -104,7 +104,7 @@ def encode_texts(
     """
     distinct = sorted({text for text in texts if text})
     number = {text: row for row, text in enumerate(distinct)}
-    with TextCache(cache_dir) as cache:
+    with VectorCache(cache_dir) as cache:
         known = cache.get(encoder.key, distinct)
         missing = [text for text in distinct if text not in known]
         for chunk in _chunks(missing, encoder, texts_a_chunk):

@@ -30,7 +30,7 @@ def with_hashes(items: pl.DataFrame, image_dir: str) -> tuple[pl.DataFrame, int]
     paths: list[str | None] = []
     hashes: list[str | None] = []
     for name in items["image"]:
-        file = None if name is None else _within(folder, name)
+        file = None if name is None else within(folder, name)
         present = file is not None and file.is_file()
         paths.append(file.relative_to(folder).as_posix() if file is not None and present else None)
         hashes.append(files.sha256_file(file) if file is not None and present else None)
@@ -45,7 +45,16 @@ def with_hashes(items: pl.DataFrame, image_dir: str) -> tuple[pl.DataFrame, int]
     return items.with_columns(columns), named - found
 
 
-def _within(folder: pathlib.Path, name: str) -> pathlib.Path:
+def within(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The file that a path means.
+
+    Args:
+      folder: absolute, without links.
+      name: relative to it, or absolute.
+
+    Raises:
+      UserError: it lies outside of the folder.
+    """
     file = (folder / name).resolve()
     if not file.is_relative_to(folder):
         raise UserError(f"image '{name}' lies outside of --image_dir={folder}; name a folder that holds all images")

@@ -83,6 +83,8 @@ def _encoder_of(dataset: Dataset, feature: str, path: str) -> Mapping[str, Any]:
     made_with = dataset.text_encoders.get(feature)
     if made_with is None or made_with.get("given"):
         how = "take the place of a text model's" if feature == TEXT else "were given, and not made of texts"
+        if "made_with" in dataset.manifest.get("vectors", {}).get(feature, {}):
+            how = "were made of images"
         raise UserError(
             f"{path}: new items are placed by their {feature} vectors, which in {dataset.path} {how}; bring those of "
             f"the new items by --vectors={feature}=FILE.npy (in Python by new_vectors)"

@@ -17,6 +17,7 @@ from experiments.paper.names import NAMES
 COMMANDS = {
     "prepare": "data_tools.prepare",
     "join": "data_tools.join",
+    "label_images": "data_tools.label_images",
     "describe": "data_tools.describe",
     "train": "experiments.train",
     "evaluate": "experiments.evaluate",

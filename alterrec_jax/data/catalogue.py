@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.data.dataset_files import IMAGE_FEATURES, TEXT
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 from alterrec_jax.runtime.polars_errors import panics_as_errors
@@ -48,10 +48,12 @@ def catalogue_dataset(workdir: str | os.PathLike[str]) -> str | None:
 
 
 def encoders_of(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """By feature, what its vectors depend on besides the texts, and its name: of the record of a run."""
+    """By feature, what its vectors depend on besides texts and images, and its name: of the record of a run."""
+    notes = dataset.manifest.get("vectors", {}).items()
+    of_images = {name: note["made_with"] for name, note in notes if "made_with" in note}
     return {
         feature: {name: made_with.get(name) for name in (*_DEPENDED_ON, "model", "given")}
-        for feature, made_with in dataset.text_encoders.items()
+        for feature, made_with in {**of_images, **dataset.text_encoders}.items()
     }
 
 
@@ -74,6 +76,8 @@ def require_encoders(whose: str, features: Collection[str], record: Mapping[str,
             continue
         flag = "--text_model" if feature == TEXT else f"--text_models={feature}=MODEL"
         remedy = f"prepare the dataset with that {flag} and --text_fusion"
+        if feature in IMAGE_FEATURES:
+            remedy = "make them as there, by data_tools.label_images or --vectors"
         if before.get("given") or now.get("given"):
             remedy = (
                 "vectors that were given are known by their file alone: give the same --text_vectors, or train anew"

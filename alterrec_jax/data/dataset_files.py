@@ -23,6 +23,9 @@ PICTURE = "describe.png"  # which data_tools.describe draws
 TEXT = "text"  # the feature name of the text vectors
 DROPPED = "_dropped"  # behind the name of a feature: the vectors of the same texts without some of their words
 TEXT_DROPPED = TEXT + DROPPED
+# Of images: by a classifier of photographs; and by the text encoder, of its words alone, and of the text with them.
+IMAGE, IMAGE_WORDS, TEXT_AND_IMAGE = "image", "image_words", "text_and_image"
+IMAGE_FEATURES = (IMAGE, IMAGE_WORDS, TEXT_AND_IMAGE)
 ITEM_COLUMNS = ("item_id", "name", "text")
 ATTRIBUTE_COLUMNS: dict[str, pl.DataType] = {
     "price": pl.Float64(),

@@ -8,7 +8,7 @@ import numpy as np
 
 from alterrec_jax.contract import CatalogueInfo, Context, Reads
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.data.dataset_files import DROPPED, TEXT, TEXT_DROPPED
+from alterrec_jax.data.dataset_files import DROPPED, IMAGE_FEATURES, TEXT, TEXT_DROPPED
 from alterrec_jax.data.graphs import GRAPHS
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
@@ -129,11 +129,13 @@ def _class_ids(dataset: Dataset, name: str) -> np.ndarray:
 
 
 def preparation_flag(name: str) -> str:
-    """The flag of preparation that brings a feature."""
+    """The flag of preparation, or the command, that brings a feature."""
     if name in _FLAGS:
         return _FLAGS[name]
     if name.endswith(DROPPED):  # texts without words, which no text model makes of the whole ones
         return f"--vectors={name}=FILE.npy"
+    if name in IMAGE_FEATURES:
+        return f"data_tools.label_images or --vectors={name}=FILE.npy"
     return f"--{name}_column" if name in ID_FEATURES else f"--vectors={name}=FILE.npy or --text_models={name}=MODEL"
 
 

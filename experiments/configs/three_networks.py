@@ -1,11 +1,17 @@
-"""An alternation of three networks: ID, text, and category with brand, each mined from the other two fused.
+"""An alternation over three modalities: ID, text and image, each network mined from the other two fused.
 
-Whatever else is known of the items takes part likewise: a `VectorNetworkConfig(feature="image")` reads image vectors
-that preparation was given. `peer="next"` mines one other network instead of the rest.
+What is known of the items besides takes part likewise: an `AttributeNetworkConfig()` is a network of category and
+brand, and a `VectorNetworkConfig(feature=...)` one of any vectors. `peer="next"` mines one other network instead of the
+rest.
 
-    python -m experiments.train --config=three_networks --data_dir=DIR --workdir=DIR
+Needs a dataset with image vectors. From a log, items and a folder of their images (docs/images.md):
 
-Needs a dataset with category and brand (`data_tools.prepare --source=complete_journey` brings its own).
+    python -m data_tools.prepare --source=tabular --interactions=clicks.csv --items=items.csv \
+        --session_column=session_id --order_column=timestamp --image_column=photo --image_dir=photos \
+        --out=data/shop
+    python -m data_tools.label_images --data_dir=data/shop
+    python -m experiments.train --config=three_networks --data_dir=data/shop --workdir=runs/three_networks
+    python -m experiments.evaluate --workdir=runs/three_networks --split=test
 
 Not measured: an example, whose settings were not tuned.
 """
@@ -14,7 +20,7 @@ from ml_collections import ConfigDict
 
 from alterrec_jax.config_files import overridable
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
-from alterrec_jax.models.unimodal import AttributeNetworkConfig, IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
 
 
 def get_config() -> ConfigDict:
@@ -29,8 +35,8 @@ def get_config() -> ConfigDict:
                 "text": VectorNetworkConfig(
                     peer="rest", weight=0.2, dim=64, layers=1, learning_rate=2e-3, mlp_hidden=(128,)
                 ),
-                "attributes": AttributeNetworkConfig(
-                    peer="rest", weight=0.1, encoder="mean", dim=64, learning_rate=5e-3
+                "image": VectorNetworkConfig(
+                    feature="image", peer="rest", weight=0.1, dim=64, layers=1, learning_rate=2e-3, mlp_hidden=(128,)
                 ),
             },
             mining=MiningConfig(k1=1, augment=False),

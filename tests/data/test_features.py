@@ -64,7 +64,14 @@ def test_shapes_are_those_of_what_is_made(dataset: Dataset) -> None:
         assert (array.shape, array.dtype) == (shapes.features[name].shape, shapes.features[name].dtype)
 
 
-@pytest.mark.parametrize(("name", "flag"), [("image", "--vectors=image=FILE.npy"), ("text2", "--vectors=text2=")])
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("image", "data_tools.label_images or --vectors=image=FILE.npy"),
+        ("text_and_image", "data_tools.label_images"),
+        ("text2", "--vectors=text2="),
+    ],
+)
 def test_what_is_needed_and_lacking_is_named_with_the_flag_that_brings_it(
     dataset: Dataset, name: str, flag: str
 ) -> None:

@@ -65,11 +65,13 @@ def shrunk(record: Any) -> Any:
 
 @pytest.fixture
 def known(dataset: Dataset) -> Dataset:
-    """The small dataset with all that a configuration asks for: text, category and brand."""
+    """The small dataset with all that a configuration asks for: text, image, category and brand."""
     numbers = range(len(dataset.items))
     brands = pl.Series([f"brand {number % 7}" if number % 5 else None for number in numbers], dtype=pl.String)
     category = pl.Series([f"kind {number % 3}" for number in numbers])
-    return dataclasses.replace(dataset, items=dataset.items.with_columns(category=category, brand=brands))
+    vectors = {**dataset.vectors, "image": dataset.text_vectors[:, ::-1]}
+    items = dataset.items.with_columns(category=category, brand=brands)
+    return dataclasses.replace(dataset, items=items, vectors=vectors)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""Keeps the vectors of texts from run to run, in one SQLite file that an interrupted run leaves whole."""
+"""Keeps the vectors of texts and of images from run to run, in SQLite files that an interrupted run leaves whole."""
 
 import contextlib
 import hashlib
@@ -11,21 +11,21 @@ import numpy as np
 
 from alterrec_jax.errors import UserError
 
-_FILE = "text_vectors.sqlite"
 _ASKED_AT_ONCE = 500  # SQLite takes at least 999 parameters in one statement
 _SECONDS_TO_WAIT = 60.0  # for another run that is writing
 
 
-class TextCache:
-    """Vectors by (model, text). Every `put` is committed, so what was encoded once is never lost."""
+class VectorCache:
+    """Vectors by (model, text), or by the hash of an image in its place. What was `put` is committed and not lost."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Opens the cache in `folder`, and makes it where there is none.
+    def __init__(self, folder: str | os.PathLike[str], what: str = "text") -> None:
+        """Opens the cache of `what` in `folder`, and makes it where there is none.
 
         Raises:
           UserError: the folder cannot be written, or the file in it is damaged.
         """
-        self._path = pathlib.Path(folder).expanduser() / _FILE
+        self._what = f"{what} cache"
+        self._path = pathlib.Path(folder).expanduser() / f"{what}_vectors.sqlite"
         with self._explained():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self._path, timeout=_SECONDS_TO_WAIT)
@@ -34,7 +34,7 @@ class TextCache:
                 "(model TEXT, text BLOB, vector BLOB, PRIMARY KEY (model, text)) WITHOUT ROWID"
             )
 
-    def __enter__(self) -> "TextCache":
+    def __enter__(self) -> "VectorCache":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,7 +55,9 @@ class TextCache:
                 for key, vector in self._connection.execute(query, [model, *keys]):
                     found[keys[key]] = np.frombuffer(vector, "<f4")
         if len({len(vector) for vector in found.values()}) > 1:
-            raise UserError(f"text cache {self._path} is damaged (vectors of several lengths for one model); delete it")
+            raise UserError(
+                f"{self._what} {self._path} is damaged (vectors of several lengths for one model); delete it"
+            )
         return found
 
     def put(self, model: str, vectors: Mapping[str, np.ndarray]) -> None:
@@ -74,12 +76,12 @@ class TextCache:
             yield
         except sqlite3.OperationalError as error:
             raise UserError(
-                f"text cache {self._path}: {error}; free the disk, stop the other run, or name another --cache_dir"
+                f"{self._what} {self._path}: {error}; free the disk, stop the other run, or name another --cache_dir"
             ) from None
         except sqlite3.DatabaseError as error:
-            raise UserError(f"text cache {self._path} is damaged ({error}); delete it, and run again") from None
+            raise UserError(f"{self._what} {self._path} is damaged ({error}); delete it, and run again") from None
         except OSError as error:
-            raise UserError(f"text cache {self._path}: {error.strerror or error}; name another --cache_dir") from None
+            raise UserError(f"{self._what} {self._path}: {error.strerror or error}; name another --cache_dir") from None
 
 
 def _key(text: str) -> bytes:

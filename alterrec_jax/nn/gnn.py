@@ -114,8 +114,10 @@ class TypedAttentionLayer(nn.Module):
         """float32 [row, position, dim], and int32 [row, position, position], 0 for no edge -> as the first."""
         weights = self.param("weights", nn.initializers.normal(START), (self.kinds, nodes.shape[-1]))
         of_type = nodes[:, :, None] * weights[None, None]
-        scores = jnp.einsum("rqtd,rkd->rqkt", of_type, nodes, precision="highest")
-        score = jnp.take_along_axis(scores, jnp.maximum(types - 1, 0)[..., None], axis=-1)[..., 0]
+        scores = jnp.einsum("rqtd,rkd->rtqk", of_type, nodes, precision="highest")
+        # Those of the edge's own type; a gather's gradient would scatter.
+        is_type = types[:, None] == jnp.arange(1, self.kinds + 1)[None, :, None, None]
+        score = jnp.sum(jnp.where(is_type, scores, 0), axis=1)
         shares = nn.softmax(jnp.where(types > 0, nn.leaky_relu(score, SLOPE), -1e9), axis=-1)
         return jnp.einsum("rqk,rkd->rqd", shares, nodes, precision="highest")
 

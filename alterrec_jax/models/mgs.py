@@ -1,7 +1,7 @@
 """MGS (Lai et al., SIGIR 2022): a session graph whose every item has a mirror, made of other items with its attributes.
 
 Peers of an item are the other items of the catalogue that have its category, say, or its brand. With h_i the row of an
-item, and N_k peers of it by attribute k (a ring: what is drawn),
+item, and N_k some of its peers by attribute k,
 
     e_ij = LeakyReLU(w_k . [h_i ; h_j]),  m_i^k = sum over j in N_k of softmax(e_i)_j h_j,
     m_i = D(W_c [m_i^1 ; ..]),  of one attribute m_i = m_i^1

@@ -1,4 +1,5 @@
-"""Graph layers: gated ones over the items of a session, and means over the neighbours in a graph of all sessions.
+"""Graph layers: over the items of a session, gated or by attention, and means over the neighbours in a graph of all
+sessions.
 
 Those of a session work by masks alone: no node is numbered, nothing is built on the host. Every position computes the
 vector of its own item's node, so positions that hold one item agree.
@@ -10,8 +11,15 @@ import jax.numpy as jnp
 
 from alterrec_jax.contract import SessionBatch
 from alterrec_jax.data.graphs import NeighbourLists
+from alterrec_jax.nn.item_tables import START
 from alterrec_jax.nn.segments import same_segment
 from alterrec_jax.numerics import layer_precision
+
+SELF, PRECEDES, FOLLOWS, BOTH = 1, 2, 3, 4
+"""Types of edges, of which a node has at most one to each other."""
+
+SLOPE = 0.2
+"""Of LeakyReLU where graph attention networks weigh neighbours."""
 
 
 def session_graph(batch: SessionBatch) -> tuple[jax.Array, jax.Array]:
@@ -23,16 +31,42 @@ def session_graph(batch: SessionBatch) -> tuple[jax.Array, jax.Array]:
     """
     segment = same_segment(batch)
     same, first = _same_item(batch, segment)
-    # same[i, j - 1] where j - 1 and j are of one segment: the item of i is followed by what stands at j.
-    follows = jnp.pad(same[:, :, :-1], ((0, 0), (0, 0), (1, 0))) & segment
-    shared, chained = same.astype(jnp.float32), follows.astype(jnp.float32)
-    edges = jnp.einsum("rij,rjk->rik", chained, shared) > 0
+    edges = _followers(same, segment)
 
     def mean(edges: jax.Array) -> jax.Array:
         counted = (edges & first[:, None, :]).astype(jnp.float32)
         return counted / jnp.maximum(jnp.sum(counted, axis=2, keepdims=True), 1.0)
 
     return mean(jnp.swapaxes(edges, 1, 2)), mean(edges)
+
+
+def edge_types(batch: SessionBatch) -> jax.Array:
+    """int32 [row, position, position]: what the item of a column is to that of a row, in their segment.
+
+    `SELF`: the same item; `PRECEDES`: it ever stands right before it; `FOLLOWS`: right behind it; `BOTH`: both. 0: none
+    of these.
+    """
+    segment = same_segment(batch)
+    same, _ = _same_item(batch, segment)
+    follows = _followers(same, segment)
+    precedes = jnp.swapaxes(follows, 1, 2)
+    return jnp.select([same, precedes & follows, precedes, follows], [SELF, BOTH, PRECEDES, FOLLOWS], 0)
+
+
+def latest_nodes(batch: SessionBatch) -> tuple[jax.Array, jax.Array]:
+    """Nodes counted backwards, by where their items last appear.
+
+    Returns:
+      int32 [row, position]: numbers the distinct items of a segment from 0, which is the last one.
+      bool [row, position]: where an item appears for the last time; False where there is none.
+    """
+    segment = same_segment(batch)
+    same, _ = _same_item(batch, segment)
+    places = jnp.arange(same.shape[1])
+    last = jnp.max(jnp.where(same, places[None, None], -1), axis=2)
+    latest = last == places[None]
+    later = places[None, None] > last[:, :, None]
+    return jnp.sum(segment & latest[:, None, :] & later, axis=2), latest
 
 
 def node_numbers(batch: SessionBatch) -> jax.Array:
@@ -54,6 +88,71 @@ def _same_item(batch: SessionBatch, segment: jax.Array) -> tuple[jax.Array, jax.
     same = segment & (batch.items[:, :, None] == batch.items[:, None, :])
     earlier = jnp.tril(jnp.ones(same.shape[1:], bool), -1)
     return same, ~jnp.any(same & earlier[None], axis=2)
+
+
+def _followers(same: jax.Array, segment: jax.Array) -> jax.Array:
+    """bool [row, position, position]: the item of a row is ever followed by that of a column."""
+    # same[i, j - 1] where j - 1 and j are of one segment: the item of i is followed by what stands at j.
+    follows = jnp.pad(same[:, :, :-1], ((0, 0), (0, 0), (1, 0))) & segment
+    shared, chained = same.astype(jnp.float32), follows.astype(jnp.float32)
+    return jnp.einsum("rij,rjk->rik", chained, shared) > 0
+
+
+class TypedAttentionLayer(nn.Module):
+    """Attention over a node's neighbours by the type of their edge (GCE-GNN, Wang et al., SIGIR 2020, eqs. 6-8).
+
+        x'_i = sum of a_ij x_j,  a_i = softmax over neighbours j of LeakyReLU(w_t . (x_i * x_j)), t the type of (i, j)
+
+    Attributes:
+      kinds: how many types of edges there are, from 1.
+    """
+
+    kinds: int
+
+    @nn.compact
+    def __call__(self, nodes: jax.Array, types: jax.Array) -> jax.Array:
+        """float32 [row, position, dim], and int32 [row, position, position], 0 for no edge -> as the first."""
+        weights = self.param("weights", nn.initializers.normal(START), (self.kinds, nodes.shape[-1]))
+        of_type = nodes[:, :, None] * weights[None, None]
+        scores = jnp.einsum("rqtd,rkd->rtqk", of_type, nodes, precision="highest")
+        # Those of the edge's own type; a gather's gradient would scatter.
+        is_type = types[:, None] == jnp.arange(1, self.kinds + 1)[None, :, None, None]
+        score = jnp.sum(jnp.where(is_type, scores, 0), axis=1)
+        shares = nn.softmax(jnp.where(types > 0, nn.leaky_relu(score, SLOPE), -1e9), axis=-1)
+        return jnp.einsum("rqk,rkd->rqd", shares, nodes, precision="highest")
+
+
+class MirrorGraphLayer(nn.Module):
+    """A step of MGS (Lai et al., 2022): nodes x hear from their neighbours, and exchange with their mirrors m.
+
+    x_i <- `TypedAttentionLayer`;  x_i <- x_i + a_i (m_i - x_i), a_i = (W_q x_i) . (W_k m_i) / sqrt(d)
+    m_i <- sum over nodes j of softmax_j((W_q' m_i) . (W_k' x_j) / sqrt(d)) m_j
+    """
+
+    dtype: str
+
+    @nn.compact
+    def __call__(
+        self, hidden: jax.Array, mirrors: jax.Array, types: jax.Array, nodes: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """x and m, float32 [row, position, dim], from the same.
+
+        Args:
+          hidden, mirrors: x and m.
+          types: int32 [row, position, position], `edge_types` in the columns that stand for nodes; 0 elsewhere.
+          nodes: bool [row, position, position], which columns these are, in the segment of the row's position.
+        """
+        dim, exact = hidden.shape[-1], layer_precision(self.dtype)
+
+        def mapped(values: jax.Array, name: str) -> jax.Array:
+            return nn.Dense(dim, use_bias=False, name=name, **exact)(values).astype(jnp.float32) * dim**-0.25
+
+        hidden = TypedAttentionLayer(BOTH, name="neighbours")(hidden, types)
+        pull = jnp.sum(mapped(hidden, "pull_query") * mapped(mirrors, "pull_key"), axis=-1, keepdims=True)
+        hidden = hidden + pull * (mirrors - hidden)
+        query, key = mapped(mirrors, "mirror_query"), mapped(hidden, "mirror_key")
+        logits = jnp.where(nodes, jnp.einsum("rqd,rkd->rqk", query, key, precision="highest"), -1e9)
+        return hidden, jnp.einsum("rqk,rkd->rqd", nn.softmax(logits, axis=-1), mirrors, precision="highest")
 
 
 class GatedGraphLayer(nn.Module):

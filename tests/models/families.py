@@ -11,6 +11,7 @@ from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.llm2bert4rec import LLM2BERT4RecConfig, LLM2BERT4RecNetworkConfig
+from alterrec_jax.models.mgs import MGSConfig, MGSNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
 from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
@@ -149,6 +150,12 @@ TINY: dict[str, RunConfig] = {
             dropout=0.3,
             attention_dropout=0.3,
             learning_rate=RATE,
+        ),
+    ),
+    "mgs": tiny(
+        MGSConfig,
+        network=MGSNetworkConfig(
+            dim=8, steps=1, peers=3, dropout=0.3, last_item=0.5, contrast=0.1, learning_rate=RATE, decay_every=0
         ),
     ),
 }

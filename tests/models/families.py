@@ -19,6 +19,7 @@ from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.s3rec import S3RecConfig, S3RecNetworkConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
+from alterrec_jax.models.srim import SRIMConfig, SRIMNetworkConfig
 from alterrec_jax.models.unimodal import (
     AttributeNetworkConfig,
     IdNetworkConfig,
@@ -150,5 +151,9 @@ TINY: dict[str, RunConfig] = {
             attention_dropout=0.3,
             learning_rate=RATE,
         ),
+    ),
+    "srim": tiny(
+        SRIMConfig,
+        network=SRIMNetworkConfig(dim=4, layers=2, table_dropout=0.2, learning_rate=RATE),
     ),
 }

@@ -112,7 +112,7 @@ class SRIMLossConfig:
     form: str = setting(
         REPAIRED, "repaired: means, as the paper describes them; or as the released code has them", choices=tuple(MAPS)
     )
-    items: int = setting(512, "items that a step compares with their companions; released: all", low=1)
+    cooccurrence_items: int = setting(512, "items that a step compares with their companions; released: all", low=1)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ class SRIMConfig(RunConfig):
             build_network(self.network, catalogue.items, self.precision, maps, kept)
             for kept in (PARTS, *((part,) for part in PARTS))
         )
-        loss = SRIMLoss(terms, given.beta, given.form, given.items, self.precision)
+        loss = SRIMLoss(terms, given.beta, given.form, given.cooccurrence_items, self.precision)
         objective = joint_objective(FUSED, whole, encode, loss)
         parts = {part: half.network for part, half in zip(PARTS, halves, strict=True)}
         system = single_network_system(FUSED, whole, self.network, self.epochs, objective=objective, parts=parts)

@@ -36,7 +36,7 @@ from alterrec_jax.losses.srim import (
 )
 from alterrec_jax.models.srim import SRIMConfig, SRIMLossConfig, SRIMNetworkConfig, build_network
 from alterrec_jax.models.two_tables import FUSED, GRAPH, ID, MODALITY, PARTS, SUM
-from alterrec_jax.nn.direct_attention import LAST, MEAN
+from alterrec_jax.nn.direct_attention import LAST, MEAN, attended
 from tests.conftest import write_small_dataset
 from tests.evaluation.examples import make_sessions
 from tests.models.families import TINY
@@ -146,6 +146,21 @@ def test_packed_sessions_are_those_of_the_equations(context: Context, attention:
                 at = row * LENGTH + place + end
                 np.testing.assert_allclose(q[at], expected, rtol=1e-5, atol=2e-6)
                 np.testing.assert_allclose(p[at], own.mean(axis=0), rtol=1e-5, atol=2e-6)
+
+
+def test_a_prefix_of_a_session_is_that_prefix_alone() -> None:
+    rng, session = np.random.default_rng(6), [3, 1, 4, 1, 5, 9, 2]
+    queries, rows = rng.normal(size=(2, ITEMS, DIM)).astype(np.float32)
+
+    def vectors(sessions: list[list[int]]) -> np.ndarray:
+        batch = packed(sessions, list(range(len(sessions))), [0] * len(sessions), LENGTH)
+        return np.asarray(attended(queries[batch.items], rows[batch.items], batch, HEADS, MEAN))
+
+    whole = vectors([session])[0]
+    for few in (range(1, 5), range(5, 8)):
+        alone = vectors([session[:end] for end in few])
+        for number, end in enumerate(few):
+            np.testing.assert_allclose(whole[end - 1], alone[number, end - 1], rtol=1e-6, atol=1e-6)
 
 
 def test_alignment_and_joint_inference_are_those_of_the_equations() -> None:

@@ -1,4 +1,4 @@
-"""SRIM (Liang and Yang, CogSci 2025): sessions by their items' IDs and by their modality, each with an attention.
+"""SRIM (Liang and Yang, 2025): sessions by their items' IDs and by their modality, each with an attention.
 
 Items have a row for the ID and one for the modality, which are spread over the graph of what stands together in
 training sessions (`models.two_tables`, eqs. 4 and 6; the modality is text, with words for the image where the dataset
@@ -120,7 +120,7 @@ class SRIMLossConfig:
         return tuple(term for term in (ALIGNMENT, JOINT_INFERENCE, COOCCURRENCE) if getattr(self, term))
 
 
-@register("srim", title="SRIM", paper="Liang and Yang, CogSci 2025", needs="text vectors", layout=PACKED)
+@register("srim", title="SRIM", paper="Liang and Yang, 2025", needs="text vectors", layout=PACKED)
 @dataclasses.dataclass(frozen=True)
 class SRIMConfig(RunConfig):
     """SRIM."""

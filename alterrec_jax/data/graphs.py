@@ -11,6 +11,9 @@ from alterrec_jax.data.dataset import Sessions
 PREDECESSORS = 12
 """Of each item, so many of its most frequent predecessors are neighbours once more (HG-GNN's released code)."""
 
+FREQUENT = 10
+"""Of each item, so many of the items that most sessions hold it together with (DIMO's and SRIM's l)."""
+
 LIST_WIDTH = 16
 """Neighbours of a list of `NeighbourLists`: on two cores, a million rows of width 64 are added up in some 10 ms, and in
 120 ms one by one."""
@@ -45,6 +48,23 @@ class NeighbourLists(NamedTuple):
     degree: np.ndarray
 
 
+class Companions(NamedTuple):
+    """Which items ever stood in one session with each, and which most often.
+
+    Attributes:
+      offsets: int32 [item + 1], where the companions of each item begin.
+      items: int32 [pair], the companions of each item, ascending; the item itself is among them.
+      frequent: int32 [item, FREQUENT], those of the most sessions first, of equally many the smallest number; without
+        the item itself, and 0 where it has fewer.
+      sessions: float32 [item, FREQUENT], in how many sessions; 0 where an item has fewer.
+    """
+
+    offsets: np.ndarray
+    items: np.ndarray
+    frequent: np.ndarray
+    sessions: np.ndarray
+
+
 def cooccurrence(train: Sessions, items: int) -> Edges:
     """In how many training sessions two items stand together; order and repeats within a session do not count.
 
@@ -67,6 +87,49 @@ def held_items(train: Sessions, items: int) -> scipy.sparse.csr_array:
     held.sum_duplicates()
     held.data[:] = 1
     return held
+
+
+def cooccurrence_lists(train: Sessions, items: int) -> NeighbourLists:
+    """`cooccurrence` as lists."""
+    return _neighbour_lists(cooccurrence(train, items), items)
+
+
+def companions(train: Sessions, items: int) -> Companions:
+    """Who stands together with whom, by `cooccurrence`."""
+    edges = cooccurrence(train, items)
+    itself = np.arange(items, dtype=np.int32)
+    source, target = (np.concatenate([ends, itself]) for ends in (edges.source, edges.target))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=items))])
+    order = np.lexsort((edges.target, -edges.weight, edges.source))
+    item = edges.source[order]
+    rank = np.arange(len(item)) - np.searchsorted(item, item)
+    at, chosen = (item[rank < FREQUENT], rank[rank < FREQUENT]), order[rank < FREQUENT]
+    frequent, sessions = np.zeros((items, FREQUENT), np.int32), np.zeros((items, FREQUENT), np.float32)
+    frequent[at], sessions[at] = edges.target[chosen], edges.weight[chosen]
+    return Companions(offsets.astype(np.int32), target[np.lexsort((target, source))], frequent, sessions)
+
+
+def met_elsewhere(train: Sessions, items: int) -> np.ndarray:
+    """bool [interaction]: of the prefix that ends there, whether what follows met an item of it in another session.
+
+    That is, whether `cooccurrence` less the prefix's own session is above 0 for some item of the prefix and the one
+    that follows. An item does not meet itself.
+    """
+    edges, clicked = cooccurrence(train, items), train.items.astype(np.int64)
+    numbers = max(items, int(clicked.max(initial=0)) + 1)
+    often = edges.weight > 1  # the own session is one of them
+    pairs = edges.source[often].astype(np.int64) * numbers + edges.target[often]  # ascending, as the edges are
+    found = np.zeros(len(clicked), bool)
+    begins = np.repeat(train.offsets[:-1], train.lengths)
+    ends = np.flatnonzero(begins[1:] == begins[:-1])  # prefixes that an item follows
+    age = 0
+    while len(ends) and len(pairs):
+        wanted = clicked[ends - age] * numbers + clicked[ends + 1]
+        met = pairs[np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)] == wanted
+        found[ends[met]] = True
+        age += 1
+        ends = ends[~met & (ends - age >= begins[ends])]
+    return found
 
 
 def items_and_users(train: Sessions, items: int) -> NeighbourLists:
@@ -124,7 +187,9 @@ def _neighbour_lists(edges: Edges, nodes: int) -> NeighbourLists:
 
 
 GRAPHS: Mapping[str, Callable[[Sessions, int], Any]] = {
-    "cooccurrence": cooccurrence,
+    "cooccurrence": cooccurrence_lists,
+    "companions": companions,
+    "met_elsewhere": met_elsewhere,
     "items_and_users": items_and_users,
 }
 """The graphs that a network may read, by name: functions of training sessions and the number of items."""

@@ -12,7 +12,17 @@ import pytest
 from alterrec_jax.contract import Reads
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.features import make_context
-from alterrec_jax.data.graphs import GRAPHS, LIST_WIDTH, PREDECESSORS, NeighbourLists, cooccurrence, items_and_users
+from alterrec_jax.data.graphs import (
+    FREQUENT,
+    GRAPHS,
+    LIST_WIDTH,
+    PREDECESSORS,
+    NeighbourLists,
+    companions,
+    cooccurrence,
+    items_and_users,
+    met_elsewhere,
+)
 from tests.evaluation.examples import make_sessions
 from tests.parity import fixture
 
@@ -30,6 +40,55 @@ def test_cooccurrence_counts_sessions_that_hold_both() -> None:
 def test_items_outside_the_catalogue_are_left_out() -> None:
     edges = cooccurrence(make_sessions([[0, 7, 2], [9], [2, 0, 100_000]]), 5)
     assert [edges.source.tolist(), edges.target.tolist(), edges.weight.tolist()] == [[0, 2], [2, 0], [2.0, 2.0]]
+
+
+def test_companions_are_who_stood_together_ever_and_most_often() -> None:
+    rng = np.random.default_rng(1)
+    lists = [rng.integers(0, 17, rng.integers(1, 7)).tolist() for _ in range(60)]
+    items = 19  # the last two are in no session
+    counted = Counter(pair for session in lists for pair in permutations(sorted(set(session)), 2))
+    found = companions(make_sessions(lists), items)
+    for item in range(items):
+        by_count = sorted((-count, other) for (one, other), count in counted.items() if one == item)
+        mine = found.items[found.offsets[item] : found.offsets[item + 1]].tolist()
+        assert mine == sorted([item, *(other for _, other in by_count)])
+        assert found.sessions[item].tolist() == ([float(-count) for count, _ in by_count] + [0.0] * FREQUENT)[:FREQUENT]
+        assert found.frequent[item].tolist() == ([other for _, other in by_count] + [0] * FREQUENT)[:FREQUENT]
+    assert max(np.diff(found.offsets)) > FREQUENT + 1
+    lists_of = GRAPHS["cooccurrence"](make_sessions(lists), items)
+    matrix = np.zeros((items, items), np.float32)
+    matrix[tuple(np.array(list(counted)).T)] = list(counted.values())
+    np.testing.assert_array_equal(matrix_of(lists_of), matrix)
+
+
+def test_a_prefix_and_what_follows_met_elsewhere_or_not() -> None:
+    lists = [[0, 1, 2, 3], [4, 5], [3, 8, 0], [6], [7, 7, 7], [5, 9, 5, 4], [100, 1], [1, 100]]
+    found = met_elsewhere(make_sessions(lists), 10)
+    # 0 and 3 meet in two sessions, 4 and 5 too; nobody meets himself, and 100 is no item of the catalogue.
+    assert found.tolist() == [
+        *(False, False, True, False),
+        *(True, False),
+        *(False, True, False),
+        False,
+        *(False, False, False),
+        *(False, False, True, False),
+        *(False, False),
+        *(False, False),
+    ]
+
+
+def test_met_elsewhere_is_a_count_over_the_other_sessions() -> None:
+    rng = np.random.default_rng(2)
+    lists = [rng.integers(0, 30, rng.integers(1, 9)).tolist() for _ in range(80)]
+    expected = []
+    for number, session in enumerate(lists):
+        others = [set(other) for place, other in enumerate(lists) if place != number]
+        for end in range(len(session)):
+            target = session[end + 1] if end + 1 < len(session) else None
+            before = [item for item in session[: end + 1] if item != target]
+            expected.append(any(target in other and item in other for item in before for other in others))
+    assert 0.2 < np.mean(expected) < 0.8
+    np.testing.assert_array_equal(met_elsewhere(make_sessions(lists), 30), expected)
 
 
 def test_held_out_sessions_reach_no_graph_and_training_sessions_do(dataset: Dataset) -> None:

@@ -20,6 +20,7 @@ from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.s3rec import S3RecConfig, S3RecNetworkConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
+from alterrec_jax.models.srim import SRIMConfig, SRIMNetworkConfig
 from alterrec_jax.models.unimodal import (
     AttributeNetworkConfig,
     IdNetworkConfig,
@@ -157,5 +158,10 @@ TINY: dict[str, RunConfig] = {
         network=MGSNetworkConfig(
             dim=8, steps=1, peers=3, dropout=0.3, last_item=0.5, contrast=0.1, learning_rate=RATE, decay_every=0
         ),
+    ),
+    "srim": tiny(
+        SRIMConfig,
+        apart_epochs=1,
+        network=SRIMNetworkConfig(dim=4, layers=2, table_dropout=0.2, learning_rate=RATE),
     ),
 }

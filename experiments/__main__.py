@@ -12,6 +12,7 @@ from alterrec_jax import __version__
 from alterrec_jax.errors import nearest
 from alterrec_jax.runtime.printable import printable
 from experiments.paper.names import NAMES
+from experiments.srim_paper.names import NAMES as NAMES_OF_SRIM
 
 # In the order in which they are used; what computes comes first, what explains last.
 COMMANDS = {
@@ -30,15 +31,18 @@ COMMANDS = {
     "models": "experiments.models",
     "import_unisrec": "experiments.import_unisrec",
 }
-_PAPER = {name: f"experiments.paper.{name}" for name in (*NAMES, "report")}
+STUDIES = {
+    "paper": ("The tables and figures of AlterRec's paper on a dataset of yours.", NAMES),
+    "srim_paper": ("The tables and figures of SRIM's paper on a dataset of yours.", NAMES_OF_SRIM),
+}
 _HELP = ("--help", "-h", "-?", "help")
 
 
 def main() -> int:
-    """Runs the command that the first argument names (of the paper's study, the second), with the flags behind it."""
-    prefix, commands, arguments = "alterrec", {**COMMANDS, "paper": ""}, sys.argv[1:]
-    if arguments[:1] == ["paper"]:
-        prefix, commands, arguments = "alterrec paper", _PAPER, arguments[1:]
+    """Runs the command that the first argument names (of a paper's study, the second), with the flags behind it."""
+    prefix, commands, arguments = "alterrec", {**COMMANDS, **dict.fromkeys(STUDIES, "")}, sys.argv[1:]
+    if arguments and arguments[0] in STUDIES:
+        prefix, commands, arguments = f"alterrec {arguments[0]}", commands_of(arguments[0]), arguments[1:]
     if not arguments or arguments[0] in _HELP:
         print(_listed(prefix, commands))
         return 0
@@ -54,12 +58,17 @@ def main() -> int:
     return 0
 
 
+def commands_of(study: str) -> dict[str, str]:
+    """The modules of a study's commands, by their names."""
+    return {name: f"experiments.{study}.{name}" for name in (*STUDIES[study][1], "report")}
+
+
 def _listed(prefix: str, commands: dict[str, str]) -> str:
     """A line a command; none of them is imported, for that takes seconds."""
     width = max(map(len, commands)) + 2
     lines = [f"usage: {prefix} COMMAND [--flag=value ...]", ""]
     for name, module in commands.items():
-        about = _first_line(module) if module else "The tables and figures of AlterRec's paper on a dataset of yours."
+        about = _first_line(module) if module else STUDIES[name][0]
         lines.append(f"  {name:{width}}{about}")
     return "\n".join([*lines, "", f"{prefix} COMMAND --help explains the flags of one."])
 

@@ -6,13 +6,13 @@ python -m experiments.paper.comparison --config=FILE --data_dir=DIR --workdir=DI
 from experiments.paper import command
 from experiments.paper.variants import Study, augmented
 from experiments.studies import pictures
-from experiments.studies.baselines import BASELINES
 from experiments.studies.model_table import NAMES, Compared, in_words
 from experiments.studies.outcome import Outcome
 from experiments.studies.study import Run
 
 _OWN = ("AlterRec", "AlterRec_aug")
 _MAIN = _OWN[0]
+_COUNTED = ("Popularity", "Association rules (last item)", "Co-occurrence (whole session)", "V-SkNN")
 _TRAINED = ("SASRec", "NFRec (sum)", "NFRec (concat)", "Independent, fused", *_OWN)
 
 
@@ -23,7 +23,7 @@ def runs(study: Study) -> list[Run]:
 
 def outcome(study: Study) -> Outcome:
     """The table."""
-    models = (*BASELINES, *_TRAINED)
+    models = (*_COUNTED, *_TRAINED)
     compared = Compared({model: study.ranks(model) for model in models}, study.targets)
     best = {metric: _best_of_others(compared, metric) for metric in study.metrics}
     pairs = [(own, best[metric], metric) for metric in study.metrics for own in _OWN]

@@ -28,5 +28,6 @@ BASELINES: dict[str, Baseline] = {
     "Popularity": lambda *_: PopularityConfig(),
     "Association rules (last item)": lambda *_: CooccurrenceConfig(),
     "Co-occurrence (whole session)": lambda *_: SessionCooccurrenceConfig(),
+    "Co-occurrence, own items first": lambda *_: SessionCooccurrenceConfig(own_items_first=True),
     "V-SkNN": _session_knn,
 }

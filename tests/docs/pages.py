@@ -80,8 +80,8 @@ def module_of(words: list[str]) -> tuple[str, list[str]]:
     match words:
         case [python, "-m", module, *rest] if python.endswith("python"):
             return module, rest
-        case ["alterrec", "paper", name, *rest]:
-            return f"experiments.paper.{name}", rest
+        case ["alterrec", ("paper" | "srim_paper") as study, name, *rest]:
+            return f"experiments.{study}.{name}", rest
         case ["alterrec", name, *rest] if not name.startswith("-"):
             return COMMANDS.get(name, f"experiments.{name}"), rest
     return "", words

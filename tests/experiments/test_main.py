@@ -11,7 +11,7 @@ from alterrec_jax import __version__
 from experiments import __main__ as dispatcher
 
 ROOT = pathlib.Path(__file__).parents[2]
-FOLDERS = ("experiments", "experiments/paper", "data_tools")
+FOLDERS = ("experiments", "experiments/paper", "experiments/srim_paper", "data_tools")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -23,17 +23,20 @@ def test_every_module_that_is_a_command_is_listed() -> None:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).glob("*.py") if path.stem != "__main__"]
     guarded = [path for path in paths if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")]
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in guarded}
-    assert {*dispatcher.COMMANDS.values(), *dispatcher._PAPER.values()} == modules
+    of_studies = [module for study in dispatcher.STUDIES for module in dispatcher.commands_of(study).values()]
+    assert {*dispatcher.COMMANDS.values(), *of_studies} == modules
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("paper",), ("paper", "-h")])
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("paper",), ("paper", "-h"), ("srim_paper",)])
 def test_help_has_a_line_a_command(
     arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     named = [line.split()[0] for line in lines if line.startswith("  ")]
-    assert named == (list(dispatcher._PAPER) if "paper" in arguments else [*dispatcher.COMMANDS, "paper"])
+    study = next((word for word in arguments if word in dispatcher.STUDIES), "")
+    listed = dispatcher.commands_of(study) if study else [*dispatcher.COMMANDS, *dispatcher.STUDIES]
+    assert named == list(listed)
     assert all(len(line.split()) > 3 and line.endswith((".", "]")) for line in lines if line.startswith("  "))
 
 

@@ -1,0 +1,105 @@
+"""The models that the study compares: SRIM, what is left of it without a part, and the systems of the paper's Table 1.
+
+All have the protocol, the longest session, the epochs and the patience of the configuration that they start from; those
+that are not SRIM have their own family's settings for the rest.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from alterrec_jax.models.srim import SRIMConfig
+
+from alterrec_jax.config import FamilyConfig, RunConfig
+from alterrec_jax.data.features import catalogue_info, context_shapes
+from alterrec_jax.errors import UserError
+from alterrec_jax.models.registry import family
+from experiments.studies import study
+
+METRICS = ("hits@10", "mrr@10", "hits@20", "mrr@20")
+"""P@K and MRR@K of the paper; with one target, precision as it is defined there is Hits."""
+
+SRIM = "SRIM"
+
+Study = study.Study[SRIMConfig]
+Variant = Callable[[SRIMConfig], RunConfig]
+
+_SHARED = ("seed", "max_length", "precision", "epochs", "patience", "protocol")
+_OTHERS = (
+    "narm",
+    "bert4rec",
+    "sr_gnn",
+    "msgifsr",
+    "atten_mixer",
+    "msgat",
+    "mgs",
+    "unisrec",
+    "cohhn",
+    "mmsbr",
+    "dimo",
+)
+
+
+def srim_base(config: RunConfig) -> SRIMConfig:
+    """The configuration, if the study can start from it: SRIM's, and whole.
+
+    Raises:
+      UserError: it is another system.
+    """
+    if not isinstance(config, SRIMConfig):
+        raise UserError(
+            f"the study starts from SRIM, but --config is of model={config.family}; name a configuration of SRIM, such "
+            "as srim_complete_journey"
+        )
+    return config
+
+
+def with_network(base: SRIMConfig, **fields: Any) -> SRIMConfig:
+    """SRIM with other settings of its network."""
+    return dataclasses.replace(base, network=dataclasses.replace(base.network, **fields))
+
+
+def other(name: str) -> Variant:
+    """A family by the settings of its own paper, under the base's protocol and epochs."""
+
+    def of(base: SRIMConfig) -> RunConfig:
+        config: FamilyConfig = family(name).config()
+        assert isinstance(config, RunConfig)
+        return dataclasses.replace(config, **{field: getattr(base, field) for field in _SHARED})
+
+    return of
+
+
+OTHERS: dict[str, Variant] = {family(name).title: other(name) for name in _OTHERS}
+"""Table 1 but for SRIM, in its order."""
+
+ABLATED: dict[str, Variant] = {
+    "SRIM-IdMo": lambda base: dataclasses.replace(base, alignment=False),
+    "SRIM-JoIn": lambda base: dataclasses.replace(base, joint_inference=False),
+    "SRIM-DirAtt": lambda base: with_network(base, attention="linear"),
+}
+"""Table 3: without the alignment loss; without joint inference; and with queries that are the keys."""
+
+NO_ATTENTION = "SRIM-NoAtt"
+
+MODELS: dict[str, Variant] = {
+    **OTHERS,
+    SRIM: lambda base: base,
+    **ABLATED,
+    NO_ATTENTION: lambda base: with_network(base, attention="none"),
+}
+"""The models by the names that tables and figures give them."""
+
+
+def trainable(study: Study, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Those of some models whose needs a dataset meets; and of each of the others, what it lacks."""
+    found, refused = [], {}
+    for name in names:
+        config = MODELS[name](study.base)
+        try:
+            system = config.build(catalogue_info(study.dataset))
+            context_shapes(study.dataset, system.reads, config.precision)
+            found.append(name)
+        except UserError as error:
+            refused[name] = str(error)
+    return found, refused

@@ -4,13 +4,13 @@ python -m experiments.srim_paper.attention --config=FILE --data_dir=DIR --workdi
 """
 
 from experiments.srim_paper import command
-from experiments.srim_paper.variants import NO_ATTENTION, SRIM, Study
+from experiments.srim_paper.variants import SRIM, WITHOUT_ATTENTION, Study
 from experiments.studies import pictures
 from experiments.studies.model_table import NAMES, Compared, in_words
 from experiments.studies.outcome import Outcome
 from experiments.studies.study import Run
 
-_MODELS = {NO_ATTENTION: NO_ATTENTION, "SRIM-LinAtt": "SRIM-DirAtt", "SRIM (direct attention)": SRIM}
+_MODELS = {WITHOUT_ATTENTION: WITHOUT_ATTENTION, "SRIM-LinAtt": "SRIM-DirAtt", "SRIM (direct attention)": SRIM}
 """By the names that the figure gives them; its SRIM-LinAtt is what Table 3 calls SRIM-DirAtt."""
 
 _METRICS = ("hits@20", "mrr@20")

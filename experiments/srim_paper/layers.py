@@ -4,7 +4,6 @@ python -m experiments.srim_paper.layers --config=FILE --data_dir=DIR --workdir=D
 """
 
 from alterrec_jax.models.srim import SRIMConfig
-
 from experiments.srim_paper import command
 from experiments.srim_paper.variants import Study, with_network
 from experiments.studies import parameter

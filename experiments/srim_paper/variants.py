@@ -8,12 +8,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from alterrec_jax.models.srim import SRIMConfig
-
 from alterrec_jax.config import FamilyConfig, RunConfig
 from alterrec_jax.data.features import catalogue_info, context_shapes
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.registry import family
+from alterrec_jax.models.srim import LINEAR_ATTENTION, NO_ATTENTION, SRIMConfig
 from experiments.studies import study
 
 METRICS = ("hits@10", "mrr@10", "hits@20", "mrr@20")
@@ -59,6 +58,11 @@ def with_network(base: SRIMConfig, **fields: Any) -> SRIMConfig:
     return dataclasses.replace(base, network=dataclasses.replace(base.network, **fields))
 
 
+def with_losses(base: SRIMConfig, **fields: Any) -> SRIMConfig:
+    """SRIM with other settings of its losses."""
+    return dataclasses.replace(base, losses=dataclasses.replace(base.losses, **fields))
+
+
 def other(name: str) -> Variant:
     """A family by the settings of its own paper, under the base's protocol and epochs."""
 
@@ -74,19 +78,19 @@ OTHERS: dict[str, Variant] = {family(name).title: other(name) for name in _OTHER
 """Table 1 but for SRIM, in its order."""
 
 ABLATED: dict[str, Variant] = {
-    "SRIM-IdMo": lambda base: dataclasses.replace(base, alignment=False),
-    "SRIM-JoIn": lambda base: dataclasses.replace(base, joint_inference=False),
-    "SRIM-DirAtt": lambda base: with_network(base, attention="linear"),
+    "SRIM-IdMo": lambda base: with_losses(base, alignment=False),
+    "SRIM-JoIn": lambda base: with_losses(base, joint_inference=False),
+    "SRIM-DirAtt": lambda base: with_network(base, attention=LINEAR_ATTENTION),
 }
 """Table 3: without the alignment loss; without joint inference; and with queries that are the keys."""
 
-NO_ATTENTION = "SRIM-NoAtt"
+WITHOUT_ATTENTION = "SRIM-NoAtt"
 
 MODELS: dict[str, Variant] = {
     **OTHERS,
     SRIM: lambda base: base,
     **ABLATED,
-    NO_ATTENTION: lambda base: with_network(base, attention="none"),
+    WITHOUT_ATTENTION: lambda base: with_network(base, attention=NO_ATTENTION),
 }
 """The models by the names that tables and figures give them."""
 

@@ -13,7 +13,7 @@ from alterrec_jax.evaluation.ranking import Ranks
 from alterrec_jax.models.core import COREConfig
 from alterrec_jax.models.srim import SRIMConfig
 from experiments.srim_paper.names import NAMES
-from experiments.srim_paper.variants import ABLATED, METRICS, MODELS, NO_ATTENTION, OTHERS, SRIM, Study, srim_base
+from experiments.srim_paper.variants import ABLATED, METRICS, MODELS, OTHERS, SRIM, WITHOUT_ATTENTION, Study, srim_base
 from experiments.studies import study as module
 from experiments.studies.outcome import Outcome, write
 from experiments.studies.study import Run
@@ -48,7 +48,7 @@ def test_it_starts_from_srim_alone() -> None:
 
 def test_an_ablation_changes_what_it_names() -> None:
     base = srim_base(BASE)
-    for name in (*ABLATED, NO_ATTENTION):
+    for name in (*ABLATED, WITHOUT_ATTENTION):
         config = MODELS[name](base)
         assert isinstance(config, SRIMConfig) and config != base
     assert MODELS[SRIM](base) == base

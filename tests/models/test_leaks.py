@@ -101,7 +101,7 @@ def test_a_graph_of_held_out_sessions_too_is_seen(
     dataset: Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A leak that is planted: the graph counts the test sessions, as some released code does."""
-    name = "cooccurrence_lists"
+    name = "cooccurrence"
     config = TINY["srim"]
     assert name in config.build(catalogue_info(dataset)).reads.graphs
     own, seen = GRAPHS[name], {"dataset": dataset}

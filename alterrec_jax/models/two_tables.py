@@ -30,6 +30,8 @@ from alterrec_jax.sharding import mesh
 
 ID, MODALITY = "id", "modality"
 PARTS = (ID, MODALITY)
+FUSED = "fused"
+"""The network of both, its component and its view, beside those of either half."""
 
 TEXT_AND_IMAGE = "text_and_image"
 """Vectors of an item's text together with words for what its image shows."""

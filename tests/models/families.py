@@ -8,6 +8,7 @@ from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkC
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.dimo import DIMOConfig, DIMONetworkConfig
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.llm2bert4rec import LLM2BERT4RecConfig, LLM2BERT4RecNetworkConfig
@@ -150,5 +151,9 @@ TINY: dict[str, RunConfig] = {
             attention_dropout=0.3,
             learning_rate=RATE,
         ),
+    ),
+    "dimo": tiny(
+        DIMOConfig,
+        network=DIMONetworkConfig(dim=6, layers=2, heads=2, items_compared=20, learning_rate=RATE),
     ),
 }

@@ -37,14 +37,23 @@ def cooccurrence_losses(
     item_key, other_key = jax.random.split(key)
     drawn = jnp.arange(items) if items <= count else jax.random.randint(item_key, (count,), 0, items)
     others, has_others = never_met(other_key, known, drawn, items, FREQUENT)
+    return compared_losses(table, known, drawn, others, has_others)
+
+
+def compared_losses(
+    table: jax.Array, known: Companions, drawn: jax.Array, others: jax.Array, has_others: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """As `cooccurrence_losses`, of items int32 [drawn] that are compared with others int32 [drawn, k], if they have."""
 
     def rows(numbers: jax.Array) -> jax.Array:
-        return lookup(table, numbers, mesh.REPLICATED)
+        return unit(lookup(table, numbers, mesh.REPLICATED))
 
-    own, weights = unit(rows(drawn)), known.sessions[drawn]
-    mean = unit(jnp.einsum("ik,ikd->id", weights, rows(known.frequent[drawn]), precision="highest"))
+    weights = known.sessions[drawn]
+    frequent = lookup(table, known.frequent[drawn], mesh.REPLICATED)
+    mean = unit(jnp.einsum("ik,ikd->id", weights, frequent, precision="highest"))
+    own = rows(drawn)
     near = jnp.einsum("id,id->i", own, mean, precision="highest")
-    far = jnp.einsum("id,ikd->ik", own, unit(rows(others)), precision="highest")
+    far = jnp.einsum("id,ikd->ik", own, rows(others), precision="highest")
     together = jnp.concatenate([near[:, None], jnp.where(has_others[:, None], far, -jnp.inf)], axis=1)
     has_companions = weights[:, 0] > 0
     return jnp.where(has_companions, jax.nn.logsumexp(together, axis=1) - near, 0), has_companions

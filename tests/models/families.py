@@ -20,6 +20,7 @@ from alterrec_jax.models.nfrec import FusedNetworkConfig, NFRecConfig
 from alterrec_jax.models.s3rec import S3RecConfig, S3RecNetworkConfig
 from alterrec_jax.models.sasrec import LLM2SASRecConfig, SASRecConfig, TransformerOnIdsConfig
 from alterrec_jax.models.sr_gnn import SRGNNConfig, SRGNNNetworkConfig
+from alterrec_jax.models.srim import SRIMConfig, SRIMNetworkConfig
 from alterrec_jax.models.unimodal import (
     AttributeNetworkConfig,
     IdNetworkConfig,
@@ -154,6 +155,10 @@ TINY: dict[str, RunConfig] = {
     ),
     "dimo": tiny(
         DIMOConfig,
-        network=DIMONetworkConfig(dim=6, layers=2, heads=2, items_compared=20, learning_rate=RATE),
+        network=DIMONetworkConfig(dim=4, heads=2, layers=2, table_dropout=0.2, items_compared=20, learning_rate=RATE),
+    ),
+    "srim": tiny(
+        SRIMConfig,
+        network=SRIMNetworkConfig(dim=4, layers=2, table_dropout=0.2, learning_rate=RATE),
     ),
 }

@@ -15,48 +15,27 @@ Where items were bought together before, the ID is to be nearer to the item than
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.contract import Context, ItemTables, Network, Objective, Params, SessionBatch
-from alterrec_jax.hard_negatives.sets import WholeCatalogue
+from alterrec_jax.contract import Context, Network, Objective, Params, SessionBatch
 from alterrec_jax.losses.cooccurrence import COOCCURRENCE, cooccurrence_losses
+from alterrec_jax.losses.id_and_modality import COMPANIONS, EncodeFn, Prefixes, cosine, cross_entropy, embedded
 from alterrec_jax.losses.objectives import NEXT_ITEM
-from alterrec_jax.losses.softmax import sampled_softmax_loss
-from alterrec_jax.losses.streamed import log_sum_exp
-from alterrec_jax.nn.vectors import unit
 from alterrec_jax.numerics import MemoryLimits, layer_precision
-from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
 
 PROXY, COUNTERFACTUAL = "proxy", "counterfactual"
 """Terms of a loss."""
 
-COMPANIONS, OFTEN = "companions", "often_elsewhere"
-"""Graphs that the losses read."""
+OFTEN = "often_elsewhere"
+"""The graph that the counterfactual loss reads."""
 
 MAPS = "maps"
 """The parameters of `ProxyMaps` among a network's."""
-
-
-class Halves(NamedTuple):
-    """Vectors of prefixes, and their proxies: each float32 [prefix, dim]."""
-
-    q_id: jax.Array
-    q_mo: jax.Array
-    p_id: jax.Array
-    p_mo: jax.Array
-
-
-class HalvesFn(Protocol):
-    """halves(params, tables, batch, key=None) -> Halves of the prefixes; a key turns dropout on."""
-
-    def __call__(
-        self, params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
-    ) -> Halves: ...
 
 
 class DIMOLoss(NamedTuple):
@@ -83,7 +62,7 @@ class DIMOLoss(NamedTuple):
 def dimo_objective(
     name: str,
     network: Network,
-    halves_of: HalvesFn,
+    encode: EncodeFn,
     given: DIMOLoss,
     limits: MemoryLimits = MemoryLimits(),  # noqa: B008
 ) -> Objective:
@@ -91,7 +70,7 @@ def dimo_objective(
 
     Args:
       name, network: what trains.
-      halves_of: what it makes of prefixes.
+      encode: what it makes of prefixes.
       given: the settings.
       limits: how much a device holds at a time.
     """
@@ -102,28 +81,26 @@ def dimo_objective(
     ) -> dict[str, jax.Array]:
         del mined
         own, (table_key, session_key, item_key) = params[name], jax.random.split(key, 3)
-        tables = network.item_tables(own, context, table_key)
-        table = tables.candidates
-        halves = halves_of(own, tables, batch, session_key)
-        queries = jnp.concatenate([halves.q_id, halves.q_mo], axis=1).astype(given.dtype)
-        queries, following = mesh.with_sharding_constraint(queries, mesh.BATCH), lookup(table, batch.targets)
-        log_sum = log_sum_exp(queries, table, WholeCatalogue(batch.targets), items, limits=limits)
-        losses = {NEXT_ITEM: sampled_softmax_loss(jnp.einsum("pd,pd->p", queries, following), log_sum)}
-        if PROXY in given.terms:
-            q_id, q_mo, p_id, p_mo = halves
-            compared = Halves(q_id, p_id, q_mo, p_mo) if given.swapped else halves
-            losses[PROXY] = maps.apply({"params": own[MAPS]}, compared)  # type: ignore[assignment]
-        if COUNTERFACTUAL in given.terms:
-            often = context.graphs[OFTEN][batch.interaction]
-            losses[COUNTERFACTUAL] = counterfactual_losses(halves, *jnp.split(following, 2, axis=1), often)
-        weights = {NEXT_ITEM: 1.0, **given.weights}
-        terms = {term: weights[term] * jnp.sum(found, where=batch.is_target) for term, found in losses.items()}
+        table, prefixes = embedded(network, encode, own, context, batch, table_key, session_key)
+        q_id, q_mo, p_id, p_mo = prefixes
+        queries = jnp.concatenate([q_id, q_mo], axis=1).astype(given.dtype)
+        count = jnp.sum(batch.is_target, dtype=jnp.float32)  # what the step divides by
+        found: dict[str, jax.Array] = {}
         if COOCCURRENCE in given.terms:
             ids = table[:, : table.shape[1] // 2]
-            found, where = cooccurrence_losses(item_key, ids, context.graphs[COMPANIONS], items, given.items)
-            mean = jnp.sum(found) / jnp.maximum(jnp.sum(where), 1)
-            terms[COOCCURRENCE] = weights[COOCCURRENCE] * mean * jnp.sum(batch.is_target)
-        return terms
+            losses, counted = cooccurrence_losses(item_key, ids, context.graphs[COMPANIONS], items, given.items)
+            found[COOCCURRENCE] = count * jnp.sum(losses) / jnp.maximum(jnp.sum(counted), 1)
+        if PROXY in given.terms:
+            compared = Prefixes(q_id, p_id, q_mo, p_mo) if given.swapped else prefixes
+            losses = maps.apply({"params": own[MAPS]}, compared)  # type: ignore[assignment]
+            found[PROXY] = jnp.sum(losses, where=batch.is_target)
+        if COUNTERFACTUAL in given.terms:
+            target_id, target_mo = jnp.split(lookup(table, batch.targets), 2, axis=1)
+            often = context.graphs[OFTEN][batch.interaction]  # of padding anything: nobody asks
+            losses = counterfactual_losses(prefixes, target_id, target_mo, often)
+            found[COUNTERFACTUAL] = jnp.sum(losses, where=batch.is_target)
+        weighed = {term: given.weights[term] * total for term, total in found.items()}
+        return {NEXT_ITEM: cross_entropy(queries, table, batch, items, limits), **weighed}
 
     return Objective(loss)
 
@@ -138,39 +115,36 @@ class ProxyMaps(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, halves: Halves) -> jax.Array:
+    def __call__(self, prefixes: Prefixes) -> jax.Array:
         """float32 [prefix], L_pro."""
-        dim = halves.q_id.shape[-1]
+        dim = prefixes.q_id.shape[-1]
 
         def mapped(name: str, rows: jax.Array, count: int) -> list[jax.Array]:
             linear = nn.Dense(count * dim, name=name, **layer_precision(self.dtype))
             return jnp.split(linear(rows).astype(jnp.float32), count, axis=-1)
 
         # The maps of one vector are one product.
-        id_1, id_3, id_8 = mapped("id", halves.q_id, 3)
-        mo_4, mo_7 = mapped("modality", halves.q_mo, 2)
-        (id_2,), (mo_5,) = mapped("id_proxy", halves.p_id, 1), mapped("modality_proxy", halves.p_mo, 1)
+        id_1, id_3, id_8 = mapped("id", prefixes.q_id, 3)
+        mo_4, mo_7 = mapped("modality", prefixes.q_mo, 2)
+        (id_2,), (mo_5,) = mapped("id_proxy", prefixes.p_id, 1), mapped("modality_proxy", prefixes.p_mo, 1)
         of_id = nearer(cosine(id_1, id_2), cosine(id_3, mo_4))
         return of_id + nearer(cosine(mo_4, mo_5), cosine(mo_7, id_8))
 
 
-def counterfactual_losses(halves: Halves, target_id: jax.Array, target_mo: jax.Array, often: jax.Array) -> jax.Array:
+def counterfactual_losses(
+    prefixes: Prefixes, target_id: jax.Array, target_mo: jax.Array, often: jax.Array
+) -> jax.Array:
     """float32 [prefix], L_cf.
 
     Args:
-      halves: q of them.
+      prefixes: q of them.
       target_id, target_mo: float32 [prefix, dim], the rows of the items that follow.
       often: bool [prefix], whether f is 1.
     """
-    losses = nearer(cosine(halves.q_id, target_id), cosine(halves.q_mo, target_mo))
+    losses = nearer(cosine(prefixes.q_id, target_id), cosine(prefixes.q_mo, target_mo))
     return jnp.where(often, losses, -losses)
 
 
 def nearer(near: jax.Array, far: jax.Array) -> jax.Array:
     """Minus the logarithm of the share that e^near has of e^near + e^far."""
     return jax.nn.softplus(far - near)
-
-
-def cosine(left: jax.Array, right: jax.Array) -> jax.Array:
-    """float32 [...], from two of [..., dim]; 0 where either is."""
-    return jnp.sum(unit(left) * unit(right), axis=-1)

@@ -17,7 +17,7 @@ Departures from the released code:
 
 * its graph, its lists of companions and its flags are counted over training and test sessions, targets included: an
   edge leads from each test prefix to its answer. Here they are of training sessions alone, and the flag of a prefix is
-  without its own session, in which items always meet. The published numbers are nothing to be reached;
+  without its own session, in which items always meet. No number here compares with the published ones;
 * its initialisation overwrites the text vectors, so that no text reaches the model. Here texts do;
 * it hands q_mo over for p_id and p_id for q_mo, so that its L_pro draws the modalities together (`proxies`:
   `released`), and its L_cf takes the row of the item with the number before the target's;
@@ -51,24 +51,14 @@ from alterrec_jax.contract import (
     at_prefixes,
 )
 from alterrec_jax.losses.cooccurrence import COOCCURRENCE
-from alterrec_jax.losses.dimo import (
-    COMPANIONS,
-    COUNTERFACTUAL,
-    MAPS,
-    OFTEN,
-    PROXY,
-    DIMOLoss,
-    Halves,
-    HalvesFn,
-    ProxyMaps,
-    dimo_objective,
-)
+from alterrec_jax.losses.dimo import COUNTERFACTUAL, MAPS, OFTEN, PROXY, DIMOLoss, ProxyMaps, dimo_objective
+from alterrec_jax.losses.id_and_modality import COMPANIONS, EncodeFn, Prefixes
 from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.two_tables import FUSED, PARTS, TwoTablesConfig, two_tables
 from alterrec_jax.models.unimodal import empty_batch, encoded, uniform_params
-from alterrec_jax.nn.pooling import MeanEncoder
+from alterrec_jax.nn.direct_attention import prefix_mean
 from alterrec_jax.nn.segments import causal_mask
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding.lookup import lookup
@@ -101,6 +91,7 @@ class DIMOConfig(RunConfig):
     """DIMO."""
 
     batch_prefixes: int = setting(50, "prefixes a step, rounded to whole rows", low=1)
+    max_length: int = setting(20, "items of a session that an encoder sees, and positions of a row", low=1)
     epochs: int = setting(20, "epochs in all", low=1)
     network: DIMONetworkConfig = dataclasses.field(default_factory=DIMONetworkConfig)
 
@@ -113,7 +104,7 @@ class DIMOConfig(RunConfig):
     def build(self, catalogue: CatalogueInfo) -> System:
         """The system, for a catalogue."""
         config = self.network
-        (whole, halves_of), *parts = (
+        (whole, encode), *parts = (
             build_network(config, catalogue.items, self.max_length, self.precision, kept)
             for kept in (PARTS, *((part,) for part in PARTS))
         )
@@ -128,7 +119,7 @@ class DIMOConfig(RunConfig):
             whole,
             config,
             self.epochs,
-            objective=dimo_objective(FUSED, whole, halves_of, loss),
+            objective=dimo_objective(FUSED, whole, encode, loss),
             parts={part: built.network for part, built in zip(PARTS, parts, strict=True)},
         )
         # What losses read, nobody reads who only scores.
@@ -139,10 +130,10 @@ class DIMOConfig(RunConfig):
 
 
 class Built(NamedTuple):
-    """DIMO's functions. Attributes: network; halves_of, which its loss calls."""
+    """DIMO's functions. Attributes: network; encode, which its loss calls."""
 
     network: Network
-    halves_of: HalvesFn
+    encode: EncodeFn
 
 
 def build_network(
@@ -158,27 +149,26 @@ def build_network(
       kept: the halves that are scored; the rows of the other are zeros.
     """
     dim, of_items = config.dim, two_tables(config, items, dtype, kept)
-    encoder, mean = LastAttention(config.heads, config.attention_dropout, dtype), MeanEncoder(0.0)
-    maps, per_item = ProxyMaps(dtype), tuple(f"items/{path}" for path in of_items.per_item)
+    attention, maps = LastAttention(config.heads, config.attention_dropout, dtype), ProxyMaps(dtype)
+    per_item = tuple(f"items/{path}" for path in of_items.per_item)
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
         return ItemTables(of_items.embed(params["items"], context, key))
 
     def attended(params: Params, rows: jax.Array, batch: SessionBatch, key: jax.Array | None) -> jax.Array:
         """float32 [prefix, 2 * dim], q of both halves."""
-        keys = [None, None] if key is None else jax.random.split(key)
+        keys = (None, None) if key is None else jax.random.split(key)
         found = [
-            encoded(encoder, params["sessions"][part], half, batch, part_key)
-            for part, half, part_key in zip(PARTS, jnp.split(rows, 2, axis=-1), keys, strict=True)
+            encoded(attention, params["sessions"][part], half, batch, half_key)
+            for part, half, half_key in zip(PARTS, jnp.split(rows, 2, axis=-1), keys, strict=True)
         ]
         return at_prefixes(jnp.concatenate(found, axis=-1), batch)
 
-    def halves_of(params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None) -> Halves:
+    def encode(params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None) -> Prefixes:
         rows = lookup(tables.inputs, batch.items)
-        proxies = at_prefixes(encoded(mean, {}, rows, batch, None), batch)
-        return Halves(
-            *(part for both in (attended(params, rows, batch, key), proxies) for part in jnp.split(both, 2, 1))
-        )
+        mean = jnp.einsum("rjk,rkd->rjd", prefix_mean(batch), rows, precision="highest")
+        both = attended(params, rows, batch, key), at_prefixes(mean, batch)
+        return Prefixes(*(half for found in both for half in jnp.split(found, 2, axis=1)))
 
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
@@ -186,20 +176,20 @@ def build_network(
         return attended(params, lookup(tables.inputs, batch.items), batch, key).astype(dtype)
 
     def init(key: jax.Array, context: Context) -> Params:
-        table_key, id_key, modality_key, maps_key, uniform_key = jax.random.split(key, 5)
+        table_key, maps_key, uniform_key, *part_keys = jax.random.split(key, 3 + len(PARTS))
         inputs, prefix = jnp.zeros((1, max_length, dim)), jnp.zeros((1, dim))
         layers = {
             "sessions": {
-                part: encoder.init(part_key, inputs, empty_batch(max_length), True)["params"]
-                for part, part_key in zip(PARTS, (id_key, modality_key), strict=True)
+                part: attention.init(part_key, inputs, empty_batch(max_length), True)["params"]
+                for part, part_key in zip(PARTS, part_keys, strict=True)
             },
-            MAPS: maps.init(maps_key, Halves(prefix, prefix, prefix, prefix))["params"],
+            MAPS: maps.init(maps_key, Prefixes(prefix, prefix, prefix, prefix))["params"],
         }
         params = {"items": of_items.init(table_key, context), **uniform_params(uniform_key, layers, dim)}
         return zero_padding_rows(per_item, params, items)
 
     network = Network(init, item_tables, session_embeddings, items, 2 * dim, per_item, of_items.reads)
-    return Built(network, halves_of)
+    return Built(network, encode)
 
 
 class LastAttention(nn.Module):

@@ -16,17 +16,16 @@ from alterrec_jax.data.graphs import GRAPHS
 from alterrec_jax.errors import UserError
 from alterrec_jax.losses.cooccurrence import COOCCURRENCE
 from alterrec_jax.losses.dimo import (
-    COMPANIONS,
     COUNTERFACTUAL,
     MAPS,
     OFTEN,
     PROXY,
     DIMOLoss,
-    Halves,
     ProxyMaps,
     counterfactual_losses,
     dimo_objective,
 )
+from alterrec_jax.losses.id_and_modality import COMPANIONS, Prefixes
 from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.models.dimo import Built, DIMOConfig, DIMONetworkConfig, build_network
 from alterrec_jax.models.two_tables import FUSED, GRAPH, ID, MODALITY, PARTS, RESIDUAL, SUM
@@ -89,20 +88,20 @@ def test_queries_scores_and_gradients_are_those_of_the_released_code(context: Co
 
 def test_losses_and_their_gradients_are_those_of_the_released_code(context: Context) -> None:
     """Theirs are sums of decimal logarithms; arguments in the order of the functions that they are handed to."""
-    (network, halves_of), (batch, ends) = built(), batch_of(HELD)
+    (network, encode), (batch, ends) = built(), batch_of(HELD)
     met = jnp.asarray(HELD["flags"] == 1)
 
     def losses(params: Params) -> dict[str, jax.Array]:
         tables = network.item_tables(params, context)
-        halves = Halves(*(rows[ends] for rows in halves_of(params, tables, batch)))
-        following = jnp.split(tables.candidates[batch.targets[ends]], 2, axis=1)
-        swapped = Halves(halves.q_id, halves.p_id, halves.q_mo, halves.p_mo)
-        found = {
-            "proxy": ProxyMaps("float32").apply({"params": params[MAPS]}, halves),
+        prefixes = Prefixes(*(rows[ends] for rows in encode(params, tables, batch, None)))
+        target_id, target_mo = jnp.split(tables.candidates[batch.targets[ends]], 2, axis=1)
+        swapped = Prefixes(prefixes.q_id, prefixes.p_id, prefixes.q_mo, prefixes.p_mo)
+        found: dict[str, Any] = {
+            "proxy": ProxyMaps("float32").apply({"params": params[MAPS]}, prefixes),
             "proxy_as_called": ProxyMaps("float32").apply({"params": params[MAPS]}, swapped),
-            "counterfactual": counterfactual_losses(halves, *following, met),
+            "counterfactual": counterfactual_losses(prefixes, target_id, target_mo, met),
         }
-        proxies = jnp.concatenate([halves.p_id, halves.p_mo], axis=1)
+        proxies = jnp.concatenate([prefixes.p_id, prefixes.p_mo], axis=1)
         return {**{name: jnp.sum(some) / jnp.log(10) for name, some in found.items()}, "proxies": proxies}
 
     params, totals = parameters(), ("proxy", "counterfactual")
@@ -121,7 +120,7 @@ SESSIONS = [[3], [5, 8, 5, 0], [7, 7, 21], [1, 2, 3, 4, 6], [9, 22]]
 
 
 def test_packed_sessions_are_those_of_the_equations(context: Context) -> None:
-    params, (network, halves_of) = parameters(), built(RESIDUAL)
+    params, (network, encode) = parameters(), built(RESIDUAL)
     batch, ends = packed(SESSIONS)
     tables = jax.jit(network.item_tables)(params, context)
     counts = matrix_of(context.graphs[GRAPH])
@@ -132,7 +131,7 @@ def test_packed_sessions_are_those_of_the_equations(context: Context) -> None:
     raw = np.concatenate([params["items"][part]["table"] for part in PARTS], axis=1)
     np.testing.assert_array_equal(tables.candidates[alone], raw[alone])
 
-    found = jax.jit(halves_of)(params, tables, batch)
+    found = jax.jit(encode)(params, tables, batch, None)
     of_proxies = jax.jit(ProxyMaps("float32").apply)({"params": params[MAPS]}, found)
     by_number = {f"map_{number}": dense(HELD, f"mlp_seq{number}") for number in (1, 2, 3, 4, 5, 7, 8)}
     for session, last in zip(SESSIONS, ends, strict=True):
@@ -173,18 +172,18 @@ def test_the_proxy_loss_of_a_prefix_by_hand() -> None:
         name: {key: np.concatenate([value] * len(numbers), axis=-1) for key, value in same.items()}
         for name, numbers in PROXY_MAPS.items()
     }
-    halves = Halves(*(jnp.asarray([rows], jnp.float32) for rows in ([1, 0], [0, 2], [3, 3], [0, -1])))
-    found = ProxyMaps("float32").apply({"params": maps}, halves)
-    # The ID and its proxy have the cosine 1/sqrt(2), the modality and its -1, both halves 0.
+    prefixes = Prefixes(*(jnp.asarray([rows], jnp.float32) for rows in ([1, 0], [0, 2], [3, 3], [0, -1])))
+    found: Any = ProxyMaps("float32").apply({"params": maps}, prefixes)
+    # The ID and its proxy have the cosine 1/sqrt(2), the modality and its -1, both prefixes 0.
     expected = np.log(1 + np.exp(-(0.5**0.5))) + np.log(1 + np.exp(1))
     np.testing.assert_allclose(found, [expected], rtol=1e-6)
 
 
 def test_the_counterfactual_loss_of_a_prefix_by_hand() -> None:
     vectors = [[1, 0], [0, 2], [0, 0], [0, 0]]
-    halves = Halves(*(jnp.asarray([rows] * 2, jnp.float32) for rows in vectors))
-    targets = (jnp.asarray([rows] * 2, jnp.float32) for rows in ([4, 3], [1, 0]))
-    found = counterfactual_losses(halves, *targets, jnp.array([True, False]))
+    prefixes = Prefixes(*(jnp.asarray([rows] * 2, jnp.float32) for rows in vectors))
+    target_id, target_mo = (jnp.asarray([rows] * 2, jnp.float32) for rows in ([4, 3], [1, 0]))
+    found = counterfactual_losses(prefixes, target_id, target_mo, jnp.array([True, False]))
     expected = np.log(1 + np.exp(-0.8))  # the cosines are 4/5 and 0
     np.testing.assert_allclose(found, [expected, -expected], rtol=1e-6)
 
@@ -196,7 +195,7 @@ def test_terms_are_weighed_means_and_flags_are_found_by_interaction() -> None:
     assert graphs[OFTEN].tolist() == [True, False, True, False, False]
     known = Context({TEXT: jnp.eye(3)}, graphs)
     config = DIMONetworkConfig(dim=2, heads=1, layers=0, table_dropout=0.0, attention_dropout=0.0)
-    network, halves_of = build_network(config, 3, 4, "float32")
+    network, encode = build_network(config, 3, 4, "float32")
     params = jax.jit(network.init)(jax.random.key(0), known)
     batch, _ = packed([[0], [0]])
     first = jnp.arange(batch.items.size) < 2
@@ -206,7 +205,7 @@ def test_terms_are_weighed_means_and_flags_are_found_by_interaction() -> None:
 
     def terms(swapped: bool) -> dict[str, jax.Array]:
         given = DIMOLoss({COOCCURRENCE: 0.5, PROXY: 0.25, COUNTERFACTUAL: 2.0}, 3, swapped, "float32")
-        loss = jax.jit(dimo_objective(FUSED, network, halves_of, given).loss)
+        loss = jax.jit(dimo_objective(FUSED, network, encode, given).loss)
         return loss({FUSED: params}, known, batch, jax.random.key(1), None)
 
     found = terms(swapped=False)

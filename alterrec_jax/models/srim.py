@@ -1,4 +1,4 @@
-"""SRIM (Liang and Yang, CogSci 2025): sessions by their items' IDs and by their modality, each with an attention.
+"""SRIM (Liang and Yang, 2025): sessions by their items' IDs and by their modality, each with an attention.
 
 Items have a row for the ID and one for the modality, which are spread over the graph of what stands together in
 training sessions (`models.two_tables`, eqs. 4 and 6; the modality is text, with words for the image where the dataset
@@ -110,7 +110,7 @@ class SRIMLossConfig:
     form: str = setting(
         REPAIRED, "repaired: means, as the paper describes them; or as the released code has them", choices=tuple(MAPS)
     )
-    items: int = setting(512, "items that a step compares with their companions; released: all", low=1)
+    cooccurrence_items: int = setting(512, "items that a step compares with their companions; released: all", low=1)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ class SRIMLossConfig:
         return tuple(term for term in (ALIGNMENT, JOINT_INFERENCE, COOCCURRENCE) if getattr(self, term))
 
 
-@register("srim", title="SRIM", paper="Liang and Yang, CogSci 2025", needs="text vectors", layout=PACKED)
+@register("srim", title="SRIM", paper="Liang and Yang, 2025", needs="text vectors", layout=PACKED)
 @dataclasses.dataclass(frozen=True)
 class SRIMConfig(RunConfig):
     """SRIM."""
@@ -144,7 +144,7 @@ class SRIMConfig(RunConfig):
             build_network(self.network, catalogue.items, self.precision, maps, kept)
             for kept in (PARTS, *((part,) for part in PARTS))
         )
-        loss = SRIMLoss(terms, given.beta, given.form, given.items, self.precision)
+        loss = SRIMLoss(terms, given.beta, given.form, given.cooccurrence_items, self.precision)
         objective = joint_objective(FUSED, whole, encode, loss)
         parts = {part: half.network for part, half in zip(PARTS, halves, strict=True)}
         system = single_network_system(FUSED, whole, self.network, self.epochs, objective=objective, parts=parts)

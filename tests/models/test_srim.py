@@ -34,9 +34,9 @@ from alterrec_jax.losses.srim import (
     joint_inference_losses,
     joint_objective,
 )
-from alterrec_jax.models.srim import Built, SRIMConfig, SRIMLossConfig, SRIMNetworkConfig, build_network
+from alterrec_jax.models.srim import SRIMConfig, SRIMLossConfig, SRIMNetworkConfig, build_network
 from alterrec_jax.models.two_tables import FUSED, GRAPH, ID, MODALITY, PARTS, SUM
-from alterrec_jax.nn.direct_attention import LAST, MEAN
+from alterrec_jax.nn.direct_attention import LAST, MEAN, attended
 from tests.conftest import write_small_dataset
 from tests.evaluation.examples import make_sessions
 from tests.models.families import TINY
@@ -148,6 +148,21 @@ def test_packed_sessions_are_those_of_the_equations(context: Context, attention:
                 np.testing.assert_allclose(p[at], own.mean(axis=0), rtol=1e-5, atol=2e-6)
 
 
+def test_a_prefix_of_a_session_is_that_prefix_alone() -> None:
+    rng, session = np.random.default_rng(6), [3, 1, 4, 1, 5, 9, 2]
+    queries, rows = rng.normal(size=(2, ITEMS, DIM)).astype(np.float32)
+
+    def vectors(sessions: list[list[int]]) -> np.ndarray:
+        batch = packed(sessions, list(range(len(sessions))), [0] * len(sessions), LENGTH)
+        return np.asarray(attended(queries[batch.items], rows[batch.items], batch, HEADS, MEAN))
+
+    whole = vectors([session])[0]
+    for few in (range(1, 5), range(5, 8)):
+        alone = vectors([session[:end] for end in few])
+        for number, end in enumerate(few):
+            np.testing.assert_allclose(whole[end - 1], alone[number, end - 1], rtol=1e-6, atol=1e-6)
+
+
 def test_alignment_and_joint_inference_are_those_of_the_equations() -> None:
     rng = np.random.default_rng(5)
     q_id, q_mo, p_id, p_mo, target_id, target_mo = rng.normal(size=(6, 3, 4))
@@ -179,41 +194,42 @@ def test_losses_of_three_items_by_hand() -> None:
         np.testing.assert_allclose(found, [expected], rtol=1e-6)
 
 
-def objective_terms(context: Context, built: Built, given: SRIMLoss, batch: SessionBatch) -> dict[str, jax.Array]:
-    """Without dropout."""
-    objective = joint_objective(FUSED, built.network, built.encode, given)
-    return jax.jit(objective.loss)({FUSED: parameters()}, context, batch, jax.random.key(0), None)
-
-
 def test_a_variant_lacks_its_term_alone_and_the_flag_is_that_of_the_interaction(context: Context) -> None:
     config = dataclasses.replace(OFFICIAL, table_dropout=0.0, attention_dropout=0.0)
     built, sessions = build_network(config, ITEMS, "float32"), SESSIONS[:4]
     batch = packed(sessions, [0, 1, 2, 3], [0, 0, 0, 0], LENGTH)
     batch = jax.tree.map(jnp.asarray, batch._replace(is_target=batch.is_target & (batch.targets > 0)))
     everything = (ALIGNMENT, JOINT_INFERENCE, COOCCURRENCE)
-    given = SRIMLoss(everything, 0.01, REPAIRED, 512, "float32")
-    whole = objective_terms(context, built, given, batch)
-    assert set(whole) == {NEXT_ITEM, *everything}
-    for left_out in (ALIGNMENT, JOINT_INFERENCE, COOCCURRENCE):
-        kept = tuple(term for term in everything if term != left_out)
-        found = objective_terms(context, built, given._replace(terms=kept), batch)
-        assert {name: float(value) for name, value in found.items()} == {
-            name: float(value) for name, value in whole.items() if name != left_out
+    whole = SRIMLoss(everything, 0.01, REPAIRED, 512, "float32")
+    less = {term: whole._replace(terms=tuple(other for other in everything if other != term)) for term in everything}
+    settings = {"whole": whole, **less, RELEASED: whole._replace(form=RELEASED)}
+    objectives = {name: joint_objective(FUSED, *built, given) for name, given in settings.items()}
+
+    def every(params: Params) -> dict[str, dict[str, jax.Array]]:
+        key = jax.random.key(0)
+        return {
+            name: objective.loss({FUSED: params}, context, batch, jax.random.clone(key), None)
+            for name, objective in objectives.items()
         }
 
-    tables = built.network.item_tables(parameters(), context)
-    prefixes = built.encode(parameters(), tables, batch, None)
+    found = jax.jit(every)(parameters())
+    assert set(found["whole"]) == {NEXT_ITEM, *everything}
+    for left_out in everything:
+        assert set(found[left_out]) == set(found["whole"]) - {left_out}
+        for term, value in found[left_out].items():
+            np.testing.assert_allclose(value, found["whole"][term], rtol=1e-6)
+
+    tables = jax.jit(built.network.item_tables)(parameters(), context)
+    prefixes = jax.jit(built.encode)(parameters(), tables, batch)
     table, flags, expected = np.asarray(tables.candidates, np.float64), GRAPHS[MET](make_sessions(SESSIONS), ITEMS), 0.0
     for at in np.flatnonzero(batch.is_target):
         ids, mo = np.split(table[int(batch.targets[at])], 2)
         q_id, q_mo = np.asarray(prefixes.q_id[at], np.float64), np.asarray(prefixes.q_mo[at], np.float64)
         expected += oracle.joint_inference(q_id, q_mo, ids, mo, bool(flags[int(batch.interaction[at])]))
-    np.testing.assert_allclose(whole[JOINT_INFERENCE], 0.01 * expected, rtol=1e-5)
-
-    released = objective_terms(context, built, given._replace(form=RELEASED), batch)
+    np.testing.assert_allclose(found["whole"][JOINT_INFERENCE], 0.01 * expected, rtol=1e-5)
     count = float(jnp.sum(batch.is_target))
-    np.testing.assert_allclose(released[JOINT_INFERENCE], -count * whole[JOINT_INFERENCE], rtol=1e-5)
-    np.testing.assert_allclose(released[COOCCURRENCE], whole[COOCCURRENCE] * ITEMS / np.log(10), rtol=1e-5)
+    for term, factor in ((JOINT_INFERENCE, -count), (COOCCURRENCE, ITEMS / np.log(10))):
+        np.testing.assert_allclose(found[RELEASED][term], factor * found["whole"][term], rtol=1e-5)
 
 
 def test_scores_are_the_sum_of_the_views_of_both_halves(dataset: Dataset) -> None:
@@ -221,12 +237,17 @@ def test_scores_are_the_sum_of_the_views_of_both_halves(dataset: Dataset) -> Non
     system = config.build(catalogue_info(dataset))
     assert list(system.views) == [FUSED, ID, MODALITY]
     context = make_context(dataset, system.reads, "float32")
-    params = system.networks[FUSED].init(jax.random.key(0), context)
+    params = jax.jit(system.networks[FUSED].init)(jax.random.key(0), context)
     batch = packed([[3, 5, 3, 8], [4], [7, 7, 2]], [0, 0, 1], [0, 4, 0], 5)
-    scores = {}
-    for name, component in system.components.items():
-        tables = component.network.item_tables(params, context)
-        scores[name] = component.network.session_embeddings(params, tables, batch) @ tables.candidates.T
+
+    def every_score(params: Params) -> dict[str, jax.Array]:
+        found = {}
+        for name, component in system.components.items():
+            tables = component.network.item_tables(params, context)
+            found[name] = component.network.session_embeddings(params, tables, batch) @ tables.candidates.T
+        return found
+
+    scores = jax.jit(every_score)(params)
     np.testing.assert_allclose(scores[FUSED], scores[ID] + scores[MODALITY], rtol=1e-4, atol=1e-5)
     assert np.abs(scores[ID] - scores[MODALITY]).max() > 0.01
 
@@ -243,23 +264,23 @@ def test_what_losses_alone_read_is_not_read_to_score(dataset: Dataset) -> None:
 
 
 def test_each_modality_trains_alone_in_the_first_phase(dataset: Dataset) -> None:
-    config = dataclasses.replace(TINY["srim"], apart_epochs=1)  # type: ignore[arg-type]
-    system = config.build(catalogue_info(dataset))
+    system = TINY["srim"].build(catalogue_info(dataset))
     apart, joint = system.stages
     assert (apart.epochs, apart.chooses, joint.epochs) == (1, False, 1)
     assert system.terms == (NEXT_ITEM, ALIGNMENT, JOINT_INFERENCE, COOCCURRENCE, ID_ALONE, MODALITY_ALONE)
     context = make_context(dataset, system.reads, "float32")
-    params = system.networks[FUSED].init(jax.random.key(0), context)
+    params = jax.jit(system.networks[FUSED].init)(jax.random.key(0), context)
     assert len(params["alignment"]) == MAPS[REPAIRED]
     loss = system.objectives[apart.objective](apart).loss
     batch = packed([[3, 5, 3, 8], [4, 9]], [0, 1], [0, 0], 5)
     batch = jax.tree.map(jnp.asarray, batch)
 
-    def gradient_of(term: str) -> Any:
-        return jax.jit(jax.grad(lambda p: loss({FUSED: p}, context, batch, jax.random.key(0), None)[term]))(params)
+    def terms(params: Params) -> dict[str, jax.Array]:
+        return loss({FUSED: params}, context, batch, jax.random.key(0), None)
 
+    gradients = jax.jit(jax.jacrev(terms))(params)
     for term, own, other in ((ID_ALONE, ID, MODALITY), (MODALITY_ALONE, MODALITY, ID)):
-        gradient = gradient_of(term)
+        gradient = gradients[term]
         for group in ("items", "queries"):
             assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient[group][own]))
             assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient[group][other]))

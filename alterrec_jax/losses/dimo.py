@@ -15,9 +15,8 @@ Where items were bought together before, the ID is to be nearer to the item than
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -25,7 +24,7 @@ from alterrec_jax.contract import Context, Network, Objective, Params, SessionBa
 from alterrec_jax.losses.cooccurrence import COOCCURRENCE, cooccurrence_losses
 from alterrec_jax.losses.id_and_modality import COMPANIONS, EncodeFn, Prefixes, cosine, cross_entropy, embedded
 from alterrec_jax.losses.objectives import NEXT_ITEM
-from alterrec_jax.numerics import MemoryLimits, layer_precision
+from alterrec_jax.numerics import MemoryLimits, product
 from alterrec_jax.sharding.lookup import lookup
 
 PROXY, COUNTERFACTUAL = "proxy", "counterfactual"
@@ -35,7 +34,10 @@ OFTEN = "often_elsewhere"
 """The graph that the counterfactual loss reads."""
 
 MAPS = "maps"
-"""The parameters of `ProxyMaps` among a network's."""
+"""The parameter that holds the maps M."""
+
+MAPS_OF = {"q_id": (1, 3, 8), "q_mo": (4, 7), "p_id": (2,), "p_mo": (5,)}
+"""Which maps each vector of `Prefixes` goes through."""
 
 
 class DIMOLoss(NamedTuple):
@@ -74,7 +76,7 @@ def dimo_objective(
       given: the settings.
       limits: how much a device holds at a time.
     """
-    maps, items = ProxyMaps(given.dtype), network.catalogue_size
+    items = network.catalogue_size
 
     def loss(
         params: Mapping[str, Params], context: Context, batch: SessionBatch, key: jax.Array, mined: None
@@ -92,7 +94,7 @@ def dimo_objective(
             found[COOCCURRENCE] = count * jnp.sum(losses) / jnp.maximum(jnp.sum(counted), 1)
         if PROXY in given.terms:
             compared = Prefixes(q_id, p_id, q_mo, p_mo) if given.swapped else prefixes
-            losses = maps.apply({"params": own[MAPS]}, compared)  # type: ignore[assignment]
+            losses = proxy_losses(own[MAPS], compared, given.dtype)
             found[PROXY] = jnp.sum(losses, where=batch.is_target)
         if COUNTERFACTUAL in given.terms:
             target_id, target_mo = jnp.split(lookup(table, batch.targets), 2, axis=1)
@@ -105,30 +107,22 @@ def dimo_objective(
     return Objective(loss)
 
 
-class ProxyMaps(nn.Module):
-    """The maps M, and L_pro by them.
+def proxy_losses(maps: Mapping[str, Any], prefixes: Prefixes, dtype: str) -> jax.Array:
+    """float32 [prefix], L_pro.
 
-    Attributes:
+    Args:
+      maps: by the vector that they map, `kernel` [dim, n * dim] and `bias` [n * dim] of its n maps side by side.
+      prefixes: what is compared.
       dtype: of what products take.
     """
 
-    dtype: str
+    def mapped(name: str) -> list[jax.Array]:
+        linear = maps[name]
+        rows = product(getattr(prefixes, name), linear["kernel"], dtype) + linear["bias"][None]
+        return jnp.split(rows, len(MAPS_OF[name]), axis=1)
 
-    @nn.compact
-    def __call__(self, prefixes: Prefixes) -> jax.Array:
-        """float32 [prefix], L_pro."""
-        dim = prefixes.q_id.shape[-1]
-
-        def mapped(name: str, rows: jax.Array, count: int) -> list[jax.Array]:
-            linear = nn.Dense(count * dim, name=name, **layer_precision(self.dtype))
-            return jnp.split(linear(rows).astype(jnp.float32), count, axis=-1)
-
-        # The maps of one vector are one product.
-        id_1, id_3, id_8 = mapped("id", prefixes.q_id, 3)
-        mo_4, mo_7 = mapped("modality", prefixes.q_mo, 2)
-        (id_2,), (mo_5,) = mapped("id_proxy", prefixes.p_id, 1), mapped("modality_proxy", prefixes.p_mo, 1)
-        of_id = nearer(cosine(id_1, id_2), cosine(id_3, mo_4))
-        return of_id + nearer(cosine(mo_4, mo_5), cosine(mo_7, id_8))
+    (m1, m3, m8), (m4, m7), (m2,), (m5,) = (mapped(name) for name in MAPS_OF)
+    return nearer(cosine(m1, m2), cosine(m3, m4)) + nearer(cosine(m4, m5), cosine(m7, m8))
 
 
 def counterfactual_losses(

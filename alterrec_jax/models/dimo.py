@@ -1,4 +1,4 @@
-"""DIMO (Zhang et al., SIGIR 2024): what is bought together, by IDs, apart from what is alike, by texts.
+"""DIMO (Zhang et al., SIGIR 2024): sessions in two halves, of items' IDs and of their texts, kept apart.
 
 Items have a learned row for the ID and one for the modality, and both tables are spread over the graph of items that
 stood together in training sessions (`alterrec_jax.models.two_tables`). Of either half, with x the rows of a prefix of n
@@ -51,7 +51,7 @@ from alterrec_jax.contract import (
     at_prefixes,
 )
 from alterrec_jax.losses.cooccurrence import COOCCURRENCE
-from alterrec_jax.losses.dimo import COUNTERFACTUAL, MAPS, OFTEN, PROXY, DIMOLoss, ProxyMaps, dimo_objective
+from alterrec_jax.losses.dimo import COUNTERFACTUAL, MAPS, MAPS_OF, OFTEN, PROXY, DIMOLoss, dimo_objective
 from alterrec_jax.losses.id_and_modality import COMPANIONS, EncodeFn, Prefixes
 from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.models.registry import register
@@ -149,7 +149,7 @@ def build_network(
       kept: the halves that are scored; the rows of the other are zeros.
     """
     dim, of_items = config.dim, two_tables(config, items, dtype, kept)
-    attention, maps = LastAttention(config.heads, config.attention_dropout, dtype), ProxyMaps(dtype)
+    attention = LastAttention(config.heads, config.attention_dropout, dtype)
     per_item = tuple(f"items/{path}" for path in of_items.per_item)
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
@@ -176,14 +176,17 @@ def build_network(
         return attended(params, lookup(tables.inputs, batch.items), batch, key).astype(dtype)
 
     def init(key: jax.Array, context: Context) -> Params:
-        table_key, maps_key, uniform_key, *part_keys = jax.random.split(key, 3 + len(PARTS))
-        inputs, prefix = jnp.zeros((1, max_length, dim)), jnp.zeros((1, dim))
+        table_key, uniform_key, *part_keys = jax.random.split(key, 2 + len(PARTS))
+        inputs = jnp.zeros((1, max_length, dim))
         layers = {
             "sessions": {
                 part: attention.init(part_key, inputs, empty_batch(max_length), True)["params"]
                 for part, part_key in zip(PARTS, part_keys, strict=True)
             },
-            MAPS: maps.init(maps_key, Prefixes(prefix, prefix, prefix, prefix))["params"],
+            MAPS: {
+                name: {"kernel": jnp.zeros((dim, len(some) * dim)), "bias": jnp.zeros(len(some) * dim)}
+                for name, some in MAPS_OF.items()
+            },
         }
         params = {"items": of_items.init(table_key, context), **uniform_params(uniform_key, layers, dim)}
         return zero_padding_rows(per_item, params, items)

@@ -1,4 +1,4 @@
-"""DIMO on Complete Journey: what is bought together by IDs, what is alike by the texts of products.
+"""DIMO on Complete Journey: purchases by the IDs of products, and by their texts.
 
     python -m data_tools.prepare --source=complete_journey --weeks=12 --min_item_count=10 --held_out_rare_items=drop \
         --out=data/complete_journey_12

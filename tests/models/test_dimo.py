@@ -18,12 +18,13 @@ from alterrec_jax.losses.cooccurrence import COOCCURRENCE
 from alterrec_jax.losses.dimo import (
     COUNTERFACTUAL,
     MAPS,
+    MAPS_OF,
     OFTEN,
     PROXY,
     DIMOLoss,
-    ProxyMaps,
     counterfactual_losses,
     dimo_objective,
+    proxy_losses,
 )
 from alterrec_jax.losses.id_and_modality import COMPANIONS, Prefixes
 from alterrec_jax.losses.objectives import NEXT_ITEM
@@ -38,7 +39,6 @@ from tests.parity import attention, batch_of, dense, fixture, loss_and_gradient
 HELD = fixture("dimo")
 ITEMS, DIM = HELD["table_gradient"].shape
 HEADS, LAYERS = int(HELD["heads"]), int(HELD["layers"])
-PROXY_MAPS = {"id": (1, 3, 8), "modality": (4, 7), "id_proxy": (2,), "modality_proxy": (5,)}
 
 
 def built(gcn: str = SUM, **changes: Any) -> Built:
@@ -68,7 +68,7 @@ def parameters() -> Params:
     return {
         "items": {part: {"table": jnp.asarray(HELD[name])} for part, name in names.items()},
         "sessions": {ID: half("_id"), MODALITY: half("")},
-        MAPS: {name: beside_each_other(numbers) for name, numbers in PROXY_MAPS.items()},
+        MAPS: {name: beside_each_other(numbers) for name, numbers in MAPS_OF.items()},
     }
 
 
@@ -97,8 +97,8 @@ def test_losses_and_their_gradients_are_those_of_the_released_code(context: Cont
         target_id, target_mo = jnp.split(tables.candidates[batch.targets[ends]], 2, axis=1)
         swapped = Prefixes(prefixes.q_id, prefixes.p_id, prefixes.q_mo, prefixes.p_mo)
         found: dict[str, Any] = {
-            "proxy": ProxyMaps("float32").apply({"params": params[MAPS]}, prefixes),
-            "proxy_as_called": ProxyMaps("float32").apply({"params": params[MAPS]}, swapped),
+            "proxy": proxy_losses(params[MAPS], prefixes, "float32"),
+            "proxy_as_called": proxy_losses(params[MAPS], swapped, "float32"),
             "counterfactual": counterfactual_losses(prefixes, target_id, target_mo, met),
         }
         proxies = jnp.concatenate([prefixes.p_id, prefixes.p_mo], axis=1)
@@ -132,7 +132,7 @@ def test_packed_sessions_are_those_of_the_equations(context: Context) -> None:
     np.testing.assert_array_equal(tables.candidates[alone], raw[alone])
 
     found = jax.jit(encode)(params, tables, batch, None)
-    of_proxies = jax.jit(ProxyMaps("float32").apply)({"params": params[MAPS]}, found)
+    of_proxies = jax.jit(proxy_losses, static_argnums=2)(params[MAPS], found, "float32")
     by_number = {f"map_{number}": dense(HELD, f"mlp_seq{number}") for number in (1, 2, 3, 4, 5, 7, 8)}
     for session, last in zip(SESSIONS, ends, strict=True):
         for length in range(1, len(session) + 1):
@@ -170,10 +170,10 @@ def test_the_proxy_loss_of_a_prefix_by_hand() -> None:
     same = {"kernel": np.eye(2, dtype=np.float32), "bias": np.zeros(2, np.float32)}
     maps = {
         name: {key: np.concatenate([value] * len(numbers), axis=-1) for key, value in same.items()}
-        for name, numbers in PROXY_MAPS.items()
+        for name, numbers in MAPS_OF.items()
     }
     prefixes = Prefixes(*(jnp.asarray([rows], jnp.float32) for rows in ([1, 0], [0, 2], [3, 3], [0, -1])))
-    found: Any = ProxyMaps("float32").apply({"params": maps}, prefixes)
+    found = proxy_losses(maps, prefixes, "float32")
     # The ID and its proxy have the cosine 1/sqrt(2), the modality and its -1, both prefixes 0.
     expected = np.log(1 + np.exp(-(0.5**0.5))) + np.log(1 + np.exp(1))
     np.testing.assert_allclose(found, [expected], rtol=1e-6)

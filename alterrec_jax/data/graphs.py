@@ -129,20 +129,23 @@ def often_elsewhere(train: Sessions, items: int) -> np.ndarray:
     times = _times_together(edges, items)
     most = int(edges.weight.max(initial=0)) + 1
     falling = np.sort(edges.source.astype(np.int64) * most + (most - 1 - edges.weight.astype(np.int64)))
+    begins = np.searchsorted(edges.source, np.arange(items))
     session, sizes = np.repeat(np.arange(len(train)), train.lengths), np.diff(held.indptr)
 
     def frequent(ends: np.ndarray, item: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """Of n that met an item as often as what follows, or more, those of the own session that met it equally often
-        are no more ahead elsewhere."""
-        count, own = times(item, following), session[ends]
-        row = item * most
-        ahead = np.searchsorted(falling, row + most - 1 - count, side="right") - np.searchsorted(falling, row)
-        open_still = np.flatnonzero((count > 1) & (ahead - sizes[own] < FREQUENT))
-        for place in range(int(sizes[own[open_still]].max(initial=0))):
-            some = open_still[place < sizes[own[open_still]]]
+        found = times(item, following)
+        met = np.flatnonzero(found > 1)
+        count, item, own = found[met], item[met], session[ends[met]]
+        # Those that met the item as often, or more. Elsewhere, of the own session only those that met it more often do.
+        ahead = np.searchsorted(falling, item * most + most - 1 - count, side="right") - begins[item]
+        undecided = np.flatnonzero((ahead >= FREQUENT) & (ahead - sizes[own] < FREQUENT))
+        for place in range(int(sizes[own[undecided]].max(initial=0))):
+            some = undecided[place < sizes[own[undecided]]]
             other = held.indices[held.indptr[own[some]] + place]
             ahead[some] -= times(item[some], other) == count[some]
-        return (count > 1) & (ahead < FREQUENT)
+        often = np.zeros(len(ends), bool)
+        often[met] = ahead < FREQUENT
+        return often
 
     return _any_of_prefix(train, frequent)
 

@@ -115,20 +115,74 @@ def met_elsewhere(train: Sessions, items: int) -> np.ndarray:
     That is, whether `cooccurrence` less the prefix's own session is above 0 for some item of the prefix and the one
     that follows. An item does not meet itself.
     """
-    edges, clicked = cooccurrence(train, items), train.items.astype(np.int64)
-    numbers = max(items, int(clicked.max(initial=0)) + 1)
-    often = edges.weight > 1  # the own session is one of them
-    pairs = edges.source[often].astype(np.int64) * numbers + edges.target[often]  # ascending, as the edges are
+    times = _times_together(cooccurrence(train, items), items)
+    return _any_of_prefix(train, lambda ends, item, following: times(item, following) > 1)
+
+
+def often_elsewhere(train: Sessions, items: int) -> np.ndarray:
+    """bool [interaction]: of the prefix that ends there, whether what follows is a frequent companion of an item of it.
+
+    That is one that fewer than `FREQUENT` others met more often, by `cooccurrence` less the prefix's own session, and
+    that met it at all.
+    """
+    edges, held = cooccurrence(train, items), held_items(train, items)
+    times = _times_together(edges, items)
+    most = int(edges.weight.max(initial=0)) + 1
+    falling = np.sort(edges.source.astype(np.int64) * most + (most - 1 - edges.weight.astype(np.int64)))
+    begins = np.searchsorted(edges.source, np.arange(items))
+    session, sizes = np.repeat(np.arange(len(train)), train.lengths), np.diff(held.indptr)
+
+    def frequent(ends: np.ndarray, item: np.ndarray, following: np.ndarray) -> np.ndarray:
+        found = times(item, following)
+        met = np.flatnonzero(found > 1)
+        count, item, own = found[met], item[met], session[ends[met]]
+        # Those that met the item as often, or more. Elsewhere, of the own session only those that met it more often do.
+        ahead = np.searchsorted(falling, item * most + most - 1 - count, side="right") - begins[item]
+        undecided = np.flatnonzero((ahead >= FREQUENT) & (ahead - sizes[own] < FREQUENT))
+        for place in range(int(sizes[own[undecided]].max(initial=0))):
+            some = undecided[place < sizes[own[undecided]]]
+            other = held.indices[held.indptr[own[some]] + place]
+            ahead[some] -= times(item[some], other) == count[some]
+        often = np.zeros(len(ends), bool)
+        often[met] = ahead < FREQUENT
+        return often
+
+    return _any_of_prefix(train, frequent)
+
+
+def _times_together(edges: Edges, items: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function of two int64 [pair] of items: int64 [pair], in how many sessions they stand together; of a pair of
+    which one is not among `items`, 0."""
+    pairs = edges.source.astype(np.int64) * items + edges.target  # ascending, as the edges are
+
+    def times(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        if not len(pairs):
+            return np.zeros(len(first), np.int64)
+        wanted = first * items + second
+        at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+        there = (pairs[at] == wanted) & (first < items) & (second < items)
+        return np.where(there, edges.weight[at].astype(np.int64), 0)
+
+    return times
+
+
+def _any_of_prefix(train: Sessions, holds: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """bool [interaction]: of the prefix that ends there, whether something holds of any of its items.
+
+    Args:
+      train: the sessions.
+      holds: of int64 [some prefixes], where they end, an item of each and the one that follows it: bool.
+    """
+    clicked = train.items.astype(np.int64)
     found = np.zeros(len(clicked), bool)
     begins = np.repeat(train.offsets[:-1], train.lengths)
     ends = np.flatnonzero(begins[1:] == begins[:-1])  # prefixes that an item follows
     age = 0
-    while len(ends) and len(pairs):
-        wanted = clicked[ends - age] * numbers + clicked[ends + 1]
-        met = pairs[np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)] == wanted
-        found[ends[met]] = True
+    while len(ends):
+        some = holds(ends, clicked[ends - age], clicked[ends + 1])
+        found[ends[some]] = True
         age += 1
-        ends = ends[~met & (ends - age >= begins[ends])]
+        ends = ends[~some & (ends - age >= begins[ends])]
     return found
 
 
@@ -190,6 +244,7 @@ GRAPHS: Mapping[str, Callable[[Sessions, int], Any]] = {
     "cooccurrence": cooccurrence_lists,
     "companions": companions,
     "met_elsewhere": met_elsewhere,
+    "often_elsewhere": often_elsewhere,
     "items_and_users": items_and_users,
 }
 """The graphs that a network may read, by name: functions of training sessions and the number of items."""

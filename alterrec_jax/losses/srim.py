@@ -20,25 +20,21 @@ are scored.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.contract import Context, ItemTables, Network, Objective, Params, SessionBatch
-from alterrec_jax.hard_negatives.sets import WholeCatalogue
+from alterrec_jax.contract import Context, Network, Objective, Params, SessionBatch
 from alterrec_jax.losses.cooccurrence import COOCCURRENCE, cooccurrence_losses
+from alterrec_jax.losses.id_and_modality import COMPANIONS, EncodeFn, Prefixes, cosine, cross_entropy, embedded
 from alterrec_jax.losses.objectives import NEXT_ITEM
-from alterrec_jax.losses.softmax import sampled_softmax_loss
-from alterrec_jax.losses.streamed import log_sum_exp
-from alterrec_jax.nn.vectors import unit
 from alterrec_jax.numerics import MemoryLimits
-from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
 
-COMPANIONS, MET = "companions", "met_elsewhere"
-"""The graphs that co-occurrence and joint inference read."""
+MET = "met_elsewhere"
+"""The graph that joint inference reads."""
 
 MAPS_OF_ALIGNMENT = "alignment"
 """The parameter that holds the maps W."""
@@ -50,20 +46,6 @@ ID_ALONE, MODALITY_ALONE = "id_alone", "modality_alone"
 REPAIRED, RELEASED = "repaired", "released"
 MAPS = {REPAIRED: 6, RELEASED: 8}
 """How many maps the alignment has."""
-
-
-class Prefixes(NamedTuple):
-    """Of each prefix float32 [prefix, dim]: what attention makes of its ID rows and of those of the modality (q), and
-    the means of both (p)."""
-
-    q_id: jax.Array
-    q_mo: jax.Array
-    p_id: jax.Array
-    p_mo: jax.Array
-
-
-EncodeFn = Callable[[Params, ItemTables, SessionBatch, jax.Array | None], Prefixes]
-"""encode(params, tables, batch, key or None) -> what a network makes of the prefixes of a batch."""
 
 
 class SRIMLoss(NamedTuple):
@@ -107,11 +89,11 @@ def joint_objective(
     ) -> dict[str, jax.Array]:
         del mined
         own, (table_key, session_key, item_key) = params[name], jax.random.split(key, 3)
-        table, prefixes = _embedded(network, encode, own, context, batch, table_key, session_key)
+        table, prefixes = embedded(network, encode, own, context, batch, table_key, session_key)
         queries = jnp.concatenate([prefixes.q_id, prefixes.q_mo], axis=1).astype(given.dtype)
         count = jnp.sum(batch.is_target, dtype=jnp.float32)
         of_all = given.beta * count if released else given.beta  # the step divides by the count
-        terms = {NEXT_ITEM: _cross_entropy(queries, table, batch, items, limits)}
+        terms = {NEXT_ITEM: cross_entropy(queries, table, batch, items, limits)}
         id_rows, mo_rows = jnp.split(table, 2, axis=1)
         if ALIGNMENT in given.terms:
             losses = alignment_losses(own[MAPS_OF_ALIGNMENT], prefixes, given.form)
@@ -148,38 +130,12 @@ def apart_objective(
         params: Mapping[str, Params], context: Context, batch: SessionBatch, key: jax.Array, mined: None
     ) -> dict[str, jax.Array]:
         del mined
-        table, prefixes = _embedded(network, encode, params[name], context, batch, *jax.random.split(key))
+        table, prefixes = embedded(network, encode, params[name], context, batch, *jax.random.split(key))
         parts = zip((ID_ALONE, MODALITY_ALONE), prefixes, jnp.split(table, 2, axis=1), strict=False)
         items = network.catalogue_size
-        return {term: _cross_entropy(q.astype(dtype), rows, batch, items, limits) for term, q, rows in parts}
+        return {term: cross_entropy(q.astype(dtype), rows, batch, items, limits) for term, q, rows in parts}
 
     return Objective(loss)
-
-
-def _embedded(
-    network: Network,
-    encode: EncodeFn,
-    params: Params,
-    context: Context,
-    batch: SessionBatch,
-    table_key: jax.Array,
-    session_key: jax.Array,
-) -> tuple[jax.Array, Prefixes]:
-    """The candidates, and the prefixes, with dropout."""
-    tables = network.item_tables(params, context, table_key)
-    prefixes = encode(params, tables, batch, session_key)
-    return tables.candidates, Prefixes(*(mesh.with_sharding_constraint(rows, mesh.BATCH) for rows in prefixes))
-
-
-def _cross_entropy(
-    queries: jax.Array, table: jax.Array, batch: SessionBatch, items: int, limits: MemoryLimits
-) -> jax.Array:
-    """The sum over the batch's prefixes, over the whole catalogue."""
-    losses = sampled_softmax_loss(
-        target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, batch.targets)),
-        log_sum=log_sum_exp(queries, table, WholeCatalogue(batch.targets), items, limits=limits),
-    )
-    return jnp.sum(losses, where=batch.is_target)
 
 
 def _met(context: Context, batch: SessionBatch) -> jax.Array:
@@ -227,11 +183,6 @@ def joint_inference_losses(prefixes: Prefixes, target_id: jax.Array, target_mo: 
     total = jnp.logaddexp(c_id, c_mo)
     first, second = jnp.where(met, c_id, c_mo), jnp.where(met, c_mo, c_id)
     return (total - first) + 0.5 * (total - second)
-
-
-def cosine(left: jax.Array, right: jax.Array) -> jax.Array:
-    """float32 [...], from two of [..., dim]; 0 where either is."""
-    return jnp.sum(unit(left) * unit(right), axis=-1)
 
 
 def _within(across: jax.Array, within: jax.Array) -> jax.Array:

@@ -53,10 +53,10 @@ from alterrec_jax.contract import (
     at_prefixes,
 )
 from alterrec_jax.losses.cooccurrence import COOCCURRENCE
+from alterrec_jax.losses.id_and_modality import COMPANIONS, EncodeFn, Prefixes
 from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.losses.srim import (
     ALIGNMENT,
-    COMPANIONS,
     ID_ALONE,
     JOINT_INFERENCE,
     MAPS,
@@ -64,8 +64,6 @@ from alterrec_jax.losses.srim import (
     MET,
     MODALITY_ALONE,
     REPAIRED,
-    EncodeFn,
-    Prefixes,
     SRIMLoss,
     apart_objective,
     joint_objective,

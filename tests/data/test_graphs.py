@@ -22,8 +22,10 @@ from alterrec_jax.data.graphs import (
     cooccurrence,
     items_and_users,
     met_elsewhere,
+    often_elsewhere,
 )
 from tests.evaluation.examples import make_sessions
+from tests.oracles import dimo as oracle_of_dimo
 from tests.parity import fixture
 
 
@@ -89,6 +91,31 @@ def test_met_elsewhere_is_a_count_over_the_other_sessions() -> None:
             expected.append(any(target in other and item in other for item in before for other in others))
     assert 0.2 < np.mean(expected) < 0.8
     np.testing.assert_array_equal(met_elsewhere(make_sessions(lists), 30), expected)
+
+
+@pytest.mark.parametrize(("items", "sessions"), [(14, 40), (30, 80), (60, 150)])
+def test_often_elsewhere_is_a_rank_among_the_companions_in_other_sessions(items: int, sessions: int) -> None:
+    rng = np.random.default_rng(items)
+    lists = [(items * rng.random(rng.integers(1, 9)) ** 2).astype(int).tolist() for _ in range(sessions)]
+    lists += [[0, 1, items], [1, items + 100, 0]]  # with items outside the catalogue
+    expected = []
+    for number, session in enumerate(lists):
+        for end in range(len(session)):
+            prefix, following = session[: end + 1], session[end + 1 : end + 2]
+            known = [[item for item in other if item < items] for other in lists]
+            of_catalogue = following and following[0] < items
+            expected.append(
+                bool(of_catalogue) and oracle_of_dimo.often_elsewhere(known, number, prefix, following[0], FREQUENT)
+            )
+    found = often_elsewhere(make_sessions(lists), items)
+    assert 0.1 < found.mean() < 0.9 and (items == 14 or (found != met_elsewhere(make_sessions(lists), items)).any())
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_met_in_its_own_session_alone_is_not_often_elsewhere() -> None:
+    assert not often_elsewhere(make_sessions([[0, 1], [0, 2, 0], [3]]), 4).any()
+    assert often_elsewhere(make_sessions([[0, 1], [2, 1, 0]]), 4).tolist() == [True, False, False, True, False]
+    assert not often_elsewhere(make_sessions([]), 4).any()
 
 
 def test_held_out_sessions_reach_no_graph_and_training_sessions_do(dataset: Dataset) -> None:

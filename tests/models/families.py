@@ -8,6 +8,7 @@ from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkC
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
+from alterrec_jax.models.dimo import DIMOConfig, DIMONetworkConfig
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.llm2bert4rec import LLM2BERT4RecConfig, LLM2BERT4RecNetworkConfig
@@ -158,6 +159,10 @@ TINY: dict[str, RunConfig] = {
         network=MGSNetworkConfig(
             dim=8, steps=1, peers=3, dropout=0.3, last_item=0.5, contrast=0.1, learning_rate=RATE, decay_every=0
         ),
+    ),
+    "dimo": tiny(
+        DIMOConfig,
+        network=DIMONetworkConfig(dim=4, heads=2, layers=2, table_dropout=0.2, items_compared=20, learning_rate=RATE),
     ),
     "srim": tiny(
         SRIMConfig,

@@ -247,7 +247,8 @@ def test_gradients_are_finite_where_sessions_have_one_item_and_rows_none(case: C
     batch, ends = batch_of([[4], [5]], one_a_row=True)
     targets = np.zeros(batch.items.size, np.int32)
     targets[ends] = 6, 7
-    batch = batch._replace(targets=jnp.asarray(targets))
+    numbers = jnp.arange(batch.items.size, dtype=jnp.int32)
+    batch = batch._replace(targets=jnp.asarray(targets), interaction=numbers)
     for stage in dict.fromkeys(stage._replace(epochs=1, peer=()) for stage in case.system.stages):
         objective = case.system.objectives[stage.objective](stage)
         if objective.mine is not None:

@@ -6,7 +6,7 @@ records and know no model.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -365,20 +365,29 @@ class System(NamedTuple):
         return PREFIX if any(network.layout == PREFIX for network in self.networks.values()) else PACKED
 
     @property
+    def scoring_reads(self) -> Reads:
+        """All that the components read. What trains may read more, for its losses."""
+        return _joined(component.network.reads for component in self.components.values())
+
+    @property
     def reads(self) -> Reads:
-        """All that the networks read."""
-        every = [component.network.reads for component in self.components.values()]
-        every += [network.reads for network in self.networks.values()]
+        """All that the components and the networks read."""
+        return _joined((self.scoring_reads, *(network.reads for network in self.networks.values())))
 
-        def joined(names: Callable[[Reads], tuple[str, ...]]) -> tuple[str, ...]:
-            return tuple(dict.fromkeys(name for reads in every for name in names(reads)))
 
-        return Reads(
-            joined(lambda reads: reads.features),
-            joined(lambda reads: reads.optional),
-            joined(lambda reads: reads.graphs),
-            any(reads.users for reads in every),
-        )
+def _joined(several: Iterable[Reads]) -> Reads:
+    """All of them, each name once."""
+    every = list(several)
+
+    def names(of: Callable[[Reads], tuple[str, ...]]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for reads in every for name in of(reads)))
+
+    return Reads(
+        names(lambda reads: reads.features),
+        names(lambda reads: reads.optional),
+        names(lambda reads: reads.graphs),
+        any(reads.users for reads in every),
+    )
 
 
 def tells_items_apart(network: Network, catalogue: CatalogueInfo) -> bool:

@@ -95,7 +95,7 @@ def load_trained(workdir: str | os.PathLike[str], data: str | os.PathLike[str] |
                 f"a run of model={config.family} reads the training sessions of its own dataset, {trained_on}; give "
                 f"that as --data_dir, not {dataset.path}"
             )
-    context = context_shapes(dataset, system.reads, config.precision)
+    context = context_shapes(dataset, system.scoring_reads, config.precision)
     shapes = {name: param_shapes(network, context) for name, network in system.networks.items()}
     found = read_newest(workdir, shapes)
     if found.meta["run_state"]["best"] is None:  # an older checkpoint, where the newest one's arrays are damaged

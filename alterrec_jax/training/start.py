@@ -88,7 +88,7 @@ def params_of_run(
     if lacking := [name for name in there.reads.features if feature_rows(before, name) is None]:
         flag = preparation_flag(lacking[0])
         raise UserError(f"start_from={workdir} reads {lacking[0]}, which {dataset.path} lacks; prepare it with {flag}")
-    its_context = context_shapes(before, there.reads, config.precision)
+    its_context = context_shapes(before, there.scoring_reads, config.precision)
     shapes = {name: param_shapes(network, its_context) for name, network in there.networks.items()}
     shared = [name for name in system.networks if name in there.networks and system.networks[name].fit is None]
     if not shared:

@@ -34,7 +34,9 @@ def notes_of(config: RunConfig, dataset: Dataset) -> list[str]:
 @pytest.mark.parametrize("name", TINY)
 def test_of_what_is_known_nothing_is_said(name: str, dataset: Dataset) -> None:
     tagged = pl.when(pl.col("attributes").list.len() > 0).then("attributes").otherwise(pl.lit(["tag=0"]))
-    items = dataset.items.with_columns(pl.col("brand").fill_null("a maker"), attributes=tagged)
+    large = pl.when(pl.col("category") == "kind 0").then("category").otherwise(pl.lit("the other kind"))
+    filled = pl.col("brand").fill_null("a maker"), pl.col("price").fill_null(2.5)
+    items = dataset.items.with_columns(*filled, attributes=tagged, category=large)
     vectors = {**dataset.vectors, TEXT_DROPPED: dataset.text_vectors}
     assert notes_of(TINY[name], dataclasses.replace(dataset, items=items, vectors=vectors)) == []
 

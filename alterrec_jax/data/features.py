@@ -35,7 +35,8 @@ def catalogue_info(dataset: Dataset) -> CatalogueInfo:
     priced = (RELATIVE_PRICE,) if "price" in dataset.items.columns else ()
     constant = frozenset(name for name in (*dataset.vectors, *classes, *priced) if _is_constant(dataset, name))
     coverage = price_coverage(dataset.items.head(dataset.catalogue_size))
-    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant, dataset.ordered, coverage)
+    users, ordered, vectors = dataset.known_users, dataset.ordered, frozenset(dataset.vectors)
+    return CatalogueInfo(dataset.catalogue_size, classes, users, constant, ordered, coverage, vectors)
 
 
 def missing_items(dataset: Dataset, name: str) -> int:

@@ -11,6 +11,7 @@ from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.llm2bert4rec import LLM2BERT4RecConfig, LLM2BERT4RecNetworkConfig
+from alterrec_jax.models.mmsbr import MMSBRConfig, MMSBRNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
 from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
@@ -149,6 +150,12 @@ TINY: dict[str, RunConfig] = {
             dropout=0.3,
             attention_dropout=0.3,
             learning_rate=RATE,
+        ),
+    ),
+    "mmsbr": tiny(
+        MMSBRConfig,
+        network=MMSBRNetworkConfig(
+            dim=6, pivots=2, tokens=2, layers=2, heads=2, fusion_dropout=0.3, price_levels=5, learning_rate=RATE
         ),
     ),
 }

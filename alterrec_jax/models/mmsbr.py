@@ -40,7 +40,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.config import OptimizerConfig, RunConfig, require, require_divisor, setting
+from alterrec_jax.config import OptimizerConfig, RunConfig, require_divisor, setting
 from alterrec_jax.contract import (
     PACKED,
     CatalogueInfo,
@@ -87,7 +87,7 @@ class MMSBRNetworkConfig(OptimizerConfig):
     vector_dim: int = setting(64, "width of what texts and images start from; at most that of their vectors", low=1)
     pivots: int = setting(4, "learned rows an item", low=1)
     tokens: int = setting(4, "what a text or an image is split into", low=1)
-    layers: int = setting(6, "layers of texts and images in turn, an even number; without images half of them", low=2)
+    pairs: int = setting(3, "pairs of layers, one for texts and one for images; without images half of them", low=1)
     heads: int = setting(4, "attention heads, among tokens and among prices; a divisor of dim", low=1)
     fusion_dropout: float = setting(0.6, "rate on tokens and inside their layers", low=0, below=1)
     dropout: float = setting(0.2, "rate on items' vectors, and in the attention among prices", low=0, below=1)
@@ -121,9 +121,7 @@ class MMSBRConfig(RunConfig):
     def check(self) -> "MMSBRConfig":
         """As `RunConfig.check`."""
         super().check()
-        part = self.network
-        require_divisor("network.heads", part.heads, "network.dim", part.dim)
-        require(part.layers % 2 == 0, "network.layers", part.layers, "even: texts and images take turns")
+        require_divisor("network.heads", self.network.heads, "network.dim", self.network.dim)
         return self
 
     def build(self, catalogue: CatalogueInfo) -> System:
@@ -185,7 +183,7 @@ def build_network(
     """
     dim, spoken = config.dim, modalities(catalogue)
     fusion = PivotTransformer(
-        spoken, config.layers // 2, config.heads, config.tokens, config.fusion_dropout, config.dropout, dtype
+        spoken, config.pairs, config.heads, config.tokens, config.fusion_dropout, config.dropout, dtype
     )
     interest, categories = GatedMeanEncoder(dtype), catalogue.classes.get(CATEGORY, 0) if config.price else 0
     prices = PriceGaussians(config.price_levels + 2, categories, dim, config.heads, config.dropout, dtype)
@@ -223,7 +221,7 @@ def build_network(
         some, batch = {name: tables[name][:1] for name in spoken}, empty_batch(max_length)
         params = {
             "items": {PIVOTS: pivots},
-            "fusion": fusion.init(fusion_key, pivots[:1], some, True)["params"],
+            "fusion": fusion.init(fusion_key, pivots[:1], some)["params"],
             "interest": interest.init(interest_key, jnp.zeros((1, max_length, dim)), batch)["params"],
         }
         if config.price:

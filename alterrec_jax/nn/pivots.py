@@ -13,7 +13,8 @@ N one LayerNorm for both. At the end
 of the pivots side by side, so that v has no negative entries. A modality that items lack has no layers.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -50,38 +51,45 @@ class PivotTransformer(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, pivots: jax.Array, vectors: Mapping[str, jax.Array], deterministic: bool) -> jax.Array:
+    def __call__(
+        self, pivots: jax.Array, vectors: Mapping[str, jax.Array], draws: jax.Array | None = None
+    ) -> jax.Array:
         """float32 [..., dim].
 
         Args:
           pivots: float32 [..., pivot, dim].
           vectors: by name of a modality, float32 [..., width].
-          deterministic: whether dropout is off.
+          draws: float32 [..., `draws_of` the pivots], uniform numbers, that decide what is dropped; None: nothing is.
         """
         dim, exact = pivots.shape[-1], layer_precision(self.dtype)
-        tokens = {name: self._tokens(name, vectors[name], dim, deterministic) for name in self.modalities}
+        drop = _dropout_in_turn(draws)
+        tokens = {name: self._tokens(name, vectors[name], dim, drop) for name in self.modalities}
         for pair in range(self.pairs):
             for name in self.modalities:
                 layer = _Layer(self.heads, self.dropout, self.dtype, name=f"{name}_{pair}")
-                hidden = layer(jnp.concatenate([pivots, tokens[name]], axis=-2), deterministic)
+                hidden = layer(jnp.concatenate([pivots, tokens[name]], axis=-2), drop)
                 gathered, said = jnp.split(hidden, [pivots.shape[-2]], axis=-2)
                 pivots, tokens[name] = (pivots + gathered) / 2, tokens[name] + said
-        drop = nn.Dropout(self.output_dropout, deterministic=deterministic)
-        hidden = drop(pivots.reshape(*pivots.shape[:-2], -1))
+        hidden = drop(pivots.reshape(*pivots.shape[:-2], -1), self.output_dropout)
         for name in ("join", "output"):
-            hidden = drop(nn.relu(nn.Dense(dim, name=name, **exact)(hidden)))
+            hidden = drop(nn.relu(nn.Dense(dim, name=name, **exact)(hidden)), self.output_dropout)
         return hidden.astype(jnp.float32)
 
-    def _tokens(self, name: str, vectors: jax.Array, dim: int, deterministic: bool) -> jax.Array:
+    def draws_of(self, pivots: int, dim: int) -> int:
+        """How many numbers decide what is dropped of an item: one for each entry that dropout reads."""
+        of_layers = 2 * self.pairs * (pivots + self.tokens) * dim
+        return len(self.modalities) * (2 * self.tokens * dim + of_layers) + (pivots + 2) * dim
+
+    def _tokens(self, name: str, vectors: jax.Array, dim: int, drop: "Dropout") -> jax.Array:
         """float32 [..., token, dim], from [..., width]."""
-        drop, exact = nn.Dropout(self.dropout, deterministic=deterministic), layer_precision(self.dtype)
+        exact = layer_precision(self.dtype)
         hidden = nn.Dense(self.tokens * dim, name=f"{name}_tokens", **exact)(vectors)
-        hidden = drop(jnp.tanh(hidden)).reshape(*vectors.shape[:-1], self.tokens, dim)
+        hidden = drop(jnp.tanh(hidden), self.dropout).reshape(*vectors.shape[:-1], self.tokens, dim)
         start = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=0)
         kernel = self.param(f"{name}_kernel", start, (self.tokens, dim, dim)).astype(exact["dtype"])
         bias = self.param(f"{name}_bias", nn.initializers.zeros, (self.tokens, dim))
         mapped = jnp.einsum("...kd,kde->...ke", hidden, kernel, precision=exact["precision"]).astype(jnp.float32)
-        return drop(jnp.tanh(mapped + bias.reshape(*(1,) * (mapped.ndim - 2), *bias.shape)))
+        return drop(jnp.tanh(mapped + bias.reshape(*(1,) * (mapped.ndim - 2), *bias.shape)), self.dropout)
 
 
 class _Layer(nn.Module):
@@ -90,20 +98,42 @@ class _Layer(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, hidden: jax.Array, deterministic: bool) -> jax.Array:
-        dim, exact = hidden.shape[-1], layer_precision(self.dtype)
-        norm, drop = nn.LayerNorm(NORM_EPSILON, name="norm"), nn.Dropout(self.dropout, deterministic=deterministic)
+    def __call__(self, hidden: jax.Array, drop: "Dropout") -> jax.Array:
+        dim, exact, norm = hidden.shape[-1], layer_precision(self.dtype), nn.LayerNorm(NORM_EPSILON, name="norm")
         parts = nn.Dense(3 * dim, name="attention", **exact)(hidden)
         query, key, value = jnp.moveaxis(parts.reshape(*hidden.shape[:-1], 3, self.heads, dim // self.heads), -3, 0)
         logits = jnp.einsum("...qhd,...khd->...hqk", query, key, precision=exact["precision"]).astype(jnp.float32)
         weights = nn.softmax(logits * (self.heads / dim) ** 0.5).astype(value.dtype)
         mixed = jnp.einsum("...hqk,...khd->...qhd", weights, value, precision=exact["precision"]).reshape(hidden.shape)
         mixed = nn.Dense(dim, use_bias=False, name="out", **exact)(mixed)
-        hidden = norm(hidden + drop(mixed.astype(jnp.float32)))
+        hidden = norm(hidden + drop(mixed.astype(jnp.float32), self.dropout))
         inner = nn.relu(nn.Dense(4 * dim, name="inner", **exact)(hidden))
         outer = nn.Dense(dim, name="outer", **exact)(inner)
-        result: jax.Array = norm(hidden + drop(outer.astype(jnp.float32)))
+        result: jax.Array = norm(hidden + drop(outer.astype(jnp.float32), self.dropout))
         return result
+
+
+Dropout = Callable[[jax.Array, float], jax.Array]
+"""drop(values, rate): some of them 0, the others divided by 1 - rate."""
+
+
+def _dropout_in_turn(draws: jax.Array | None) -> Dropout:
+    """Each call takes the next of the uniform numbers [..., draw] of its rows; none are no dropout.
+
+    A draw for each step of the layers would be a program of its own, and these take longer to compile than all layers.
+    """
+    used = 0
+
+    def drop(values: jax.Array, rate: float) -> jax.Array:
+        nonlocal used
+        if draws is None:
+            return values
+        size = math.prod(values.shape[draws.ndim - 1 :])
+        numbers = draws[..., used : used + size].reshape(values.shape)
+        used += size
+        return jnp.where(numbers >= rate, values / (1 - rate), 0)
+
+    return drop
 
 
 def items_of_pivots(
@@ -124,15 +154,11 @@ def items_of_pivots(
     """
 
     def of_rows(params: Params, rows: Mapping[str, Any], numbers: jax.Array, key: jax.Array | None) -> jax.Array:
-        vectors = {name: rows[name] for name in transformer.modalities}
-
-        def of_item(pivots: jax.Array, vectors: Mapping[str, jax.Array], number: jax.Array) -> jax.Array:
-            assert key is not None
-            rngs = {"dropout": jax.random.fold_in(key, number)}
-            return transformer.apply({"params": params}, pivots, vectors, False, rngs=rngs)  # type: ignore[return-value]
-
-        if key is None:
-            return transformer.apply({"params": params}, rows[PIVOTS], vectors, True)  # type: ignore[return-value]
-        return jax.vmap(of_item)(rows[PIVOTS], vectors, numbers)
+        pivots, vectors = rows[PIVOTS], {name: rows[name] for name in transformer.modalities}
+        draws = None
+        if key is not None:
+            count = transformer.draws_of(*pivots.shape[1:])
+            draws = jax.vmap(lambda number: jax.random.uniform(jax.random.fold_in(key, number), (count,)))(numbers)
+        return transformer.apply({"params": params}, pivots, vectors, draws)  # type: ignore[return-value]
 
     return rows_in_blocks(of_rows, params, rows, key, rows_at_once, learned_rows=True)

@@ -155,7 +155,7 @@ TINY: dict[str, RunConfig] = {
     "mmsbr": tiny(
         MMSBRConfig,
         network=MMSBRNetworkConfig(
-            dim=6, pivots=2, tokens=2, layers=2, heads=2, fusion_dropout=0.3, price_levels=5, learning_rate=RATE
+            dim=12, pivots=2, tokens=1, pairs=1, heads=2, fusion_dropout=0.3, price_levels=5, learning_rate=RATE
         ),
     ),
 }

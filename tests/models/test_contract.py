@@ -357,8 +357,8 @@ def test_what_validation_measured_is_what_evaluation_measures(case: Case, run: R
 def test_it_learns_twenty_sessions_by_heart(case: Case) -> None:
     """Each item is followed by one certain item, so that the loss can fall to nearly nothing.
 
-    Two kinds cannot: where a prefix of one item is that item's own vector, as in CORE and under a mean, the item ranks
-    before its follower all around a cycle. A cloze can, but needs three times as many epochs: each predicts
+    Two kinds cannot: where a prefix of one item is that item's own vector, as in CORE, MMSBR and under a mean, the item
+    ranks before its follower all around a cycle. A cloze can, but needs three times as many epochs: each predicts
     fewer of the items, from fewer.
     """
     if case.name in ("alterrec of three", "alterrec with neighbours"):
@@ -388,7 +388,8 @@ def test_it_learns_twenty_sessions_by_heart(case: Case) -> None:
             name = "+".join(event.epoch.stage.trains)
             losses[name] = float(arrays.totals.loss / arrays.totals.prefixes)
             state.epoch, state.step = state.epoch + 1, 0
-    assert max(losses.values()) < (1.6 if case.config.family in ("core", "bert4rec", "llm2bert4rec") else 0.5), losses
+    bounded = case.config.family in ("core", "mmsbr", "bert4rec", "llm2bert4rec")
+    assert max(losses.values()) < (1.6 if bounded else 0.5), losses
 
 
 def _without_dropout(config: RunConfig) -> RunConfig:

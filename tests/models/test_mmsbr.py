@@ -21,7 +21,7 @@ from tests.parity import batch_of, dense, fixture, loss_and_gradient, norm
 
 HELD = fixture("mmsbr")
 ITEMS, PIVOTS, DIM = HELD["table_gradient"].shape
-LENGTH, LAYERS, TOKENS, HEADS, LEVELS = HELD["items"].shape[1], 4, 3, 3, len(HELD["level_gradient"])
+LENGTH, PAIRS, TOKENS, HEADS, LEVELS = HELD["items"].shape[1], 2, 3, 3, len(HELD["level_gradient"])
 ALL = frozenset({"text", "image", "image_words", "image_of_text"})
 KNOWN = CatalogueInfo(ITEMS, classes={"category": 1 + len(HELD["category_gradient"])}, price_coverage=1.0, vectors=ALL)
 TABLES = {"text": "text", "image": "image", "image_words": "text_img", "image_of_text": "img_text"}
@@ -29,7 +29,7 @@ TABLES = {"text": "text", "image": "image", "image_words": "text_img", "image_of
 
 def network_of(catalogue: CatalogueInfo = KNOWN, **changes: Any) -> Network:
     given = MMSBRNetworkConfig(
-        dim=DIM, vector_dim=7, pivots=PIVOTS, tokens=TOKENS, layers=LAYERS, heads=HEADS, price_levels=LEVELS - 1
+        dim=DIM, vector_dim=7, pivots=PIVOTS, tokens=TOKENS, pairs=PAIRS, heads=HEADS, price_levels=LEVELS - 1
     )
     config = dataclasses.replace(given, **changes)
     return build_network(config, catalogue, counterparts(catalogue), LENGTH, "float32")
@@ -72,7 +72,7 @@ def parameters() -> Params:
             f"{ours}_kernel": jnp.stack([part["kernel"] for part in second]),
             f"{ours}_bias": jnp.stack([part["bias"] for part in second]),
         }
-        fusion |= {f"{ours}_{pair}": layer(f"transformers.{2 * pair + first}") for pair in range(LAYERS // 2)}
+        fusion |= {f"{ours}_{pair}": layer(f"transformers.{2 * pair + first}") for pair in range(PAIRS)}
     prices = {
         "means": with_unknown("price_mean_embedding.weight"),
         "spreads": with_unknown("price_cov_embedding.weight"),
@@ -151,7 +151,7 @@ def test_packed_sessions_are_those_of_the_equations(score: str, lacking: tuple[s
             held["fusion"],
             held["items"]["pivots"][item],
             {name: held["items"][name][item] for name in streams},
-            LAYERS // 2,
+            PAIRS,
             HEADS,
         )
         for item in range(ITEMS)
@@ -231,5 +231,3 @@ def test_too_few_prices_are_refused_unless_they_are_off() -> None:
         MMSBRConfig().build(few)
     (note,) = MMSBRConfig(network=MMSBRNetworkConfig(price=False)).build(few).notes
     assert "price (the interest alone scores)" in note
-    with pytest.raises(UserError, match="network.layers is 3; it must be even"):
-        MMSBRConfig(network=MMSBRNetworkConfig(layers=3)).check()

@@ -311,7 +311,6 @@ class CatalogueInfo(NamedTuple):
       constant: the features that are the same for every item, unknown for all of them say.
       ordered: whether the order within a session means something.
       price_coverage: the share of the items that have a price.
-      vectors: names of the vectors that it has of the items: text, and others.
     """
 
     items: int
@@ -320,7 +319,6 @@ class CatalogueInfo(NamedTuple):
     constant: frozenset[str] = frozenset()
     ordered: bool = True
     price_coverage: float = 0.0
-    vectors: frozenset[str] = frozenset()
 
 
 class System(NamedTuple):

@@ -35,8 +35,7 @@ def catalogue_info(dataset: Dataset) -> CatalogueInfo:
     priced = (RELATIVE_PRICE,) if "price" in dataset.items.columns else ()
     constant = frozenset(name for name in (*dataset.vectors, *classes, *priced) if _is_constant(dataset, name))
     coverage = price_coverage(dataset.items.head(dataset.catalogue_size))
-    users, ordered, vectors = dataset.known_users, dataset.ordered, frozenset(dataset.vectors)
-    return CatalogueInfo(dataset.catalogue_size, classes, users, constant, ordered, coverage, vectors)
+    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant, dataset.ordered, coverage)
 
 
 def missing_items(dataset: Dataset, name: str) -> int:

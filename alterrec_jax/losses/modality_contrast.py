@@ -25,7 +25,8 @@ class ModalityContrast(NamedTuple):
     """What is compared.
 
     Attributes:
-      pairs: names of x and of z: parameters under "items", and features whose zeros say that an item lacks one.
+      pairs: names of x and of z: parameters under "items", and features whose zeros say that an item lacks one. A pair
+        that is not all there is left out.
       weight: of the sum of their means.
       items: how many are drawn in a step, of whom each is compared with all.
       hardest: how many of these count.
@@ -55,9 +56,11 @@ def with_modality_contrast(
     ) -> dict[str, jax.Array]:
         draw_key, loss_key = jax.random.split(key)
         drawn = random_negatives(draw_key, catalogue_size, count)
-        total = jnp.float32(0)
+        total, tables = jnp.float32(0), params[name]["items"]
         for pair in contrast.pairs:
-            rows, others = (lookup(params[name]["items"][one], drawn, mesh.REPLICATED) for one in pair)
+            if not tables.keys() >= set(pair):
+                continue
+            rows, others = (lookup(tables[one], drawn, mesh.REPLICATED) for one in pair)
             features = [lookup(context.features[one], drawn, mesh.REPLICATED) for one in pair]
             known = jnp.all(jnp.stack([jnp.any(some != 0, axis=1) for some in features]), axis=0)
             total += contrast_of(rows, others, known, contrast.hardest)

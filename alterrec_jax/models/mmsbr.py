@@ -16,22 +16,24 @@ Both are one dot product. Additive vectors are 3 d + 2 wide; gated ones d (2 d +
 with all of W2's side: exact, and dear, 34 kB an item where d = 64. The loss is the cross-entropy over the catalogue,
 and the contrast of `losses.modality_contrast`.
 
-It needs texts, and prices for half of the catalogue (`price=False` does without: the score is i . v_j). It reads
-category, `image`, `image_words` (what the image says, by the text's encoder: the texts' contrast) and `image_of_text`
-(the images' contrast; users bring them) where a dataset has them, and a run says what it does without.
+It needs texts, and prices for half of the catalogue (`price=False` does without: the score is i . v_j). What else it
+reads, it does without where a dataset has none, and says so: `image` (half of the layers), `image_words`, what the image
+says by the encoder of the texts (their contrast), `image_of_text`, which users bring (the images' contrast), category
+(prices stand alone). An item that was not in training has no pivots, and cannot be recommended.
 
-Departures from the released code, most of them of its mistakes:
+Departures from the released code, most of them from its mistakes:
 
 * a distance lowers the score, see above;
+* the attention of the pivots' layers is normalised over what is attended to; there over what attends;
 * texts, images and their counterparts start from the vectors' principal components, those of both kinds on the axes of
-  the first; there random numbers overwrite them. They are learned, as there. LayerNorms start at 1 and 0, too;
+  the first; there random numbers overwrite them. They are learned, as there. LayerNorms begin as such, all else within
+  +-1/sqrt(d);
 * the contrast is a mean of natural logarithms over 1,024 items drawn in each step; there a sum of decimal ones over all
   of n items, whose weight of 0.01 is one of 0.01 n / ln 10 here;
-* price levels are those of `data.price_levels`, as the paper has them; there linear between the cheapest and the
-  dearest of a category. An item without a level has a row of its own, 0; there it is dropped;
-* every prefix is learned, there that of the last item; dropout stays on after the first epoch.
-
-An item that was not in training has no pivots, and cannot be recommended.
+* price levels are those of `data.price_levels`; there bins of equal width between the cheapest and the dearest of a
+  category. An item without a level has that of row 0; there it is dropped;
+* every prefix is learned, there that of the last item; dropout stays on after the first epoch;
+* validation chooses the epoch, there the test set does, another one for each metric.
 """
 
 import dataclasses
@@ -59,7 +61,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.losses.modality_contrast import SAME_ITEM, ModalityContrast, with_modality_contrast
 from alterrec_jax.losses.objectives import NEXT_ITEM, full_softmax
 from alterrec_jax.models.registry import register
-from alterrec_jax.models.single import single_network_system
+from alterrec_jax.models.single import FULL, single_network_system
 from alterrec_jax.models.unimodal import empty_batch, encoded, uniform_params
 from alterrec_jax.nn.gaussians import Gaussian, PriceGaussians, distance_key, distance_query
 from alterrec_jax.nn.pivots import PIVOTS, PivotTransformer, items_of_pivots
@@ -136,61 +138,40 @@ class MMSBRConfig(RunConfig):
                 f"catalogue's items, of which {LEAST_COVERAGE:.0%} must have one; prepare the dataset with "
                 f"{PRICE_FLAGS}, or do without: --config.network.price=False"
             )
-        given = self.contrast
-        pairs = counterparts(catalogue) if given.weight else {}
-        network = build_network(self.network, catalogue, pairs, self.max_length, self.precision)
-        objective = full_softmax(NAME, network)
-        if pairs:
-            contrast = ModalityContrast(tuple(pairs.items()), given.weight, given.items, given.hardest)
-            objective = with_modality_contrast(objective, NAME, contrast, catalogue.items)
-        system = single_network_system(NAME, network, self.network, self.epochs, objective=objective)
-        return system._replace(terms=(NEXT_ITEM, SAME_ITEM) if pairs else (), notes=_notes(self, catalogue))
-
-
-def modalities(catalogue: CatalogueInfo) -> tuple[str, ...]:
-    """Those that speak of the items, the text first."""
-    return (TEXT, *((IMAGE,) if IMAGE in catalogue.vectors else ()))
-
-
-def counterparts(catalogue: CatalogueInfo) -> dict[str, str]:
-    """Of each modality that has one, its counterpart."""
-    return {name: COUNTERPARTS[name] for name in modalities(catalogue) if COUNTERPARTS[name] in catalogue.vectors}
-
-
-def _notes(config: MMSBRConfig, catalogue: CatalogueInfo) -> tuple[str, ...]:
-    """A sentence on what it does without, if there is anything."""
-    spoken, pairs = modalities(catalogue), counterparts(catalogue)
-    without = [] if IMAGE in spoken else ["image (half of the layers)"]
-    if config.contrast.weight:
-        without += [f"{COUNTERPARTS[name]} (no contrast of {name})" for name in (TEXT, IMAGE) if name not in pairs]
-    if config.network.price and CATEGORY not in catalogue.classes:
-        without.append("category (prices alone)")
-    without += [] if config.network.price else ["price (the interest alone scores)"]
-    return (f"{TITLE} without {', '.join(without)}",) if without else ()
+        contrasted, given = self.contrast.weight > 0, self.contrast
+        network = build_network(self.network, catalogue, contrasted, self.max_length, self.precision)
+        system = single_network_system(NAME, network, self.network, self.epochs)
+        if not contrasted:
+            return system
+        contrast = ModalityContrast(tuple(COUNTERPARTS.items()), given.weight, given.items, given.hardest)
+        objective = with_modality_contrast(full_softmax(NAME, network), NAME, contrast, catalogue.items)
+        return system._replace(objectives={FULL: lambda stage: objective}, terms=(NEXT_ITEM, SAME_ITEM))
 
 
 def build_network(
-    config: MMSBRNetworkConfig, catalogue: CatalogueInfo, pairs: Mapping[str, str], max_length: int, dtype: str
+    config: MMSBRNetworkConfig, catalogue: CatalogueInfo, contrasted: bool, max_length: int, dtype: str
 ) -> Network:
     """The pure functions of MMSBR.
 
     Args:
       config: of the network.
       catalogue: what is known of the items.
-      pairs: modalities and counterparts that are contrasted.
+      contrasted: whether there are tables of the modalities' counterparts, for the contrast alone.
       max_length: the longest prefix that is read.
       dtype: of what products take.
     """
-    dim, spoken = config.dim, modalities(catalogue)
+    dim, modalities = config.dim, tuple(COUNTERPARTS)
     fusion = PivotTransformer(
-        spoken, config.pairs, config.heads, config.tokens, config.fusion_dropout, config.dropout, dtype
+        modalities, config.pairs, config.heads, config.tokens, config.fusion_dropout, config.dropout, dtype
     )
     interest, categories = GatedMeanEncoder(dtype), catalogue.classes.get(CATEGORY, 0) if config.price else 0
     prices = PriceGaussians(config.price_levels + 2, categories, dim, config.heads, config.dropout, dtype)
-    per_item = tuple(f"items/{name}" for name in (PIVOTS, *spoken, *pairs.values()))
+    others = tuple(COUNTERPARTS.values()) if contrasted else ()
+    per_item = tuple(f"items/{name}" for name in (PIVOTS, *modalities, *others))
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
-        vectors = items_of_pivots(fusion, params["fusion"], params["items"], key)
+        rows = {name: table for name, table in params["items"].items() if name not in others}
+        vectors = items_of_pivots(fusion, params["fusion"], rows, key)
         if not config.price:
             return ItemTables(vectors, {VECTORS: vectors})
         levels = price_levels(context.features[RELATIVE_PRICE], config.price_levels)
@@ -212,13 +193,9 @@ def build_network(
 
     def init(key: jax.Array, context: Context) -> Params:
         fusion_key, interest_key, price_key, uniform_key = jax.random.split(key, 4)
-        tables = {}
-        for name in spoken:
-            other = context.features[pairs[name]] if name in pairs else None
-            tables[name], start = modality_tables(context.features[name], other, config.vector_dim)
-            tables |= {} if start is None else {pairs[name]: start}
+        tables = started_tables(context.features, config.vector_dim, contrasted)
         pivots = jnp.zeros((mesh.padded(catalogue.items, mesh.MODEL), config.pivots, dim))
-        some, batch = {name: tables[name][:1] for name in spoken}, empty_batch(max_length)
+        some, batch = {name: tables[name][:1] for name in modalities if name in tables}, empty_batch(max_length)
         params = {
             "items": {PIVOTS: pivots},
             "fusion": fusion.init(fusion_key, pivots[:1], some)["params"],
@@ -235,7 +212,7 @@ def build_network(
         params["items"] |= tables
         return zero_padding_rows(per_item, params, catalogue.items)
 
-    known_features = (*((RELATIVE_PRICE,) if config.price else ()), *((CATEGORY,) if categories else ()))
+    needed = (TEXT, RELATIVE_PRICE) if config.price else (TEXT,)
     width = {ADDITIVE: 3 * dim + 2, GATED: dim * (2 * dim + 3)}[config.score] if config.price else dim
     return Network(
         init,
@@ -244,9 +221,19 @@ def build_network(
         catalogue.items,
         width,
         per_item,
-        Reads(features=(*spoken, *pairs.values(), *known_features)),
+        Reads(needed, optional=(IMAGE, *others, *((CATEGORY,) if config.price else ()))),
         per_class={f"prices/{CATEGORY}/embedding": CATEGORY} if categories else {},
     )
+
+
+def started_tables(features: Mapping[str, jax.Array], width: int, contrasted: bool) -> dict[str, jax.Array]:
+    """By name of a modality or, where they are contrasted, a counterpart: float32 [item, at most width]."""
+    tables = {}
+    for name, other in COUNTERPARTS.items():
+        if name in features:
+            tables[name], start = modality_tables(features[name], features.get(other) if contrasted else None, width)
+            tables |= {} if start is None else {other: start}
+    return tables
 
 
 def joined(score: str, interest: jax.Array, distance: jax.Array) -> jax.Array:

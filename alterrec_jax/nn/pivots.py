@@ -33,7 +33,7 @@ class PivotTransformer(nn.Module):
     """v of some items.
 
     Attributes:
-      modalities: their names, in the order in which they speak.
+      modalities: their names, in the order in which they speak; one that is not given has no layers.
       pairs: pairs of layers.
       heads: a divisor of the width.
       tokens: k.
@@ -63,9 +63,10 @@ class PivotTransformer(nn.Module):
         """
         dim, exact = pivots.shape[-1], layer_precision(self.dtype)
         drop = _dropout_in_turn(draws)
-        tokens = {name: self._tokens(name, vectors[name], dim, drop) for name in self.modalities}
+        spoken = [name for name in self.modalities if name in vectors]
+        tokens = {name: self._tokens(name, vectors[name], dim, drop) for name in spoken}
         for pair in range(self.pairs):
-            for name in self.modalities:
+            for name in spoken:
                 layer = _Layer(self.heads, self.dropout, self.dtype, name=f"{name}_{pair}")
                 hidden = layer(jnp.concatenate([pivots, tokens[name]], axis=-2), drop)
                 gathered, said = jnp.split(hidden, [pivots.shape[-2]], axis=-2)
@@ -75,10 +76,10 @@ class PivotTransformer(nn.Module):
             hidden = drop(nn.relu(nn.Dense(dim, name=name, **exact)(hidden)), self.output_dropout)
         return hidden.astype(jnp.float32)
 
-    def draws_of(self, pivots: int, dim: int) -> int:
+    def draws_of(self, pivots: int, dim: int, modalities: int) -> int:
         """How many numbers decide what is dropped of an item: one for each entry that dropout reads."""
         of_layers = 2 * self.pairs * (pivots + self.tokens) * dim
-        return len(self.modalities) * (2 * self.tokens * dim + of_layers) + (pivots + 2) * dim
+        return modalities * (2 * self.tokens * dim + of_layers) + (pivots + 2) * dim
 
     def _tokens(self, name: str, vectors: jax.Array, dim: int, drop: "Dropout") -> jax.Array:
         """float32 [..., token, dim], from [..., width]."""
@@ -154,10 +155,10 @@ def items_of_pivots(
     """
 
     def of_rows(params: Params, rows: Mapping[str, Any], numbers: jax.Array, key: jax.Array | None) -> jax.Array:
-        pivots, vectors = rows[PIVOTS], {name: rows[name] for name in transformer.modalities}
+        pivots, vectors = rows[PIVOTS], {name: some for name, some in rows.items() if name != PIVOTS}
         draws = None
         if key is not None:
-            count = transformer.draws_of(*pivots.shape[1:])
+            count = transformer.draws_of(pivots.shape[1], pivots.shape[2], len(vectors))
             draws = jax.vmap(lambda number: jax.random.uniform(jax.random.fold_in(key, number), (count,)))(numbers)
         return transformer.apply({"params": params}, pivots, vectors, draws)  # type: ignore[return-value]
 

@@ -12,9 +12,9 @@ and, to see what prices bring, the same without them, or with the released code'
     python -m experiments.train --config=mmsbr_complete_journey --config.network.score=gated \
         --config.network.price_weight=-1 --data_dir=data/complete_journey_12 --workdir=runs/mmsbr_complete_journey_gated
 
-The authors' widths, rate and dropouts. Their 100 sessions a step are learned by their last item alone; here every prefix
-is, 1,024 of them a step, for each step makes the vectors of all items: that is most of its time. Sessions are cut to
-20 items. Without images the three layers for texts are all, and nothing is contrasted; a run says so.
+The authors' widths, rate and dropouts. They learn 100 sessions a step by their last items alone; here it is every
+prefix, 1,024 of them a step, for most of a step's time goes to the vectors of all items. Sessions are cut to 20
+items. There are no images: the three layers for texts are all, and nothing is contrasted.
 
 Not measured: 30 epochs of some 250 steps, each of seconds on two cores, want an accelerator.
 """

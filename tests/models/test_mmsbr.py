@@ -1,6 +1,7 @@
 """MMSBR against the released forward pass, against its equations in NumPy, and what it does without."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -9,12 +10,18 @@ import numpy as np
 import pytest
 
 from alterrec_jax.contract import CatalogueInfo, Context, ItemTables, Network, Params, SessionBatch
+from alterrec_jax.data.dataset import Dataset
+from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.price_levels import RELATIVE_PRICE
 from alterrec_jax.errors import UserError
 from alterrec_jax.losses.modality_contrast import contrast_of
-from alterrec_jax.models.mmsbr import ADDITIVE, GATED, MMSBRConfig, MMSBRNetworkConfig, build_network, counterparts
+from alterrec_jax.models.mmsbr import ADDITIVE, COUNTERPARTS, GATED, MMSBRConfig, MMSBRNetworkConfig, build_network
 from alterrec_jax.nn.gaussians import Gaussian, distance_key, distance_query
+from alterrec_jax.nn.pivots import PIVOTS as PIVOT_ROWS
+from alterrec_jax.nn.pivots import PivotTransformer, items_of_pivots
 from alterrec_jax.nn.table_starts import modality_tables
+from alterrec_jax.training.coverage import coverage_notes
+from tests.models.families import TINY
 from tests.models.test_contract import batch_of as packed
 from tests.oracles import mmsbr as oracle
 from tests.parity import batch_of, dense, fixture, loss_and_gradient, norm
@@ -22,8 +29,7 @@ from tests.parity import batch_of, dense, fixture, loss_and_gradient, norm
 HELD = fixture("mmsbr")
 ITEMS, PIVOTS, DIM = HELD["table_gradient"].shape
 LENGTH, PAIRS, TOKENS, HEADS, LEVELS = HELD["items"].shape[1], 2, 3, 3, len(HELD["level_gradient"])
-ALL = frozenset({"text", "image", "image_words", "image_of_text"})
-KNOWN = CatalogueInfo(ITEMS, classes={"category": 1 + len(HELD["category_gradient"])}, price_coverage=1.0, vectors=ALL)
+KNOWN = CatalogueInfo(ITEMS, classes={"category": 1 + len(HELD["category_gradient"])}, price_coverage=1.0)
 TABLES = {"text": "text", "image": "image", "image_words": "text_img", "image_of_text": "img_text"}
 
 
@@ -32,7 +38,7 @@ def network_of(catalogue: CatalogueInfo = KNOWN, **changes: Any) -> Network:
         dim=DIM, vector_dim=7, pivots=PIVOTS, tokens=TOKENS, pairs=PAIRS, heads=HEADS, price_levels=LEVELS - 1
     )
     config = dataclasses.replace(given, **changes)
-    return build_network(config, catalogue, counterparts(catalogue), LENGTH, "float32")
+    return build_network(config, catalogue, True, LENGTH, "float32")
 
 
 def context_of() -> Context:
@@ -126,7 +132,7 @@ def test_queries_scores_and_gradients_are_those_of_the_released_code() -> None:
 def test_the_contrast_is_that_of_the_released_code() -> None:
     def total(items: dict[str, jax.Array]) -> jax.Array:
         known, hardest = jnp.ones(ITEMS, bool), int(HELD["hardest"])
-        both = (contrast_of(items[one], items[other], known, hardest) for one, other in counterparts(KNOWN).items())
+        both = (contrast_of(items[one], items[other], known, hardest) for one, other in COUNTERPARTS.items())
         return sum(both, jnp.float32(0))
 
     value, gradient = jax.value_and_grad(total)(parameters()["items"])
@@ -141,7 +147,8 @@ def test_packed_sessions_are_those_of_the_equations(score: str, lacking: tuple[s
     """Without an image its stream is left out, and without categories prices stand alone."""
     params, weight = parameters(), 0.3
     classes = {} if "category" in lacking else KNOWN.classes
-    network = network_of(KNOWN._replace(vectors=ALL - set(lacking), classes=classes), score=score, price_weight=weight)
+    network = network_of(KNOWN._replace(classes=classes), score=score, price_weight=weight)
+    params["items"] = {name: rows for name, rows in params["items"].items() if name not in lacking}
     batch, _ = packed(SESSIONS)
     tables, queries = embedded(network, params, batch)
     held = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
@@ -172,6 +179,28 @@ def test_packed_sessions_are_those_of_the_equations(score: str, lacking: tuple[s
             inner = about @ items[item]
             expected = inner - weight * far if score == ADDITIVE else inner * (1 - weight * far)
             np.testing.assert_allclose(found[place, item], expected, rtol=2e-4, atol=2e-4)
+
+
+def test_items_in_blocks_are_those_of_the_whole_dropout_and_gradients_included() -> None:
+    transformer = PivotTransformer(("text",), 1, HEADS, TOKENS, 0.4, 0.2, "float32")
+    rng = np.random.default_rng(0)
+    rows = {PIVOT_ROWS: rng.normal(size=(11, 2, DIM)), "text": rng.normal(size=(11, 5))}
+    rows = {name: jnp.asarray(some, jnp.float32) for name, some in rows.items()}
+    params = transformer.init(jax.random.key(0), rows[PIVOT_ROWS], {"text": rows["text"]})["params"]
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def total(params: Params, rows: dict[str, jax.Array], at_once: int) -> Any:
+        def summed(params: Params, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            found = items_of_pivots(transformer, params, rows, jax.random.key(1), at_once)
+            return jnp.sum(found**2), found
+
+        return jax.value_and_grad(summed, argnums=(0, 1), has_aux=True)(params, rows)
+
+    ((_, items), _), expected = total(params, rows, 4), total(params, rows, 11)
+    jax.tree.map(
+        lambda *both: np.testing.assert_allclose(*both, rtol=2e-4, atol=1e-5), total(params, rows, 4), expected
+    )
+    assert 0.1 < np.mean(np.asarray(items) == 0) < 0.9
 
 
 def test_the_distance_of_equals_is_zero_and_others_have_that_of_the_formula() -> None:
@@ -214,20 +243,24 @@ def test_modality_tables_keep_inner_products_and_leave_unknown_ones_at_the_centr
     assert modality_tables(vectors, None, 2)[0].shape == (11, 2)
 
 
-def test_a_run_says_what_it_does_without() -> None:
-    text = CatalogueInfo(9, vectors=frozenset({"text"}), price_coverage=0.8)
-    (note,) = MMSBRConfig().build(text).notes
-    assert note == (
-        "MMSBR without image (half of the layers), image_words (no contrast of text), image_of_text (no contrast of "
-        "image), category (prices alone)"
-    )
-    system = MMSBRConfig().build(text._replace(vectors=ALL, classes={"category": 3}))
-    assert not system.notes and system.terms == ("next_item", "same_item")
+def test_what_a_dataset_lacks_is_left_out_and_said(dataset: Dataset) -> None:
+    system = TINY["mmsbr"].build(catalogue_info(dataset))
+    assert system.terms == ("next_item", "same_item")
+    lacks = [note.split(" has no ")[1].split(",")[0] for note in coverage_notes(system, dataset) if " has no " in note]
+    assert lacks == ["image", "image_words", "image_of_text"]
+    init = system.networks["mmsbr"].init
+    shapes = jax.eval_shape(init, jax.random.key(0), make_context(dataset, system.reads, "float32"))
+    assert shapes["items"].keys() == {"pivots", "text"} and not any("image" in name for name in shapes["fusion"])
+    vectors = {**dataset.vectors, "image": np.eye(len(dataset.items), 13, dtype=np.float32)}
+    vectors |= {"image_words": vectors["text"][::-1]}
+    context = make_context(dataclasses.replace(dataset, vectors=vectors), system.reads, "float32")
+    shapes = jax.eval_shape(init, jax.random.key(0), context)
+    assert shapes["items"].keys() == {"pivots", "text", "image", "image_words"} and "image_0" in shapes["fusion"]
 
 
 def test_too_few_prices_are_refused_unless_they_are_off() -> None:
-    few = CatalogueInfo(9, vectors=frozenset({"text"}), price_coverage=0.44)
+    few = CatalogueInfo(9, price_coverage=0.44)
     with pytest.raises(UserError, match="has one for 44% of the catalogue's items.*--config.network.price=False"):
         MMSBRConfig().build(few)
-    (note,) = MMSBRConfig(network=MMSBRNetworkConfig(price=False)).build(few).notes
-    assert "price (the interest alone scores)" in note
+    without = MMSBRConfig(network=MMSBRNetworkConfig(price=False)).build(few)
+    assert without.reads.features == ("text",) and "category" not in without.reads.optional

@@ -17,9 +17,9 @@ with all of W2's side: exact, and dear, 34 kB an item where d = 64. The loss is 
 and the contrast of `losses.modality_contrast`.
 
 It needs texts, and prices for half of the catalogue (`price=False` does without: the score is i . v_j). What else it
-reads, it does without where a dataset has none, and says so: `image` (half of the layers), `image_words`, what the image
-says by the encoder of the texts (their contrast), `image_of_text`, which users bring (the images' contrast), category
-(prices stand alone). An item that was not in training has no pivots, and cannot be recommended.
+reads, it does without where a dataset has none, and a run says so: `image` (half of the layers), `image_words`, what
+the image says by the encoder of the texts (their contrast), `image_of_text`, which users bring (the images' contrast),
+category (prices stand alone). An item that was not in training has no pivots, and cannot be recommended.
 
 Departures from the released code, most of them from its mistakes:
 
@@ -106,7 +106,7 @@ class ContrastConfig:
     """The contrast of modalities."""
 
     weight: float = setting(0.01, "of the contrast; 0: none", low=0)
-    items: int = setting(1024, "items drawn in a step, each of which is compared with all", low=2)
+    sample: int = setting(1024, "items drawn in a step, each of which is compared with all", low=2)
     hardest: int = setting(100, "how many of them count for an item: the nearest", low=1)
 
 
@@ -143,7 +143,7 @@ class MMSBRConfig(RunConfig):
         system = single_network_system(NAME, network, self.network, self.epochs)
         if not contrasted:
             return system
-        contrast = ModalityContrast(tuple(COUNTERPARTS.items()), given.weight, given.items, given.hardest)
+        contrast = ModalityContrast(tuple(COUNTERPARTS.items()), given.weight, given.sample, given.hardest)
         objective = with_modality_contrast(full_softmax(NAME, network), NAME, contrast, catalogue.items)
         return system._replace(objectives={FULL: lambda stage: objective}, terms=(NEXT_ITEM, SAME_ITEM))
 

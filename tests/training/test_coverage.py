@@ -9,8 +9,7 @@ import pytest
 
 from alterrec_jax.config import RunConfig
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.data.dataset_files import TEXT_DROPPED
-from alterrec_jax.data.features import catalogue_info
+from alterrec_jax.data.features import ID_FEATURES, catalogue_info
 from alterrec_jax.errors import UserError
 from alterrec_jax.training.checkpoint import read_newest
 from alterrec_jax.training.coverage import coverage_notes
@@ -37,7 +36,8 @@ def test_of_what_is_known_nothing_is_said(name: str, dataset: Dataset) -> None:
     large = pl.when(pl.col("category") == "kind 0").then("category").otherwise(pl.lit("the other kind"))
     filled = pl.col("brand").fill_null("a maker"), pl.col("price").fill_null(2.5)
     items = dataset.items.with_columns(*filled, attributes=tagged, category=large)
-    vectors = {**dataset.vectors, TEXT_DROPPED: dataset.text_vectors}
+    others = set(TINY[name].build(catalogue_info(dataset)).reads.optional).difference(ID_FEATURES)
+    vectors = {**dataset.vectors, **dict.fromkeys(others, dataset.text_vectors)}
     assert notes_of(TINY[name], dataclasses.replace(dataset, items=items, vectors=vectors)) == []
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import rows_in_blocks
 
 ROWS, WIDTH, DIM = 23, 5, 3
@@ -49,3 +50,20 @@ def test_values_and_gradients_are_those_of_the_whole(block: int, dropout: bool) 
             np.testing.assert_allclose(found_rows, of_rows, rtol=1e-4, atol=1e-5)
         else:
             assert not found_rows.any()
+
+
+@pytest.mark.parametrize("learned_rows", [False, True])
+def test_devices_share_rows_and_their_gradients(learned_rows: bool) -> None:
+    """Each of two devices has eleven rows, five at a time."""
+    params, rows, weights = example()
+    rows, weights = rows[:22], weights[:22]
+
+    def total(params: dict[str, jax.Array], rows: jax.Array) -> jax.Array:
+        found = rows_in_blocks(mlp, params, rows, jax.random.key(0), 5, learned_rows=learned_rows)
+        return jnp.sum(weights * found)
+
+    gradient = jax.grad(total, argnums=(0, 1) if learned_rows else 0)
+    expected = jax.jit(gradient)(params, rows)
+    with mesh.used(mesh.make_mesh("data:2,model:2", jax.devices()[:4])):
+        found = jax.jit(gradient)(mesh.put(params), mesh.put(rows, mesh.ITEMS))
+    jax.tree.map(lambda *both: np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-5), found, expected)

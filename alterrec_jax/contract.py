@@ -310,6 +310,7 @@ class CatalogueInfo(NamedTuple):
       users: how many users training knows.
       constant: the features that are the same for every item, unknown for all of them say.
       ordered: whether the order within a session means something.
+      price_coverage: the share of the items that have a price.
     """
 
     items: int
@@ -317,6 +318,7 @@ class CatalogueInfo(NamedTuple):
     users: int = 0
     constant: frozenset[str] = frozenset()
     ordered: bool = True
+    price_coverage: float = 0.0
 
 
 class System(NamedTuple):

@@ -98,7 +98,8 @@ def small_tables() -> tuple[pl.DataFrame, pl.DataFrame, np.ndarray]:
             "item_id": [f"B{i:03d}" for i in range(ITEMS)],
             "name": [f"thing {i}" for i in range(ITEMS)],
             "text": [f"thing {i}, colour {i % 3}" for i in range(ITEMS)],
-            "category": [f"kind {i % 4}" for i in range(ITEMS)],
+            "price": [None if i % 9 == 4 else 1.5 + 7 * i % 11 for i in range(ITEMS)],
+            "category": [f"kind {1 + i % 3 if i % 2 else 0}" for i in range(ITEMS)],  # one of half of the items
             "brand": [None if i % 5 == 0 else f"maker {i % 7}" for i in range(ITEMS)],
             "attributes": [None if i % 6 == 1 else [f"tag={tag}" for tag in range(i % 4)] for i in range(ITEMS)],
         }

@@ -1,4 +1,5 @@
-"""What is known of the items and not learned, by name: vectors (text and others) and ids (category, brand and such)."""
+"""What is known of the items and not learned, by name: vectors (text and others), ids (category, brand and such), and
+where a price stands among those of its category."""
 
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ from alterrec_jax.contract import CatalogueInfo, Context, Reads
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.dataset_files import DROPPED, IMAGE_FEATURES, TEXT, TEXT_DROPPED
 from alterrec_jax.data.graphs import GRAPHS
+from alterrec_jax.data.price_levels import PRICE_FLAGS, RELATIVE_PRICE, price_coverage, relative_prices
 from alterrec_jax.errors import UserError
 from alterrec_jax.sharding import mesh
 
@@ -19,14 +21,21 @@ ID_FEATURES = ("category", "brand", ATTRIBUTES)
 attributes an item has several, and its row is filled up with zeros."""
 
 _ROWS_AT_ONCE = 4096
-_FLAGS = {TEXT: "--text_columns", TEXT_DROPPED: "--word_drop=0.15", ATTRIBUTES: "--attribute_columns"}
+_FLAGS = {
+    TEXT: "--text_columns",
+    TEXT_DROPPED: "--word_drop=0.15",
+    ATTRIBUTES: "--attribute_columns",
+    RELATIVE_PRICE: PRICE_FLAGS,
+}
 
 
 def catalogue_info(dataset: Dataset) -> CatalogueInfo:
     """What a system must know of a dataset before it is built."""
     classes = {name: len(class_values(dataset, name)) + 1 for name in ID_FEATURES if name in dataset.items.columns}
-    constant = frozenset(name for name in (*dataset.vectors, *classes) if _is_constant(dataset, name))
-    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant, dataset.ordered)
+    priced = (RELATIVE_PRICE,) if "price" in dataset.items.columns else ()
+    constant = frozenset(name for name in (*dataset.vectors, *classes, *priced) if _is_constant(dataset, name))
+    coverage = price_coverage(dataset.items.head(dataset.catalogue_size))
+    return CatalogueInfo(dataset.catalogue_size, classes, dataset.known_users, constant, dataset.ordered, coverage)
 
 
 def missing_items(dataset: Dataset, name: str) -> int:
@@ -68,8 +77,7 @@ def make_context(
             continue
         if new_items is not None and name in new_items:
             rows = np.concatenate([rows, new_items[name]])
-        dtype = jnp.int32 if name in ID_FEATURES else jnp.dtype(precision)
-        features[name] = mesh.put_rows(rows, dtype)
+        features[name] = mesh.put_rows(rows, _dtype(name, precision))
     graphs = {name: mesh.put(GRAPHS[name](dataset.splits["train"], dataset.catalogue_size)) for name in reads.graphs}
     return Context(features, graphs)
 
@@ -84,11 +92,17 @@ def context_shapes(dataset: Dataset, reads: Reads, precision: str) -> Context:
     for name in (*reads.features, *reads.optional):
         rows = _rows_read(dataset, reads, name)
         if rows is not None:
-            dtype = jnp.int32 if name in ID_FEATURES else jnp.dtype(precision)
             shape = (mesh.padded(len(rows), mesh.MODEL), *rows.shape[1:])
-            features[name] = jax.ShapeDtypeStruct(shape, dtype)
+            features[name] = jax.ShapeDtypeStruct(shape, _dtype(name, precision))
     graphs = {name: GRAPHS[name](dataset.splits["train"], dataset.catalogue_size) for name in reads.graphs}
     return Context(features, jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), graphs))
+
+
+def _dtype(name: str, precision: str) -> jax.typing.DTypeLike:
+    """Of a feature on the devices. Levels are cut from relative prices, which bfloat16 would move to others."""
+    if name in ID_FEATURES:
+        return jnp.int32
+    return jnp.float32 if name == RELATIVE_PRICE else jnp.dtype(precision)
 
 
 def _rows_read(dataset: Dataset, reads: Reads, name: str) -> np.ndarray | None:
@@ -100,12 +114,16 @@ def _rows_read(dataset: Dataset, reads: Reads, name: str) -> np.ndarray | None:
 
 
 def feature_rows(dataset: Dataset, name: str) -> np.ndarray | None:
-    """Of vectors float32 [catalogue, width], of an id feature int32 [catalogue], of attributes int32 [catalogue, most].
+    """Of vectors float32 [catalogue, width], of an id feature int32 [catalogue], of attributes int32 [catalogue, most],
+    of relative prices float32 [catalogue, 1].
 
     None where the dataset has none.
     """
     if name in ID_FEATURES:
         return _class_ids(dataset, name) if name in dataset.items.columns else None
+    if name == RELATIVE_PRICE:
+        catalogue = dataset.items.head(dataset.catalogue_size)
+        return relative_prices(catalogue) if "price" in catalogue.columns else None
     vectors = dataset.vectors.get(name)
     return None if vectors is None else vectors[: dataset.catalogue_size]
 

@@ -38,8 +38,8 @@ from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import empty_batch, encoded
 from alterrec_jax.nn.gru import SegmentGRU
 from alterrec_jax.nn.item_tables import learned_items
-from alterrec_jax.nn.segments import causal_mask
-from alterrec_jax.numerics import layer_precision, product
+from alterrec_jax.nn.pooling import gated_sums
+from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
 
@@ -125,17 +125,7 @@ class StateAttention(nn.Module):
         keys = _linear(width, "each", self.dtype)(states).astype(jnp.float32)
         queries = _linear(width, "last", self.dtype)(states).astype(jnp.float32)
         vector = self.param("weight", nn.initializers.xavier_normal(), (width, 1))
-
-        def read(query: jax.Array, visible: jax.Array) -> jax.Array:
-            gate = jax.nn.sigmoid(keys + query[:, None])
-            weights = product(gate, vector, self.dtype)[..., 0] * visible
-            return jnp.einsum("rk,rkd->rd", weights, states, precision="highest")
-
-        # Every pair of positions has a vector of its own. They are made for one query of each row after another, and
-        # again for the gradient, so that no square of positions is held; a CPU is faster for it, too.
-        over_queries = (jnp.swapaxes(queries, 0, 1), jnp.swapaxes(causal_mask(batch), 0, 1))
-        found = jax.lax.map(lambda of_query: jax.checkpoint(read)(*of_query), over_queries)
-        return jnp.swapaxes(found, 0, 1)
+        return gated_sums(keys, queries, vector, states, batch, self.dtype)
 
 
 def _linear(width: int, name: str, dtype: str) -> nn.Dense:

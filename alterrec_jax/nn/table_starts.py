@@ -87,6 +87,29 @@ def principal_axes(centred: jax.Array) -> jax.Array:
     return axes[:, ::-1]
 
 
+def modality_tables(vectors: jax.Array, others: jax.Array | None, dim: int) -> tuple[jax.Array, jax.Array | None]:
+    """float32 [item, at most dim] twice: two kinds of vectors of one space on the principal axes of the first kind.
+
+    Each kind is centred on itself, so that what tells the kinds apart as such is left out. Items without a vector, rows
+    of zeros, have the centre: 0.
+
+    Args:
+      vectors: float [item, width].
+      others: of the same width; None where there are none.
+      dim: how many axes, if the vectors are as wide.
+    """
+
+    def centred(rows: jax.Array) -> jax.Array:
+        rows = rows.astype(jnp.float32)
+        known = jnp.any(rows != 0, axis=1, keepdims=True)
+        mean = jnp.sum(rows, axis=0, keepdims=True) / jnp.maximum(jnp.sum(known), 1)
+        return jnp.where(known, rows - mean, 0)
+
+    first = centred(vectors)
+    axes = principal_axes(first)[:, :dim]
+    return _product(first, axes), None if others is None else _product(centred(others), axes)
+
+
 def _check_width(start: TableStart, width: int, dim: int) -> None:
     if start.method == RAW and dim != width:
         raise UserError(

@@ -13,6 +13,7 @@ from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
 from alterrec_jax.models.llm2bert4rec import LLM2BERT4RecConfig, LLM2BERT4RecNetworkConfig
 from alterrec_jax.models.mgs import MGSConfig, MGSNetworkConfig
+from alterrec_jax.models.mmsbr import MMSBRConfig, MMSBRNetworkConfig
 from alterrec_jax.models.msgat import MSGATConfig, MSGATNetworkConfig
 from alterrec_jax.models.msgifsr import MSGIFSRConfig, MSGIFSRNetworkConfig
 from alterrec_jax.models.narm import NARMConfig, NARMNetworkConfig
@@ -168,5 +169,11 @@ TINY: dict[str, RunConfig] = {
         SRIMConfig,
         apart_epochs=1,
         network=SRIMNetworkConfig(dim=4, layers=2, table_dropout=0.2, learning_rate=RATE),
+    ),
+    "mmsbr": tiny(
+        MMSBRConfig,
+        network=MMSBRNetworkConfig(
+            dim=12, pivots=2, tokens=1, pairs=1, heads=2, fusion_dropout=0.3, price_levels=5, learning_rate=RATE
+        ),
     ),
 }

@@ -358,7 +358,8 @@ def test_what_validation_measured_is_what_evaluation_measures(case: Case, run: R
 def test_it_learns_twenty_sessions_by_heart(case: Case) -> None:
     """Each item is followed by one certain item, so that the loss can fall to nearly nothing.
 
-    Two kinds cannot: where a prefix of one item is that item's own vector, as in CORE, SRIM and under a mean, the item
+    Two kinds cannot: where a prefix of one item is that item's own vector, as in CORE, SRIM, MMSBR and under a mean, the
+    item
     ranks before its follower all around a cycle. A cloze can, but needs three times as many epochs: each predicts
     fewer of the items, from fewer.
     """
@@ -389,7 +390,7 @@ def test_it_learns_twenty_sessions_by_heart(case: Case) -> None:
             name = "+".join(event.epoch.stage.trains)
             losses[name] = float(arrays.totals.loss / arrays.totals.prefixes)
             state.epoch, state.step = state.epoch + 1, 0
-    cannot = case.config.family in ("core", "srim", "bert4rec", "llm2bert4rec")
+    cannot = case.config.family in ("core", "srim", "mmsbr", "bert4rec", "llm2bert4rec")
     assert max(losses.values()) < (1.6 if cannot else 0.5), losses
 
 

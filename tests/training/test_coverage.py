@@ -9,8 +9,7 @@ import pytest
 
 from alterrec_jax.config import RunConfig
 from alterrec_jax.data.dataset import Dataset
-from alterrec_jax.data.dataset_files import TEXT_DROPPED
-from alterrec_jax.data.features import catalogue_info
+from alterrec_jax.data.features import ID_FEATURES, catalogue_info
 from alterrec_jax.errors import UserError
 from alterrec_jax.training.checkpoint import read_newest
 from alterrec_jax.training.coverage import coverage_notes
@@ -34,8 +33,11 @@ def notes_of(config: RunConfig, dataset: Dataset) -> list[str]:
 @pytest.mark.parametrize("name", TINY)
 def test_of_what_is_known_nothing_is_said(name: str, dataset: Dataset) -> None:
     tagged = pl.when(pl.col("attributes").list.len() > 0).then("attributes").otherwise(pl.lit(["tag=0"]))
-    items = dataset.items.with_columns(pl.col("brand").fill_null("a maker"), attributes=tagged)
-    vectors = {**dataset.vectors, TEXT_DROPPED: dataset.text_vectors}
+    large = pl.when(pl.col("category") == "kind 0").then("category").otherwise(pl.lit("the other kind"))
+    filled = pl.col("brand").fill_null("a maker"), pl.col("price").fill_null(2.5)
+    items = dataset.items.with_columns(*filled, attributes=tagged, category=large)
+    others = set(TINY[name].build(catalogue_info(dataset)).reads.optional).difference(ID_FEATURES)
+    vectors = {**dataset.vectors, **dict.fromkeys(others, dataset.text_vectors)}
     assert notes_of(TINY[name], dataclasses.replace(dataset, items=items, vectors=vectors)) == []
 
 

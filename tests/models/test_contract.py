@@ -358,8 +358,7 @@ def test_what_validation_measured_is_what_evaluation_measures(case: Case, run: R
 def test_it_learns_twenty_sessions_by_heart(case: Case) -> None:
     """Each item is followed by one certain item, so that the loss can fall to nearly nothing.
 
-    Two kinds cannot: where a prefix of one item is that item's own vector, as in CORE, SRIM, MMSBR and under a mean, the
-    item
+    Two kinds cannot: where a prefix of one item is that item's own vector, as in CORE, SRIM, MMSBR and under a mean, it
     ranks before its follower all around a cycle. A cloze can, but needs three times as many epochs: each predicts
     fewer of the items, from fewer.
     """

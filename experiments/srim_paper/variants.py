@@ -1,18 +1,21 @@
 """The models that the study compares: SRIM, what is left of it without a part, and the systems of the paper's Table 1.
 
-All have the protocol, the longest session, the epochs and the patience of the configuration that they start from; those
-that are not SRIM have their own family's settings for the rest.
+All have the protocol, the longest session, the epochs and the patience of the configuration that they start from. Those
+that are not SRIM have for the rest the settings that are shipped for Complete Journey, where there are any, or else
+those of their papers, which are their families' defaults.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from alterrec_jax.config import FamilyConfig, RunConfig
+from alterrec_jax.config import RunConfig
+from alterrec_jax.config_files import run_config_file
 from alterrec_jax.data.features import catalogue_info, context_shapes
 from alterrec_jax.errors import UserError
-from alterrec_jax.models.registry import family
+from alterrec_jax.models.registry import family, read_run_config
 from alterrec_jax.models.srim import LINEAR_ATTENTION, NO_ATTENTION, SRIMConfig
+from experiments import shipped
 from experiments.studies import study
 
 METRICS = ("hits@10", "mrr@10", "hits@20", "mrr@20")
@@ -37,6 +40,7 @@ _OTHERS = (
     "mmsbr",
     "dimo",
 )
+_CONFIGURED = ("mgs", "cohhn", "mmsbr", "dimo")
 
 
 def srim_base(config: RunConfig) -> SRIMConfig:
@@ -64,11 +68,14 @@ def with_losses(base: SRIMConfig, **fields: Any) -> SRIMConfig:
 
 
 def other(name: str) -> Variant:
-    """A family by the settings of its own paper, under the base's protocol and epochs."""
+    """A family by its own settings, under the base's protocol and epochs."""
 
     def of(base: SRIMConfig) -> RunConfig:
-        config: FamilyConfig = family(name).config()
-        assert isinstance(config, RunConfig)
+        shown, values = name, {"model": name}
+        if name in _CONFIGURED:
+            shown = f"{name}_complete_journey"
+            values = run_config_file(shipped.config_file(shown), shown).to_dict()
+        config = read_run_config(values, shown)
         return dataclasses.replace(config, **{field: getattr(base, field) for field in _SHARED})
 
     return of

@@ -7,6 +7,7 @@ from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkConfig
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
+from alterrec_jax.models.cohhn import CoHHNConfig, CoHHNNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
 from alterrec_jax.models.hg_gnn import HGGNNConfig, HGGNNNetworkConfig
@@ -150,5 +151,9 @@ TINY: dict[str, RunConfig] = {
             attention_dropout=0.3,
             learning_rate=RATE,
         ),
+    ),
+    "cohhn": tiny(
+        CoHHNConfig,
+        network=CoHHNNetworkConfig(dim=6, levels=5, layers=2, heads=2, learning_rate=RATE),
     ),
 }

@@ -16,13 +16,12 @@ The loss is the softmax over the catalogue. Needs prices, of half of the catalog
 `sparse_prices`. Level 0, where nobody knows, and the unknown category have learned rows like others. Without
 categories all items are of one, and levels are among all prices.
 
-This is the released forward pass, whose a_r (`nn.hypergraph`) is one number a row, where the paper has a vector. Of its
-mistakes none is kept: its softmax is over all nodes before it leaves out those that are no members, and may underflow;
-prices, categories and levels are counted over held-out sessions, too; dropout is on in the first epoch only; the best
-epoch is chosen on test, for each metric another. Departures besides: biases that only ever add up are one; items whose
-level is unknown stay (they are dropped there); every prefix of a session is learned, not the longest alone. The graph
-holds what training sessions have before their last item, so it holds the other transitions that are to be predicted,
-as HG-GNN's does.
+This is the released forward pass, whose a_r (`nn.hypergraph`) is one number a row, where the paper has a vector. Its
+mistakes are not kept: a softmax over all nodes, before those that are no members are left out, may underflow; prices,
+categories and levels are counted over held-out sessions, too; dropout is on in the first epoch only; the best epoch is
+chosen on test, for each metric another. Departures besides: biases that only ever add up are one; items whose level is
+unknown stay (they are dropped there); every prefix of a session is learned, not the longest alone. The graph holds what
+training sessions have before their last item, and so all but the last of the transitions that are to be predicted.
 """
 
 import dataclasses
@@ -132,11 +131,10 @@ def build_network(config: CoHHNNetworkConfig, catalogue: CatalogueInfo, max_leng
         # XLA adds up a row of padding, too, where it divides the sums over a level among devices.
         rows, level, category = (everywhere(array) for array in (table[:items], *known(context)))
         rngs, graph = {} if key is None else {"dropout": key}, context.graphs[GRAPH]
-        outputs: Any = layers.apply({"params": params["layers"]}, rows, level, category, graph, key is None, rngs=rngs)
-        found, prices = outputs
-        both = everywhere(jnp.concatenate([found, prices[level]], axis=1))
-        both = jnp.pad(both, ((0, len(table) - items), (0, 0)))
-        return ItemTables(mesh.with_sharding_constraint(both, mesh.ITEMS))
+        found: Any = layers.apply({"params": params["layers"]}, rows, level, category, graph, key is None, rngs=rngs)
+        both = everywhere(jnp.concatenate([found[0], found[1][level]], axis=1))
+        padded = jnp.pad(both, ((0, len(table) - items), (0, 0)))
+        return ItemTables(mesh.with_sharding_constraint(padded, mesh.ITEMS))
 
     def session_embeddings(
         params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None

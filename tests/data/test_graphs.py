@@ -12,7 +12,15 @@ import pytest
 from alterrec_jax.contract import Reads
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.features import make_context
-from alterrec_jax.data.graphs import GRAPHS, LIST_WIDTH, PREDECESSORS, NeighbourLists, cooccurrence, items_and_users
+from alterrec_jax.data.graphs import (
+    GRAPHS,
+    LIST_WIDTH,
+    PREDECESSORS,
+    NeighbourLists,
+    cooccurrence,
+    items_and_users,
+    session_hypergraph,
+)
 from tests.evaluation.examples import make_sessions
 from tests.parity import fixture
 
@@ -30,6 +38,17 @@ def test_cooccurrence_counts_sessions_that_hold_both() -> None:
 def test_items_outside_the_catalogue_are_left_out() -> None:
     edges = cooccurrence(make_sessions([[0, 7, 2], [9], [2, 0, 100_000]]), 5)
     assert [edges.source.tolist(), edges.target.tolist(), edges.weight.tolist()] == [[0, 2], [2, 0], [2.0, 2.0]]
+
+
+def test_a_hypergraph_holds_each_session_without_its_last_item_both_ways() -> None:
+    lists = [[3, 1, 3], [2], [], [9, 0, 2, 0, 7, 4], [9, 1], [1, 1, 1]]
+    of_sessions, of_items = session_hypergraph(make_sessions(lists), 5)
+    assert of_sessions.node.tolist() == [0, 1, 2], "sessions that hold no item of the catalogue are left out"
+    assert of_sessions.degree.tolist() == [2, 2, 1] and of_items.degree.tolist() == [1, 2, 1, 1, 0]
+    held = [neighbours[weights > 0].tolist() for _, neighbours, weights in zip(*of_sessions[:3], strict=True)]
+    holding = [neighbours[weights > 0].tolist() for _, neighbours, weights in zip(*of_items[:3], strict=True)]
+    assert held == [[1, 3], [0, 2], [1]]
+    assert (of_items.node.tolist(), holding) == ([0, 1, 2, 3], [[1], [0, 2], [1], [0]])
 
 
 def test_held_out_sessions_reach_no_graph_and_training_sessions_do(dataset: Dataset) -> None:

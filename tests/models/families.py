@@ -154,6 +154,6 @@ TINY: dict[str, RunConfig] = {
     ),
     "cohhn": tiny(
         CoHHNConfig,
-        network=CoHHNNetworkConfig(dim=6, levels=5, layers=2, heads=2, learning_rate=RATE),
+        network=CoHHNNetworkConfig(dim=6, levels=5, layers=1, heads=2, learning_rate=RATE),
     ),
 }

@@ -33,7 +33,8 @@ class Edges(NamedTuple):
 
 
 class NeighbourLists(NamedTuple):
-    """A weighted graph whose weights are the same both ways, as lists of one width. A node has as many as it needs.
+    """A weighted graph as lists of one width, of which a node has as many as it needs: one whose weights are the same
+    both ways, or one way of a graph between two kinds of nodes.
 
     Attributes:
       node: int32 [list], whose neighbours a list holds; ascending.
@@ -65,6 +66,18 @@ class Companions(NamedTuple):
     sessions: np.ndarray
 
 
+class Hypergraph(NamedTuple):
+    """Sessions as edges that hold items, both ways; weights are 1.
+
+    Attributes:
+      sessions: of each session, its items.
+      items: of each item, the sessions that hold it.
+    """
+
+    sessions: NeighbourLists
+    items: NeighbourLists
+
+
 def cooccurrence(train: Sessions, items: int) -> Edges:
     """In how many training sessions two items stand together; order and repeats within a session do not count.
 
@@ -78,9 +91,29 @@ def cooccurrence(train: Sessions, items: int) -> Edges:
     return Edges(source[other].astype(np.int32), target[other].astype(np.int32), weight[other].astype(np.float32))
 
 
-def held_items(train: Sessions, items: int) -> scipy.sparse.csr_array:
-    """float32 [session, item], 1 where a session holds an item, however often; items from `items` on are left out."""
+def session_hypergraph(train: Sessions, items: int) -> Hypergraph:
+    """Which items each training session holds before its last one, which it ends in predicting (CoHHN)."""
+    held = held_items(train, items, last=False).tocoo()
+    numbers, session = np.unique(held.row, return_inverse=True)  # sessions that hold none are left out
+    order = np.lexsort((session, held.col))
+    ones = np.ones(len(session), np.float32)
+    return Hypergraph(
+        _neighbour_lists(Edges(session, held.col, ones), len(numbers)),
+        _neighbour_lists(Edges(held.col[order], session[order], ones), items),
+    )
+
+
+def held_items(train: Sessions, items: int, last: bool = True) -> scipy.sparse.csr_array:
+    """float32 [session, item], 1 where a session holds an item, however often; items from `items` on are left out.
+
+    Args:
+      train: the sessions.
+      items: how many items there are.
+      last: whether the last item of a session counts.
+    """
     known = train.items < items  # SciPy would write beyond its arrays
+    if not last:
+        known[train.offsets[1:][train.lengths > 0] - 1] = False
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])[train.offsets]
     ones, shape = np.ones(int(offsets[-1]), np.float32), (len(train), items)
     held = scipy.sparse.csr_array((ones, train.items[known], offsets), shape=shape)
@@ -246,5 +279,6 @@ GRAPHS: Mapping[str, Callable[[Sessions, int], Any]] = {
     "met_elsewhere": met_elsewhere,
     "often_elsewhere": often_elsewhere,
     "items_and_users": items_and_users,
+    "session_hypergraph": session_hypergraph,
 }
 """The graphs that a network may read, by name: functions of training sessions and the number of items."""

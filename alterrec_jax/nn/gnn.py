@@ -5,12 +5,14 @@ Those of a session work by masks alone: no node is numbered, nothing is built on
 vector of its own item's node, so positions that hold one item agree.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import SessionBatch
-from alterrec_jax.data.graphs import NeighbourLists
+from alterrec_jax.data.graphs import Hypergraph, NeighbourLists
 from alterrec_jax.nn.item_tables import START
 from alterrec_jax.nn.segments import same_segment
 from alterrec_jax.numerics import layer_precision
@@ -186,26 +188,42 @@ class GatedGraphLayer(nn.Module):
         return new + update * (hidden - new)
 
 
-@jax.custom_vjp
 def sum_of_neighbours(graph: NeighbourLists, nodes: jax.Array) -> jax.Array:
     """float32 [node, dim]: of each node, its neighbours' rows, each times its weight.
 
     Weights are the same both ways, so the gradient is the same sum: nothing is scattered backwards.
     """
+    return _sum_of_lists(graph, graph, nodes)
+
+
+def hypergraph_mean(graph: Hypergraph, nodes: jax.Array) -> jax.Array:
+    """float32 [item, dim], S x with S = D^-1 H B^-1 H^T: the mean over an item's sessions of the means of their items.
+
+    Zeros of an item in no session. S itself would have an entry for each pair of items in a session.
+    """
+    means = _sum_of_lists(graph.sessions, graph.items, nodes) / graph.sessions.degree[:, None]
+    return _sum_of_lists(graph.items, graph.sessions, means) / jnp.maximum(graph.items.degree, 1)[:, None]
+
+
+@jax.custom_vjp
+def _sum_of_lists(lists: NeighbourLists, transposed: NeighbourLists, nodes: jax.Array) -> jax.Array:
+    """The sums over lists; `transposed` lists the same edges by their other ends, and the gradient is summed by it."""
     # One gather after another, which XLA fuses: no array has a row for each edge.
-    parts = [nodes[graph.neighbours[:, k]] * graph.weights[:, k, None] for k in range(graph.neighbours.shape[1])]
-    return jax.ops.segment_sum(sum(parts[1:], parts[0]), graph.node, len(nodes), indices_are_sorted=True)
+    parts = [nodes[lists.neighbours[:, k]] * lists.weights[:, k, None] for k in range(lists.neighbours.shape[1])]
+    added = sum(parts[1:], parts[0])
+    return jax.ops.segment_sum(added, lists.node, len(lists.degree), indices_are_sorted=True)
 
 
-def _sum_forward(graph: NeighbourLists, nodes: jax.Array) -> tuple[jax.Array, NeighbourLists]:
-    return sum_of_neighbours(graph, nodes), graph
+def _sum_forward(lists: NeighbourLists, transposed: NeighbourLists, nodes: jax.Array) -> tuple[jax.Array, Any]:
+    return _sum_of_lists(lists, transposed, nodes), (lists, transposed)
 
 
-def _sum_backward(graph: NeighbourLists, cotangent: jax.Array) -> tuple[None, jax.Array]:
-    return None, sum_of_neighbours(graph, cotangent)
+def _sum_backward(both: tuple[NeighbourLists, NeighbourLists], cotangent: jax.Array) -> tuple[None, None, jax.Array]:
+    lists, transposed = both
+    return None, None, _sum_of_lists(transposed, lists, cotangent)
 
 
-sum_of_neighbours.defvjp(_sum_forward, _sum_backward)
+_sum_of_lists.defvjp(_sum_forward, _sum_backward)
 
 
 class MeanNeighbourLayer(nn.Module):

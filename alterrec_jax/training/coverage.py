@@ -3,10 +3,13 @@
 from alterrec_jax.contract import System, tells_items_apart
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info, feature_rows, missing_items, preparation_flag
+from alterrec_jax.data.price_levels import LEAST_ITEMS, RELATIVE_PRICE
 from alterrec_jax.errors import UserError
 
 WORTH_A_NOTE = 0.1
 """The share of the items without a feature from which on it is said."""
+
+_WHY = {RELATIVE_PRICE: f" (no price, or a category with fewer than {LEAST_ITEMS} prices, or with but one price)"}
 
 
 def coverage_notes(system: System, dataset: Dataset) -> list[str]:
@@ -53,10 +56,11 @@ def _of_feature(feature: str, system: System, dataset: Dataset, constant: bool) 
         for name, network in system.networks.items()
         if network.places_new_items and set(network.reads.features) == {feature}
     ]
+    why = _WHY.get(feature, "")
     tie = f"; the network {_and(alone)} ranks these equally" if alone else ""
     return [
-        f"note: {missing:,} of {items:,} items ({missing / items:.0%}) have no {feature}{tie}. Prepare more of it by "
-        f"{flag}, or read the metrics with that in mind"
+        f"note: {missing:,} of {items:,} items ({missing / items:.0%}) have no {feature}{why}{tie}. Prepare more of "
+        f"it by {flag}, or read the metrics with that in mind"
     ]
 
 

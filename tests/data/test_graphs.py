@@ -23,6 +23,7 @@ from alterrec_jax.data.graphs import (
     items_and_users,
     met_elsewhere,
     often_elsewhere,
+    session_hypergraph,
 )
 from tests.evaluation.examples import make_sessions
 from tests.oracles import dimo as oracle_of_dimo
@@ -116,6 +117,17 @@ def test_what_met_in_its_own_session_alone_is_not_often_elsewhere() -> None:
     assert not often_elsewhere(make_sessions([[0, 1], [0, 2, 0], [3]]), 4).any()
     assert often_elsewhere(make_sessions([[0, 1], [2, 1, 0]]), 4).tolist() == [True, False, False, True, False]
     assert not often_elsewhere(make_sessions([]), 4).any()
+
+
+def test_a_hypergraph_holds_each_session_without_its_last_item_both_ways() -> None:
+    lists = [[3, 1, 3], [2], [], [9, 0, 2, 0, 7, 4], [9, 1], [1, 1, 1]]
+    of_sessions, of_items = session_hypergraph(make_sessions(lists), 5)
+    assert of_sessions.node.tolist() == [0, 1, 2], "sessions that hold no item of the catalogue are left out"
+    assert of_sessions.degree.tolist() == [2, 2, 1] and of_items.degree.tolist() == [1, 2, 1, 1, 0]
+    held = [neighbours[weights > 0].tolist() for _, neighbours, weights in zip(*of_sessions[:3], strict=True)]
+    holding = [neighbours[weights > 0].tolist() for _, neighbours, weights in zip(*of_items[:3], strict=True)]
+    assert held == [[1, 3], [0, 2], [1]]
+    assert (of_items.node.tolist(), holding) == ([0, 1, 2, 3], [[1], [0, 2], [1], [0]])
 
 
 def test_held_out_sessions_reach_no_graph_and_training_sessions_do(dataset: Dataset) -> None:

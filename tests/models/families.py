@@ -7,6 +7,7 @@ from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.atten_mixer import AttenMixerConfig, AttenMixerNetworkConfig
 from alterrec_jax.models.bert4rec import BERT4RecConfig, BERT4RecNetworkConfig
 from alterrec_jax.models.bsarec import BSARecConfig, BSARecNetworkConfig
+from alterrec_jax.models.cohhn import CoHHNConfig, CoHHNNetworkConfig
 from alterrec_jax.models.core import COREConfig, CORENetworkConfig
 from alterrec_jax.models.dimo import DIMOConfig, DIMONetworkConfig
 from alterrec_jax.models.fdsa import FDSAConfig, FDSANetworkConfig
@@ -175,5 +176,9 @@ TINY: dict[str, RunConfig] = {
         network=MMSBRNetworkConfig(
             dim=12, pivots=2, tokens=1, pairs=1, heads=2, fusion_dropout=0.3, price_levels=5, learning_rate=RATE
         ),
+    ),
+    "cohhn": tiny(
+        CoHHNConfig,
+        network=CoHHNNetworkConfig(dim=6, levels=5, layers=1, heads=2, learning_rate=RATE),
     ),
 }

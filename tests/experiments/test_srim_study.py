@@ -112,7 +112,7 @@ def test_srim_is_the_best_only_if_it_beats_all_others(
     first, *_ = made("comparison", study).findings
     assert ("does not hold" not in first) == held
     lengths = made("session_length", study)
-    assert ("does not hold in full" not in lengths.findings[0]) == held
+    assert held or "does not hold in full" in lengths.findings[0]
     assert sum(lengths.frame.filter(model=SRIM)["targets"]) == len(study.targets)
 
 

@@ -44,6 +44,7 @@ def pytest_xdist_auto_num_workers() -> int:
 LONG = (
     "entry_points/test_hosts",
     "models/test_contract",
+    "models/test_leaks",
     "entry_points/",
     "test_rounding",
     "training/test_other_runs",
@@ -66,6 +67,12 @@ LONG = (
     "training/test_weighted_objective",
     "models/test_msgifsr",
     "models/test_s3rec",
+    "models/test_srim",
+    "models/test_dimo",
+    "models/test_mgs",
+    "models/test_cohhn",
+    "models/test_mmsbr",
+    "experiments/test_srim_study",
     "losses/test_pallas_gpu",
     "models/test_core",
 )

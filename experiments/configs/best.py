@@ -24,6 +24,7 @@ from alterrec_jax.config_files import overridable
 from alterrec_jax.models.alterrec import AlterRecConfig, MiningConfig
 from alterrec_jax.models.neighbours import NeighbourConfig
 from alterrec_jax.models.unimodal import IdNetworkConfig, VectorNetworkConfig
+from alterrec_jax.nn.table_starts import PCA, TableStart
 
 
 def get_config() -> ConfigDict:
@@ -33,7 +34,15 @@ def get_config() -> ConfigDict:
             warmup_epochs=1,
             epochs=22,
             networks={
-                "id": IdNetworkConfig(encoder="auto", dim=128, layers=1, dropout=0.4, decay_every=8, decay_factor=0.3),
+                "id": IdNetworkConfig(
+                    encoder="auto",
+                    dim=128,
+                    layers=1,
+                    dropout=0.4,
+                    decay_every=8,
+                    decay_factor=0.3,
+                    start=TableStart(PCA),
+                ),
                 "text": VectorNetworkConfig(
                     encoder="auto",
                     dim=128,

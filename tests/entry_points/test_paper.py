@@ -91,3 +91,20 @@ def test_mistakes_are_one_line(
         assert len(done.stderr.strip().splitlines()) == 1
     done = command("experiments.studies.report", f"--workdir={tmp_path}")
     assert done.returncode == 1 and "holds no table or figure" in done.stderr
+
+
+def test_the_study_of_srim_s_paper_has_commands_of_the_same_form(
+    command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    of_srim = ["--config=srim_complete_journey", f"--data_dir={dataset}", f"--workdir={tmp_path}"]
+    done = command("experiments.srim_paper.data", *of_srim)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "data" / "README.md").read_text(encoding="utf-8")
+    assert "python -m experiments.srim_paper.data --config=" in page and "Table 2 of SRIM's paper" in page
+    done = command("experiments.srim_paper.report", f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "not there yet: comparison, ablation, layers, heads, session_length, attention" in done.stdout
+    other = command("experiments.srim_paper.layers", *of_srim, "--config=best")
+    assert other.returncode == 1 and "the study starts from SRIM, but --config is of model=alterrec" in other.stderr
+    module = command("experiments.srim_paper.variants")
+    assert module.returncode == 1 and "variants is no command but serves these: data, comparison" in module.stderr

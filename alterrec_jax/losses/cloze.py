@@ -13,13 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from alterrec_jax.contract import Context, ItemTables, Network, Objective, Params, SessionBatch
-from alterrec_jax.hard_negatives.sets import WholeCatalogue
-from alterrec_jax.losses.softmax import sampled_softmax_loss
-from alterrec_jax.losses.streamed import log_sum_exp
+from alterrec_jax.losses.softmax import full_softmax_loss
 from alterrec_jax.nn.segments import same_segment
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.lookup import lookup
 
 CLOZE = "cloze"
 """The objective, and its only term."""
@@ -79,11 +76,7 @@ def cloze(
         queries = encode(params[name], tables, sessions, session_key).reshape(-1, network.dim)
         queries = mesh.with_sharding_constraint(queries, mesh.BATCH)
         labels = jnp.take_along_axis(sessions.tokens.items, sessions.places, axis=1).reshape(-1)
-        table, everything = tables.candidates, WholeCatalogue(labels)
-        losses = sampled_softmax_loss(
-            target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, labels)),
-            log_sum=log_sum_exp(queries, table, everything, network.catalogue_size, limits=limits),
-        )
+        losses = full_softmax_loss(queries, tables.candidates, labels, network.catalogue_size, limits)
         wanted = sessions.wanted.reshape(-1)
         mean = jnp.sum(losses, where=wanted) / jnp.maximum(jnp.sum(wanted), 1)
         return {CLOZE: mean * jnp.sum(batch.is_target)}

@@ -10,7 +10,7 @@ nearly the same ten items for everyone. SRIM prints a ratio of cosines, whose de
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.data.graphs import FREQUENT, Companions
+from alterrec_jax.data.cooccurrence import FREQUENT, Companions
 from alterrec_jax.nn.vectors import unit
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup

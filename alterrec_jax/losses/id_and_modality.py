@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import Context, ItemTables, Network, Params, SessionBatch
-from alterrec_jax.hard_negatives.sets import WholeCatalogue
-from alterrec_jax.losses.softmax import sampled_softmax_loss
-from alterrec_jax.losses.streamed import log_sum_exp
+from alterrec_jax.losses.softmax import full_softmax_loss
 from alterrec_jax.nn.vectors import unit
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.lookup import lookup
 
 COMPANIONS = "companions"
 """The graph that the co-occurrence loss reads."""
@@ -52,10 +49,7 @@ def cross_entropy(
     queries: jax.Array, table: jax.Array, batch: SessionBatch, items: int, limits: MemoryLimits
 ) -> jax.Array:
     """The sum over the batch's prefixes, over the whole catalogue."""
-    losses = sampled_softmax_loss(
-        target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, batch.targets)),
-        log_sum=log_sum_exp(queries, table, WholeCatalogue(batch.targets), items, limits=limits),
-    )
+    losses = full_softmax_loss(queries, table, batch.targets, items, limits)
     return jnp.sum(losses, where=batch.is_target)
 
 

@@ -12,13 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.contract import Context, ItemTables, Network, Objective, Params, SessionBatch, at_prefixes
-from alterrec_jax.hard_negatives.sets import WholeCatalogue
 from alterrec_jax.losses.objectives import NEXT_ITEM
-from alterrec_jax.losses.softmax import sampled_softmax_loss
-from alterrec_jax.losses.streamed import log_sum_exp
+from alterrec_jax.losses.softmax import full_softmax_loss
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.lookup import lookup
 
 CONTRAST = "contrast"
 """The term beside `NEXT_ITEM`."""
@@ -68,11 +65,7 @@ def mirror_contrast(
         tables = network.item_tables(params[name], context, table_key)
         found = views(params[name], tables, batch, session_key)
         queries = mesh.with_sharding_constraint(found.queries, mesh.BATCH)
-        table, everything = tables.candidates, WholeCatalogue(batch.targets)
-        losses = sampled_softmax_loss(
-            target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, batch.targets)),
-            log_sum=log_sum_exp(queries, table, everything, network.catalogue_size, limits=limits),
-        )
+        losses = full_softmax_loss(queries, tables.candidates, batch.targets, network.catalogue_size, limits)
         contrasts = at_prefixes(node_contrast(*found.mirrors, found.nodes, temperature)[..., None], batch)[:, 0]
         return {
             NEXT_ITEM: jnp.sum(losses, where=batch.is_target),

@@ -3,6 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from alterrec_jax.hard_negatives.sets import WholeCatalogue
+from alterrec_jax.losses.streamed import log_sum_exp
+from alterrec_jax.numerics import MemoryLimits
+from alterrec_jax.sharding.lookup import lookup
+
 
 def sampled_softmax_loss(
     target_scores: jax.Array,
@@ -34,6 +39,31 @@ def sampled_softmax_loss(
         return loss
     augmented = _softplus_where(some[:, None] & positive_where, log_sum[:, None] - positive_scores)
     return loss + beta * jnp.sum(augmented, axis=1)
+
+
+def full_softmax_loss(
+    queries: jax.Array,
+    table: jax.Array,
+    targets: jax.Array,
+    items: int,
+    limits: MemoryLimits = MemoryLimits(),  # noqa: B008
+) -> jax.Array:
+    """Cross-entropy of the target over the whole catalogue.
+
+    Args:
+      queries: float [prefix, dim].
+      table: float32 [item, dim], the candidates; rows behind the catalogue are padding.
+      targets: int32 [prefix].
+      items: how many the catalogue has.
+      limits: how much a device holds at a time.
+
+    Returns:
+      float [prefix].
+    """
+    return sampled_softmax_loss(
+        target_scores=jnp.einsum("pd,pd->p", queries, lookup(table, targets)),
+        log_sum=log_sum_exp(queries, table, WholeCatalogue(targets), items, limits=limits),
+    )
 
 
 def _softplus_where(where: jax.Array, values: jax.Array) -> jax.Array:

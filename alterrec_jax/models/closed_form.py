@@ -15,8 +15,8 @@ import numpy as np
 import scipy.sparse
 
 from alterrec_jax.contract import Neighbours
+from alterrec_jax.data.cooccurrence import incidence_matrix
 from alterrec_jax.data.dataset import Sessions
-from alterrec_jax.data.graphs import held_items
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.scoring.top_k import top_k
 
@@ -77,7 +77,7 @@ def solve(train: Sessions, items: int, ridge: Ridge, decay: float | None = None)
 
 def count_together(train: Sessions, items: int) -> Counts:
     """X'X on both sides: in how many sessions two items stand."""
-    held = held_items(train, items)
+    held = incidence_matrix(train, items)
     gram = scipy.sparse.csr_array(held.T @ held)
     return Counts(gram, gram)
 

@@ -48,9 +48,10 @@ from alterrec_jax.data.price_levels import RELATIVE_PRICE, price_levels, require
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
+from alterrec_jax.nn.causal_attention import CausalAttention
 from alterrec_jax.nn.hypergraph import HypergraphLayers
 from alterrec_jax.nn.item_tables import learned_items
-from alterrec_jax.nn.segments import causal_mask, recent, recent_mask
+from alterrec_jax.nn.segments import recent, recent_mask
 from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
@@ -187,7 +188,8 @@ class SessionEncoder(nn.Module):
         def dense_of_both(name: str, first: jax.Array, second: jax.Array) -> jax.Array:
             return dense(f"{name}_first", first) + dense(f"{name}_second", second, bias=False)
 
-        price = PriceAttention(self.heads, self.attention_dropout, self.dtype, name="price")(paid, batch, deterministic)
+        attention = CausalAttention(self.heads, self.attention_dropout, self.dtype, name="price")
+        price = attention(paid, batch, deterministic)
         interest = Interest(self.max_length, self.dtype, name="interest")(liked, batch)
         product = jnp.tanh(dense("product", price * interest))
         total = jnp.tanh(dense("sum", price + interest))
@@ -196,32 +198,6 @@ class SessionEncoder(nn.Module):
         of_price = jnp.tanh(dense_of_both("of_price", keep_price * price, (1 - keep_price) * interest))
         of_interest = jnp.tanh(dense_of_both("of_interest", keep_interest * interest, (1 - keep_interest) * price))
         return jnp.concatenate([(interest + of_price) * of_interest, (price + of_interest) * of_price], axis=-1)
-
-
-class PriceAttention(nn.Module):
-    """p, of every prefix."""
-
-    heads: int
-    dropout: float
-    dtype: str
-
-    @nn.compact
-    def __call__(self, paid: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
-        """float32 [row, position, dim] -> the same."""
-        split, exact = (self.heads, paid.shape[-1] // self.heads), layer_precision(self.dtype)
-        query, key, value = (nn.DenseGeneral(split, name=name, **exact)(paid) for name in ("query", "key", "value"))
-        attended = nn.dot_product_attention(
-            query,
-            key,
-            value,
-            mask=causal_mask(batch)[:, None],
-            broadcast_dropout=False,
-            dropout_rng=None if deterministic or not self.dropout else self.make_rng("dropout"),
-            dropout_rate=self.dropout,
-            deterministic=deterministic,
-            **exact,
-        )
-        return attended.reshape(paid.shape).astype(jnp.float32)
 
 
 class Interest(nn.Module):

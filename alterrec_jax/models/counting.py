@@ -13,8 +13,8 @@ import numpy as np
 import scipy.sparse
 
 from alterrec_jax.config import FamilyConfig, setting
+from alterrec_jax.data.cooccurrence import incidence_matrix
 from alterrec_jax.data.dataset import Dataset, Sessions
-from alterrec_jax.data.graphs import held_items
 from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.models.registry import COUNTED, register
 
@@ -98,7 +98,7 @@ class Cooccurrence(NamedTuple):
 def count_cooccurrence(dataset: Dataset, sessions: Sessions) -> Cooccurrence:
     """Counts over the training sessions, for the items that some other sessions hold."""
     train = dataset.splits["train"]
-    holds = held_items(train, len(dataset.items))
+    holds = incidence_matrix(train, len(dataset.items))
     known = np.unique(sessions.items)
     together = (holds.T.tocsr()[known] @ holds[:, : dataset.catalogue_size]).tocsr()
     together.data[together.indices == np.repeat(known, np.diff(together.indptr))] = 0

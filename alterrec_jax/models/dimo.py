@@ -34,7 +34,6 @@ session with another keeps its own rows; one that was not in training cannot be 
 import dataclasses
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -58,9 +57,8 @@ from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.two_tables import FUSED, PARTS, TwoTablesConfig, two_tables
 from alterrec_jax.models.unimodal import empty_batch, encoded, uniform_params
+from alterrec_jax.nn.causal_attention import CausalAttention
 from alterrec_jax.nn.direct_attention import prefix_mean
-from alterrec_jax.nn.segments import causal_mask
-from alterrec_jax.numerics import layer_precision
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
 
@@ -149,7 +147,7 @@ def build_network(
       kept: the halves that are scored; the rows of the other are zeros.
     """
     dim, of_items = config.dim, two_tables(config, items, dtype, kept)
-    attention = LastAttention(config.heads, config.attention_dropout, dtype)
+    attention = CausalAttention(config.heads, config.attention_dropout, dtype)
     per_item = tuple(f"items/{path}" for path in of_items.per_item)
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
@@ -193,35 +191,3 @@ def build_network(
 
     network = Network(init, item_tables, session_embeddings, items, 2 * dim, per_item, of_items.reads)
     return Built(network, encode)
-
-
-class LastAttention(nn.Module):
-    """Multi-head attention of each position to the items of its prefix, and nothing behind it.
-
-    Attributes:
-      heads: how many; a divisor of the width.
-      dropout: rate on the weights.
-      dtype: of what products take.
-    """
-
-    heads: int
-    dropout: float
-    dtype: str
-
-    @nn.compact
-    def __call__(self, inputs: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
-        """float32 [row, position, dim] -> float32 [row, position, dim]; junk where a row holds no item."""
-        exact, split = layer_precision(self.dtype), (self.heads, inputs.shape[-1] // self.heads)
-        query, key, value = (nn.DenseGeneral(split, name=name, **exact)(inputs) for name in ("query", "key", "value"))
-        attended = nn.dot_product_attention(
-            query,
-            key,
-            value,
-            mask=causal_mask(batch)[:, None],
-            dropout_rng=None if deterministic or not self.dropout else self.make_rng("dropout"),
-            dropout_rate=self.dropout,
-            broadcast_dropout=False,
-            deterministic=deterministic,
-            **exact,
-        )
-        return attended.reshape(inputs.shape).astype(jnp.float32)

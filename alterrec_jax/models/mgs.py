@@ -40,9 +40,8 @@ dropout = 0.4, last_item = 0.5, contrast = 1, temperature = 0.05, steps = 6, dim
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -65,12 +64,11 @@ from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.models.registry import register
 from alterrec_jax.models.single import single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
-from alterrec_jax.nn.gnn import MirrorGraphLayer, edge_types, latest_nodes
 from alterrec_jax.nn.item_tables import learned_items
+from alterrec_jax.nn.mirror_graph import MirrorGraphEncoder, node_columns
 from alterrec_jax.nn.peers import PeerOrder, mean_of_all_peers, means_of_drawn_peers, shuffled_peers
-from alterrec_jax.nn.segments import at_last, same_segment
 from alterrec_jax.nn.vectors import dropout
-from alterrec_jax.numerics import layer_precision, product
+from alterrec_jax.numerics import product
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
@@ -165,7 +163,8 @@ def build_network(
       max_length: the longest prefix that is seen.
       dtype: that of what products take.
     """
-    of_items, encoder = learned_items(items, config.dim), MirrorGraphEncoder(config, max_length, dtype)
+    of_items = learned_items(items, config.dim)
+    encoder = MirrorGraphEncoder(config.steps, config.last_item, config.dropout, max_length, dtype)
     per_item = ("items/table",)
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:
@@ -235,41 +234,3 @@ def build_network(
     reads = Reads(features=features)
     network = Network(init, item_tables, session_embeddings, items, config.dim, per_item, reads, layout=PREFIX)
     return network, views
-
-
-def node_columns(batch: SessionBatch) -> jax.Array:
-    """bool [row, position, position]: which columns stand for the nodes of a position's graph, one for each."""
-    return same_segment(batch) & latest_nodes(batch)[1][:, None, :]
-
-
-class MirrorGraphEncoder(nn.Module):
-    """From items and their mirrors to q. Every position computes its segment's, of which the last one is read."""
-
-    config: MGSNetworkConfig
-    max_length: int
-    dtype: str
-
-    @nn.compact
-    def __call__(self, rows: jax.Array, mirrors: jax.Array, batch: SessionBatch, deterministic: bool) -> jax.Array:
-        """float32 [row, position, dim], twice -> float32 [row, position, dim], junk where no prefix ends."""
-        given, nodes = self.config, node_columns(batch)
-        types, hidden = jnp.where(nodes, edge_types(batch), 0), rows
-        for step in range(given.steps):
-            hidden, mirrors = MirrorGraphLayer(self.dtype, name=f"graph_{step}")(hidden, mirrors, types, nodes)
-        gate = nn.sigmoid(self._dense("highway")(jnp.concatenate([rows, hidden], axis=-1)))
-        hidden = gate * rows + (1 - gate) * hidden
-
-        last = at_last(hidden, batch)
-        ages = nn.Embed(self.max_length, given.dim, name="ages")(latest_nodes(batch)[0])
-        placed = hidden + ages
-        joined = self._dense("each")(placed) + self._dense("mirror")(mirrors) + self._dense("last", bias=True)(last)
-        weighed = self._dense("weight", width=1)(nn.sigmoid(joined)) * placed
-        pooled = jnp.einsum("rqk,rkd->rqd", nodes.astype(jnp.float32), weighed, precision="highest")
-        if given.last_item:
-            share = given.last_item * nn.sigmoid(self._dense("gate")(jnp.concatenate([pooled, last], axis=-1)))
-            pooled = share * last + (1 - share) * pooled
-        return nn.Dropout(given.dropout)(pooled, deterministic=deterministic)
-
-    def _dense(self, name: str, bias: bool = False, width: int = 0) -> Any:
-        layer = nn.Dense(width or self.config.dim, use_bias=bias, name=name, **layer_precision(self.dtype))
-        return lambda values: layer(values).astype(jnp.float32)

@@ -55,7 +55,7 @@ from alterrec_jax.contract import (
     System,
     at_prefixes,
 )
-from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.data.dataset_files import IMAGE, IMAGE_WORDS, TEXT
 from alterrec_jax.data.price_levels import LEAST_COVERAGE, PRICE_FLAGS, RELATIVE_PRICE, price_levels
 from alterrec_jax.errors import UserError
 from alterrec_jax.losses.modality_contrast import SAME_ITEM, ModalityContrast, with_modality_contrast
@@ -72,8 +72,8 @@ from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
 
 NAME, TITLE = "mmsbr", "MMSBR"
-IMAGE, CATEGORY = "image", "category"
-COUNTERPARTS = {TEXT: "image_words", IMAGE: "image_of_text"}
+CATEGORY = "category"
+COUNTERPARTS = {TEXT: IMAGE_WORDS, IMAGE: "image_of_text"}
 """Of each modality, what the other one says in its space."""
 
 ADDITIVE, GATED = "additive", "gated"

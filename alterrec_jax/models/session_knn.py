@@ -26,8 +26,8 @@ import numpy as np
 import scipy.sparse
 
 from alterrec_jax.config import setting
+from alterrec_jax.data.cooccurrence import incidence_matrix
 from alterrec_jax.data.dataset import Dataset, Sessions
-from alterrec_jax.data.graphs import held_items
 from alterrec_jax.data.targets import Targets, histories
 from alterrec_jax.models.counting import CountedConfig, Rows
 from alterrec_jax.models.registry import COUNTED, register
@@ -80,7 +80,7 @@ def session_knn_rows(
     """
     if neighbours < 1 or idf < 0:
         raise ValueError(f"{neighbours} neighbours, idf {idf}; wanted one at least, and idf >= 0")
-    holds = held_items(dataset.splits["train"], len(dataset.items)).astype(np.float64)
+    holds = incidence_matrix(dataset.splits["train"], len(dataset.items)).astype(np.float64)
     held_by, candidates = holds.T.tocsr(), holds[:, : dataset.catalogue_size]
     distinct, frequency = np.diff(holds.indptr), np.diff(held_by.indptr)
     rarity = np.log(max(1, holds.shape[0]) / np.maximum(frequency, 1))[: dataset.catalogue_size]

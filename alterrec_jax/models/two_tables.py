@@ -7,9 +7,8 @@ tables X pass through the same layers:
     sum        X <- X + D^-1 A X            (released code; rows grow up to 2^layers)
     weighted   X <- D^-1 A X W_l            (as SRIM prints it, eq. 4; W_l of each table)
 
-In the first and the last, an item that never stood together with another keeps its row. What comes out lies side by
-side, [id ; modality], and is both what a session encoder looks up and what is scored. Dropout falls on the tables
-before the first layer.
+An item that never stood together with another keeps its row. What comes out lies side by side, [id ; modality], and is
+both what a session encoder looks up and what is scored. Dropout falls on the tables before the first layer.
 """
 
 import dataclasses
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 
 from alterrec_jax.config import OptimizerConfig, setting
 from alterrec_jax.contract import Context, Params, Reads
-from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.data.dataset_files import TEXT, TEXT_AND_IMAGE
 from alterrec_jax.data.graphs import NeighbourLists
 from alterrec_jax.nn.gnn import sum_of_neighbours
 from alterrec_jax.nn.item_tables import ItemEncoder, learned_items, vector_items
@@ -32,9 +31,6 @@ ID, MODALITY = "id", "modality"
 PARTS = (ID, MODALITY)
 FUSED = "fused"
 """The network of both, its component and its view, beside those of either half."""
-
-TEXT_AND_IMAGE = "text_and_image"
-"""Vectors of an item's text together with words for what its image shows."""
 
 GRAPH = "cooccurrence"
 RESIDUAL, SUM, WEIGHTED = "residual", "sum", "weighted"

@@ -124,39 +124,6 @@ class TypedAttentionLayer(nn.Module):
         return jnp.einsum("rqk,rkd->rqd", shares, nodes, precision="highest")
 
 
-class MirrorGraphLayer(nn.Module):
-    """A step of MGS (Lai et al., 2022): nodes x hear from their neighbours, and exchange with their mirrors m.
-
-    x_i <- `TypedAttentionLayer`;  x_i <- x_i + a_i (m_i - x_i), a_i = (W_q x_i) . (W_k m_i) / sqrt(d)
-    m_i <- sum over nodes j of softmax_j((W_q' m_i) . (W_k' x_j) / sqrt(d)) m_j
-    """
-
-    dtype: str
-
-    @nn.compact
-    def __call__(
-        self, hidden: jax.Array, mirrors: jax.Array, types: jax.Array, nodes: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """x and m, float32 [row, position, dim], from the same.
-
-        Args:
-          hidden, mirrors: x and m.
-          types: int32 [row, position, position], `edge_types` in the columns that stand for nodes; 0 elsewhere.
-          nodes: bool [row, position, position], which columns these are, in the segment of the row's position.
-        """
-        dim, exact = hidden.shape[-1], layer_precision(self.dtype)
-
-        def mapped(values: jax.Array, name: str) -> jax.Array:
-            return nn.Dense(dim, use_bias=False, name=name, **exact)(values).astype(jnp.float32) * dim**-0.25
-
-        hidden = TypedAttentionLayer(BOTH, name="neighbours")(hidden, types)
-        pull = jnp.sum(mapped(hidden, "pull_query") * mapped(mirrors, "pull_key"), axis=-1, keepdims=True)
-        hidden = hidden + pull * (mirrors - hidden)
-        query, key = mapped(mirrors, "mirror_query"), mapped(hidden, "mirror_key")
-        logits = jnp.where(nodes, jnp.einsum("rqd,rkd->rqk", query, key, precision="highest"), -1e9)
-        return hidden, jnp.einsum("rqk,rkd->rqd", nn.softmax(logits, axis=-1), mirrors, precision="highest")
-
-
 class GatedGraphLayer(nn.Module):
     """A step of a gated graph neural network (SR-GNN, eqs. 1-5), as its released code computes it.
 

@@ -29,13 +29,13 @@ class PeerOrder(NamedTuple):
       items: int32 [item], their numbers.
       first: int32 [item], of each item, where those of its value begin in `items`.
       size: int32 [item], how many have its value, itself among them; 1 where it is unknown.
-      place: int32 [item], where it stands itself.
+      position: int32 [item], where it stands itself.
     """
 
     items: jax.Array
     first: jax.Array
     size: jax.Array
-    place: jax.Array
+    position: jax.Array
 
 
 def shuffled_peers(key: jax.Array, values: jax.Array) -> PeerOrder:
@@ -43,8 +43,8 @@ def shuffled_peers(key: jax.Array, values: jax.Array) -> PeerOrder:
     items = jnp.lexsort((jax.random.permutation(key, len(values)), values)).astype(jnp.int32)
     by_value = values[items]
     first, stop = (jnp.searchsorted(by_value, values, side).astype(jnp.int32) for side in ("left", "right"))
-    place = jnp.zeros_like(items).at[items].set(jnp.arange(len(items), dtype=jnp.int32))
-    return PeerOrder(items, first, jnp.where(values == _UNKNOWN, 1, stop - first), place)
+    position = jnp.zeros_like(items).at[items].set(jnp.arange(len(items), dtype=jnp.int32))
+    return PeerOrder(items, first, jnp.where(values == _UNKNOWN, 1, stop - first), position)
 
 
 def drawn_peers(order: PeerOrder, items: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
@@ -58,9 +58,9 @@ def drawn_peers(order: PeerOrder, items: jax.Array, most: int) -> tuple[jax.Arra
     Returns:
       int32 [..., most], their numbers, and bool [..., most], which of them there are.
     """
-    first, size, place = (part[items][..., None] for part in (order.first, order.size, order.place))
+    first, size, position = (part[items][..., None] for part in (order.first, order.size, order.position))
     ahead = jnp.arange(1, most + 1, dtype=jnp.int32).reshape(*(1,) * items.ndim, -1)
-    return order.items[first + (place - first + ahead) % size], ahead < size
+    return order.items[first + (position - first + ahead) % size], ahead < size
 
 
 def means_of_drawn_peers(

@@ -31,7 +31,7 @@ def bars(figure: Any, compared: Compared, metrics: Sequence[str] = ("hits@20", "
 
 
 def grouped(figure: Any, compared: Compared, metrics: Sequence[str] = ("hits@20", "ndcg@20")) -> None:
-    """One group of bars a metric, one bar a model, with the standard deviation over seeds (figs. 2 and 8)."""
+    """One group of bars a metric, one bar a model, with the standard deviation over seeds."""
     axes = figure.subplots()
     models, width = list(compared.of), 0.8 / len(compared.of)
     for number, model in enumerate(models):

@@ -10,19 +10,15 @@ import polars as pl
 import pytest
 
 from alterrec_jax.contract import Reads
+from alterrec_jax.data.cooccurrence import FREQUENT, companions, cooccurrence, met_elsewhere, often_elsewhere
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.features import make_context
 from alterrec_jax.data.graphs import (
-    FREQUENT,
     GRAPHS,
     LIST_WIDTH,
     PREDECESSORS,
     NeighbourLists,
-    companions,
-    cooccurrence,
     items_and_users,
-    met_elsewhere,
-    often_elsewhere,
     session_hypergraph,
 )
 from tests.evaluation.examples import make_sessions

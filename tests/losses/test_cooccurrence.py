@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alterrec_jax.data.graphs import companions
+from alterrec_jax.data.cooccurrence import companions
 from alterrec_jax.losses.cooccurrence import cooccurrence_losses, never_met
 from tests.evaluation.examples import make_sessions
 

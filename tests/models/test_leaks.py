@@ -25,7 +25,9 @@ HELD_OUT = ("validation", "test")
 
 def reads_statistics(config: RunConfig) -> bool:
     """Whether a system reads what is counted, of sessions or of items, or is fitted by no step."""
-    system = config.build(CatalogueInfo(CATALOGUE, {"category": 5, "brand": 8, "attributes": 4}, users=5))
+    system = config.build(
+        CatalogueInfo(CATALOGUE, {"category": 5, "brand": 8, "attributes": 4}, users=5, price_coverage=1.0)
+    )
     features = {*system.reads.features, *system.reads.optional}
     fitted = any(network.fit is not None for network in system.networks.values())
     return bool(system.reads.graphs) or fitted or not features.isdisjoint(COUNTED)
@@ -75,8 +77,9 @@ NAMES = [name for name, config in TINY.items() if reads_statistics(config)]
 
 
 def trained(config: RunConfig, dataset: Dataset, workdir: pathlib.Path) -> list[np.ndarray]:
-    """Every parameter after one epoch, which is the best one whatever validation says."""
-    Trainer(dataclasses.replace(config, epochs=1), dataset, workdir).run()
+    """Every parameter after one epoch of the last stage, which is the best one whatever validation says."""
+    epochs = 1 + getattr(config, "apart_epochs", 0)
+    Trainer(dataclasses.replace(config, epochs=epochs), dataset, workdir).run()
     return [np.asarray(leaf) for leaf in jax.tree.leaves(load_trained(workdir).params)]
 
 

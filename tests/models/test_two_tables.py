@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alterrec_jax.contract import Context
-from alterrec_jax.data.dataset_files import TEXT
+from alterrec_jax.data.dataset_files import TEXT, TEXT_AND_IMAGE
 from alterrec_jax.data.graphs import GRAPHS
 from alterrec_jax.models.two_tables import (
     GRAPH,
@@ -16,7 +16,6 @@ from alterrec_jax.models.two_tables import (
     PARTS,
     RESIDUAL,
     SUM,
-    TEXT_AND_IMAGE,
     WEIGHTED,
     TwoTablesConfig,
     two_tables,

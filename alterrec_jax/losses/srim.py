@@ -112,7 +112,7 @@ def joint_objective(
     return Objective(loss)
 
 
-def apart_objective(
+def independent_objective(
     name: str,
     network: Network,
     encode: EncodeFn,

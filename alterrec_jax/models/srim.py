@@ -26,7 +26,7 @@ item with the number before the target's). `experiments/configs/srim_official.py
 
 The paper's variants: -IdMo is `losses.alignment=False`, -JoIn `losses.joint_inference=False`, -DirAtt and LinAtt are
 `network.attention=linear`, NoAtt is `none`. The two phases that its abstract speaks of, each modality alone and then
-both, are in neither its equations nor its code: `apart_epochs`.
+both, are in neither its equations nor its code: `independent_epochs`.
 
 It needs text vectors, and is refused without. Without image words the modality is text alone. An item that was not in
 training cannot be recommended.
@@ -65,7 +65,7 @@ from alterrec_jax.losses.srim import (
     MODALITY_ALONE,
     REPAIRED,
     SRIMLoss,
-    apart_objective,
+    independent_objective,
     joint_objective,
 )
 from alterrec_jax.models.registry import register
@@ -78,7 +78,7 @@ from alterrec_jax.sharding.lookup import lookup
 from alterrec_jax.sharding.per_item import zero_padding_rows
 
 DIRECT, LINEAR_ATTENTION, NO_ATTENTION = "direct", "linear", "none"
-APART = "apart"
+INDEPENDENT = "independent"
 """The stage in which each modality trains alone, and its optimizer."""
 
 
@@ -126,7 +126,7 @@ class SRIMConfig(RunConfig):
     batch_prefixes: int = setting(50, "prefixes a step, rounded to whole rows", low=1)
     max_length: int = setting(20, "items of a session that an encoder sees, and positions of a row", low=1)
     epochs: int = setting(20, "epochs in all, those of each modality alone among them", low=1)
-    apart_epochs: int = setting(0, "in the first so many epochs each modality trains alone; 0: none", low=0)
+    independent_epochs: int = setting(0, "in the first so many epochs each modality trains alone; 0: none", low=0)
     network: SRIMNetworkConfig = dataclasses.field(default_factory=SRIMNetworkConfig)
     losses: SRIMLossConfig = dataclasses.field(default_factory=SRIMLossConfig)
 
@@ -153,21 +153,21 @@ class SRIMConfig(RunConfig):
         graphs = (*whole.reads.graphs, *(graph for term, graph in read.items() if term in terms))
         trained = whole._replace(reads=whole.reads._replace(graphs=graphs))
         system = system._replace(networks={FUSED: trained}, terms=(NEXT_ITEM, *terms) if terms else ())
-        if not self.apart_epochs:
+        if not self.independent_epochs:
             return system
-        return self._with_phases(system, apart_objective(FUSED, whole, encode, self.precision))
+        return self._with_phases(system, independent_objective(FUSED, whole, encode, self.precision))
 
     def _with_phases(self, system: System, objective: Objective) -> System:
         """The system whose modalities train alone first. What only the joint loss reads stays as it is."""
-        epochs, optimizer = min(self.apart_epochs, self.epochs), self.network
+        epochs, optimizer = min(self.independent_epochs, self.epochs), self.network
         still = (f"{FUSED}/{MAPS_OF_ALIGNMENT}",) if self.losses.alignment else ()
-        apart = Stage((FUSED,), APART, epochs, APART, frozen=still, chooses=False)
+        independent = Stage((FUSED,), INDEPENDENT, epochs, INDEPENDENT, frozen=still, chooses=False)
         (joint,) = system.stages
         return system._replace(
-            objectives={**system.objectives, APART: lambda stage: objective},
-            optimizers={**system.optimizers, APART: dataclasses.replace(optimizer, decay_every=0)},
-            optimized={**system.optimized, APART: (FUSED,)},
-            stages=(apart, joint._replace(epochs=self.epochs - epochs)),
+            objectives={**system.objectives, INDEPENDENT: lambda stage: objective},
+            optimizers={**system.optimizers, INDEPENDENT: dataclasses.replace(optimizer, decay_every=0)},
+            optimized={**system.optimized, INDEPENDENT: (FUSED,)},
+            stages=(independent, joint._replace(epochs=self.epochs - epochs)),
             terms=(NEXT_ITEM, *self.losses.terms, ID_ALONE, MODALITY_ALONE),
         )
 

@@ -13,7 +13,7 @@ and, for the variants of the paper's Table 3 and Figure 5, one of
     --config.network.attention=none          SRIM-NoAtt
 
 for Figures 2 and 3 --config.network.layers=1 (to 5) and --config.network.heads=1 (2, 4, 5), and for the two phases of
-its abstract --config.apart_epochs=5. What is bought together with a whole basket, counted, stands beside every
+its abstract --config.independent_epochs=5. What is bought together with a whole basket, counted, stands beside every
 evaluated model: on such data a counter is hard to beat.
 
 Width, layers, heads, dropout, beta and L2 are the paper's. Its 50 prefixes a step are 2048 here, with a larger rate: a

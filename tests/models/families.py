@@ -168,7 +168,7 @@ TINY: dict[str, RunConfig] = {
     ),
     "srim": tiny(
         SRIMConfig,
-        apart_epochs=1,
+        independent_epochs=1,
         network=SRIMNetworkConfig(dim=4, layers=2, table_dropout=0.2, learning_rate=RATE),
     ),
     "mmsbr": tiny(

@@ -78,7 +78,7 @@ NAMES = [name for name, config in TINY.items() if reads_statistics(config)]
 
 def trained(config: RunConfig, dataset: Dataset, workdir: pathlib.Path) -> list[np.ndarray]:
     """Every parameter after one epoch of the last stage, which is the best one whatever validation says."""
-    epochs = 1 + getattr(config, "apart_epochs", 0)
+    epochs = 1 + getattr(config, "independent_epochs", 0)
     Trainer(dataclasses.replace(config, epochs=epochs), dataset, workdir).run()
     return [np.asarray(leaf) for leaf in jax.tree.leaves(load_trained(workdir).params)]
 

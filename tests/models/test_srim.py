@@ -265,13 +265,13 @@ def test_what_losses_alone_read_is_not_read_to_score(dataset: Dataset) -> None:
 
 def test_each_modality_trains_alone_in_the_first_phase(dataset: Dataset) -> None:
     system = TINY["srim"].build(catalogue_info(dataset))
-    apart, joint = system.stages
-    assert (apart.epochs, apart.chooses, joint.epochs) == (1, False, 1)
+    independent, joint = system.stages
+    assert (independent.epochs, independent.chooses, joint.epochs) == (1, False, 1)
     assert system.terms == (NEXT_ITEM, ALIGNMENT, JOINT_INFERENCE, COOCCURRENCE, ID_ALONE, MODALITY_ALONE)
     context = make_context(dataset, system.reads, "float32")
     params = jax.jit(system.networks[FUSED].init)(jax.random.key(0), context)
     assert len(params["alignment"]) == MAPS[REPAIRED]
-    loss = system.objectives[apart.objective](apart).loss
+    loss = system.objectives[independent.objective](independent).loss
     batch = packed([[3, 5, 3, 8], [4, 9]], [0, 1], [0, 0], 5)
     batch = jax.tree.map(jnp.asarray, batch)
 

@@ -46,7 +46,7 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.data.price_levels import RELATIVE_PRICE, price_levels, require_prices
 from alterrec_jax.models.registry import register
-from alterrec_jax.models.single import single_network_system
+from alterrec_jax.models.single import part_of, single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.causal_attention import CausalAttention
 from alterrec_jax.nn.hypergraph import HypergraphLayers
@@ -99,8 +99,15 @@ class CoHHNConfig(RunConfig):
         require_prices(catalogue, "cohhn", "network.sparse_prices", self.network.sparse_prices)
         network = build_network(self.network, catalogue, self.max_length, self.precision)
         notes = () if CATEGORY in catalogue.classes else (WITHOUT_CATEGORIES,)
-        return single_network_system("cohhn", network, self.network, self.epochs, notes=notes)
+        parts = {
+            INTEREST: part_of(network, slice(self.network.dim)),
+            PRICE: part_of(network, slice(self.network.dim, None)),
+        }
+        return single_network_system("cohhn", network, self.network, self.epochs, parts=parts, notes=notes)
 
+
+INTEREST, PRICE = "interest", "price"
+"""The views of both halves of a score: items by themselves, and the levels of their prices."""
 
 WITHOUT_CATEGORIES = (
     "cohhn: the items have no categories, so that all are of one and price levels are among all prices; "

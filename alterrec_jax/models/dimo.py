@@ -27,6 +27,8 @@ Departures from the released code:
 * here L_co compares with items drawn from all that an item never met (there with nearly the same ten for each), two
   items co-occur once a session, however often it holds them, and every prefix is learned, not the longest alone.
 
+In training the graph holds the pair that is to be predicted, too; in evaluation it does not.
+
 It needs text vectors, and is refused without. Without image words the modality is text alone. An item that was in no
 session with another keeps its own rows; one that was not in training cannot be recommended.
 """

@@ -61,7 +61,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.losses.modality_contrast import SAME_ITEM, ModalityContrast, with_modality_contrast
 from alterrec_jax.losses.objectives import NEXT_ITEM, full_softmax
 from alterrec_jax.models.registry import register
-from alterrec_jax.models.single import FULL, single_network_system
+from alterrec_jax.models.single import FULL, part_of, single_network_system
 from alterrec_jax.models.unimodal import empty_batch, encoded, uniform_params
 from alterrec_jax.nn.gaussians import Gaussian, PriceGaussians, distance_key, distance_query
 from alterrec_jax.nn.pivots import PIVOTS, PivotTransformer, items_of_pivots
@@ -77,6 +77,8 @@ COUNTERPARTS = {TEXT: IMAGE_WORDS, IMAGE: "image_of_text"}
 """Of each modality, what the other one says in its space."""
 
 ADDITIVE, GATED = "additive", "gated"
+INTEREST = "interest"
+"""The view of i . v alone, the first columns of either score."""
 VECTORS, PRICES = "vectors", "prices"
 """What is looked up of items: v, and int32 [item, 2], the numbers of level and category."""
 
@@ -140,7 +142,8 @@ class MMSBRConfig(RunConfig):
             )
         contrasted, given = self.contrast.weight > 0, self.contrast
         network = build_network(self.network, catalogue, contrasted, self.max_length, self.precision)
-        system = single_network_system(NAME, network, self.network, self.epochs)
+        parts = {INTEREST: part_of(network, slice(self.network.dim))} if self.network.price else {}
+        system = single_network_system(NAME, network, self.network, self.epochs, parts=parts)
         if not contrasted:
             return system
         contrast = ModalityContrast(tuple(COUNTERPARTS.items()), given.weight, given.sample, given.hardest)

@@ -3,11 +3,42 @@ catalogue."""
 
 from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
+
 from alterrec_jax.config import OptimizerConfig
-from alterrec_jax.contract import Component, Network, Objective, Stage, System, View
+from alterrec_jax.contract import (
+    Component,
+    ItemTables,
+    Network,
+    Objective,
+    Params,
+    SessionBatch,
+    Stage,
+    System,
+    View,
+)
 from alterrec_jax.losses.objectives import full_softmax
 
 FULL = "full"
+
+
+def part_of(network: Network, columns: slice) -> Network:
+    """A network whose score is what some columns of the session vectors add to that of another one.
+
+    Args:
+      network: what trains.
+      columns: of its session vectors; the others are zeros.
+    """
+
+    def session_embeddings(
+        params: Params, tables: ItemTables, batch: SessionBatch, key: jax.Array | None = None
+    ) -> jax.Array:
+        queries = network.session_embeddings(params, tables, batch, key)
+        assert isinstance(queries, jax.Array)
+        return jnp.zeros_like(queries).at[:, columns].set(queries[:, columns])
+
+    return network._replace(session_embeddings=session_embeddings)
 
 
 def single_network_system(

@@ -28,6 +28,9 @@ The paper's variants: -IdMo is `losses.alignment=False`, -JoIn `losses.joint_inf
 `network.attention=linear`, NoAtt is `none`. The two phases that its abstract speaks of, each modality alone and then
 both, are in neither its equations nor its code: `independent_epochs`.
 
+In training the graph holds the pair that is to be predicted, too, as any graph of the training sessions does; in
+evaluation it does not. On dense data many layers make all rows alike: `layers` is worth choosing on validation.
+
 It needs text vectors, and is refused without. Without image words the modality is text alone. An item that was not in
 training cannot be recommended.
 """

@@ -182,6 +182,8 @@ class Network(NamedTuple):
       reads: what it is given besides sessions.
       layout: one of LAYOUTS.
       places_new_items: whether an item that was not in training has a vector, for it is made from features alone.
+      grouped_by: id features of which it asks alone whether two items have the same value, so that the numbers of these
+        mean nothing.
       per_user: paths of the parameters that hold one row a user of training; such a run starts with fresh ones.
       fit: of a network that no step trains: what makes its parameters when a run begins. None where steps do.
     """
@@ -196,6 +198,7 @@ class Network(NamedTuple):
     layout: str = PACKED
     places_new_items: bool = False
     per_class: Mapping[str, str] = {}
+    grouped_by: tuple[str, ...] = ()
     per_user: tuple[str, ...] = ()
     fit: FitFn | None = None
 

@@ -231,6 +231,15 @@ def build_network(
             params["join"] = jnp.zeros((len(features) * config.dim, config.dim))
         return zero_padding_rows(per_item, uniform_params(uniform_key, params, config.dim), items)
 
-    reads = Reads(features=features)
-    network = Network(init, item_tables, session_embeddings, items, config.dim, per_item, reads, layout=PREFIX)
+    network = Network(
+        init,
+        item_tables,
+        session_embeddings,
+        items,
+        config.dim,
+        per_item,
+        Reads(features=features),
+        layout=PREFIX,
+        grouped_by=features,
+    )
     return network, views

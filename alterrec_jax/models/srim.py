@@ -29,7 +29,7 @@ The paper's variants: -IdMo is `losses.alignment=False`, -JoIn `losses.joint_inf
 both, are in neither its equations nor its code: `independent_epochs`.
 
 In training the graph holds the pair that is to be predicted, too, as any graph of the training sessions does; in
-evaluation it does not. On dense data many layers make all rows alike: `layers` is worth choosing on validation.
+evaluation it does not. Many layers smooth all rows into one on dense data: choose `layers` on validation.
 
 It needs text vectors, and is refused without. Without image words the modality is text alone. An item that was not in
 training cannot be recommended.

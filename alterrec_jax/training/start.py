@@ -153,8 +153,9 @@ def _check_reads(whose: str, network: Network, record: Mapping[str, Any], before
         raise UserError(f"{whose} users, whose numbers are those of its own dataset; start from it on that one")
     read = (*network.reads.features, *network.reads.optional)
     require_encoders(whose, read, record, dataset)
+    without_numbers = {*network.per_class.values(), *network.grouped_by}
     for feature in read:
-        by_number = feature in ID_FEATURES and feature not in network.per_class.values()
+        by_number = feature in ID_FEATURES and feature not in without_numbers
         if by_number and class_values(before, feature) != class_values(dataset, feature):
             raise UserError(f"{whose} {feature} by its numbers, which are others in {dataset.path}")
         width = record.get("widths", {}).get(feature)

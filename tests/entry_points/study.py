@@ -36,7 +36,7 @@ def assert_whole(workdir: pathlib.Path, name: str) -> None:
 
 def assert_one_page(command: Command, workdir: pathlib.Path, names: Iterable[str]) -> None:
     """That the report of a workdir shows all that it holds, which are these names, and tells what it does not hold."""
-    done = command("experiments.studies.report", f"--workdir={workdir}")
+    done = command("experiments.paper.report", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     page = (workdir / "report.html").read_text(encoding="utf-8")
     shown = [name for name in NAMES if f'id="{name}"' in page]

@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(
         done = command(f"experiments.paper.{module}", *flags(dataset, studied), *extra)
         assert done.returncode == 1 and message in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-    done = command("experiments.studies.report", f"--workdir={tmp_path}")
+    done = command("experiments.paper.report", f"--workdir={tmp_path}")
     assert done.returncode == 1 and "holds no table or figure" in done.stderr
 
 

@@ -16,13 +16,14 @@ for Figures 2 and 3 --config.network.layers=0 (to 5) and --config.network.heads=
 its abstract --config.independent_epochs=5. What is bought together with a whole basket, counted, stands beside every
 evaluated model: on such data a counter is hard to beat.
 
-Width, heads, dropout, beta and L2 are the paper's. One graph layer is what validation chose: the paper's four end at a
-Hits@20 of 0.0946 there, for they smooth so dense a graph into nearly one row. (These products share many baskets; the
-paper's reviews have a graph that is far thinner.) The paper's 50 prefixes a step are 2048 here, with a larger rate: a
-step spreads both tables over 3.2 million edges, and back, whatever its size. Baskets are cut to 20 items, the latest of
-a prefix.
+Width, heads, dropout, beta and L2 are the paper's. One graph layer is what validation chose: the paper's four have a
+Hits@20 of 0.0946 there, one 0.1446, for four smooth so dense a graph into nearly one row. (These products share many
+baskets; the paper's reviews have a graph that is far thinner.) The paper's 50 prefixes a step are 2048 here, with a
+larger rate: a step spreads both tables over 3.2 million edges, and back, whatever its size. Baskets are cut to 20
+items, the latest of a prefix.
 
-Not measured: a run to its end wants an accelerator, or hours of two cores.
+Measured on 2026-11-30, seed 0, test: Hits@20 0.1415 [0.1323, 0.1499], NDCG@20 0.0631 after 24 epochs, of some 100
+seconds each on one core; ID alone 0.0966, text alone 0.1217, popularity 0.0808, co-occurrence with the basket 0.1470.
 """
 
 from ml_collections import ConfigDict

@@ -78,9 +78,8 @@ LONG = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what takes long, and puts it first; workers take files in this order, and the contract suite by system."""
+    """Marks what takes long, and puts it first; workers take files in this order."""
 
     def place(item: pytest.Item) -> int:
         name = item.nodeid.removeprefix("tests/")
@@ -89,13 +88,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if place(item) < len(LONG):
             item.add_marker(pytest.mark.long)
-        file = item.nodeid.partition("::")[0]
-        case = (
-            item.callspec.params.get("case", "")
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-            else ""
-        )
-        item.add_marker(pytest.mark.xdist_group(f"{file}:{case}" if file.endswith("test_contract.py") else file))
     items.sort(key=place)
 
 

@@ -30,7 +30,7 @@ train: .venv/ready $(RUN)/data/manifest.json ## Train on real purchases and prin
 	$(BIN)/python -m experiments.evaluate --workdir=$(RUN) --split=test --output=$(RUN)/metrics.json
 	$(BIN)/python -m experiments.show --workdir=$(RUN)
 
-test: .venv/ready ## Run the tests (about 17 minutes on two cores)
+test: .venv/ready ## Run the tests (about 24 minutes on two cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: .venv/ready ## Run the tests whose file takes less than ten seconds (two minutes)

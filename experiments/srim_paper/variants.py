@@ -109,7 +109,7 @@ def trainable(study: Study, names: list[str]) -> tuple[list[str], dict[str, str]
         config = MODELS[name](study.base)
         try:
             system = config.build(catalogue_info(study.dataset))
-            context_shapes(study.dataset, system.reads, config.precision)
+            context_shapes(study.dataset, system.reads._replace(graphs=()), config.precision)  # graphs lack nothing
             found.append(name)
         except UserError as error:
             refused[name] = str(error)

@@ -94,7 +94,10 @@ class PrefixEncoder:
         self._programs: dict[str, _Program] = {}
         for trained in self._params:
             of_trained = {name: part.network for name, part in components.items() if part.trained == trained}
-            made = {name: make_item_tables(network, params[trained], context) for name, network in of_trained.items()}
+            # Components that score parts of one session vector have one function of items, whose tables are made once.
+            by_function = {network.item_tables: network for network in of_trained.values()}
+            once = {f: make_item_tables(network, params[trained], context) for f, network in by_function.items()}
+            made = {name: once[network.item_tables] for name, network in of_trained.items()}
             self._programs[trained] = _Program.of(of_trained, made, everywhere)
         found = {name: tables for program in self._programs.values() for name, tables in program.tables.items()}
         self.item_tables: dict[str, ItemTables] = {name: found[name] for name in components}

@@ -46,7 +46,7 @@ from alterrec_jax.contract import (
 )
 from alterrec_jax.data.price_levels import RELATIVE_PRICE, price_levels, require_prices
 from alterrec_jax.models.registry import register
-from alterrec_jax.models.single import part_of, single_network_system
+from alterrec_jax.models.single import halves_of, single_network_system
 from alterrec_jax.models.unimodal import empty_batch, uniform_params
 from alterrec_jax.nn.causal_attention import CausalAttention
 from alterrec_jax.nn.hypergraph import HypergraphLayers
@@ -99,10 +99,7 @@ class CoHHNConfig(RunConfig):
         require_prices(catalogue, "cohhn", "network.sparse_prices", self.network.sparse_prices)
         network = build_network(self.network, catalogue, self.max_length, self.precision)
         notes = () if CATEGORY in catalogue.classes else (WITHOUT_CATEGORIES,)
-        parts = {
-            INTEREST: part_of(network, slice(self.network.dim)),
-            PRICE: part_of(network, slice(self.network.dim, None)),
-        }
+        parts = halves_of(network, (INTEREST, PRICE))
         return single_network_system("cohhn", network, self.network, self.epochs, parts=parts, notes=notes)
 
 

@@ -56,7 +56,7 @@ from alterrec_jax.losses.dimo import COUNTERFACTUAL, MAPS, MAPS_OF, OFTEN, PROXY
 from alterrec_jax.losses.id_and_modality import COMPANIONS, EncodeFn, Prefixes
 from alterrec_jax.losses.objectives import NEXT_ITEM
 from alterrec_jax.models.registry import register
-from alterrec_jax.models.single import single_network_system
+from alterrec_jax.models.single import halves_of, single_network_system
 from alterrec_jax.models.two_tables import FUSED, PARTS, TwoTablesConfig, two_tables
 from alterrec_jax.models.unimodal import empty_batch, encoded, uniform_params
 from alterrec_jax.nn.causal_attention import CausalAttention
@@ -104,10 +104,7 @@ class DIMOConfig(RunConfig):
     def build(self, catalogue: CatalogueInfo) -> System:
         """The system, for a catalogue."""
         config = self.network
-        (whole, encode), *parts = (
-            build_network(config, catalogue.items, self.max_length, self.precision, kept)
-            for kept in (PARTS, *((part,) for part in PARTS))
-        )
+        whole, encode = build_network(config, catalogue.items, self.max_length, self.precision)
         weights = {
             COOCCURRENCE: config.cooccurrence_weight,
             PROXY: config.proxy_weight,
@@ -120,7 +117,7 @@ class DIMOConfig(RunConfig):
             config,
             self.epochs,
             objective=dimo_objective(FUSED, whole, encode, loss),
-            parts={part: built.network for part, built in zip(PARTS, parts, strict=True)},
+            parts=halves_of(whole, PARTS),
         )
         # What losses read, nobody reads who only scores.
         read = {COOCCURRENCE: COMPANIONS, COUNTERFACTUAL: OFTEN}
@@ -136,9 +133,7 @@ class Built(NamedTuple):
     encode: EncodeFn
 
 
-def build_network(
-    config: DIMONetworkConfig, items: int, max_length: int, dtype: str, kept: tuple[str, ...] = PARTS
-) -> Built:
+def build_network(config: DIMONetworkConfig, items: int, max_length: int, dtype: str) -> Built:
     """The pure functions of DIMO.
 
     Args:
@@ -146,9 +141,8 @@ def build_network(
       items: how many can be recommended.
       max_length: the longest prefix.
       dtype: that of what products take.
-      kept: the halves that are scored; the rows of the other are zeros.
     """
-    dim, of_items = config.dim, two_tables(config, items, dtype, kept)
+    dim, of_items = config.dim, two_tables(config, items, dtype)
     attention = CausalAttention(config.heads, config.attention_dropout, dtype)
     per_item = tuple(f"items/{path}" for path in of_items.per_item)
 

@@ -41,6 +41,13 @@ def part_of(network: Network, columns: slice) -> Network:
     return network._replace(session_embeddings=session_embeddings)
 
 
+def halves_of(network: Network, names: tuple[str, str]) -> dict[str, Network]:
+    """What the first half of the session vectors scores, and what the second one does, by their names."""
+    middle = network.dim // 2
+    columns = (slice(middle), slice(middle, None))
+    return {name: part_of(network, half) for name, half in zip(names, columns, strict=True)}
+
+
 def single_network_system(
     name: str,
     network: Network,

@@ -72,7 +72,7 @@ from alterrec_jax.losses.srim import (
     joint_objective,
 )
 from alterrec_jax.models.registry import register
-from alterrec_jax.models.single import single_network_system
+from alterrec_jax.models.single import halves_of, single_network_system
 from alterrec_jax.models.two_tables import FUSED, PARTS, TwoTablesConfig, two_tables
 from alterrec_jax.models.unimodal import uniform_params
 from alterrec_jax.nn.direct_attention import LAST, MEAN, attended, prefix_mean
@@ -143,13 +143,10 @@ class SRIMConfig(RunConfig):
         """The system, for a catalogue."""
         given, terms = self.losses, self.losses.terms
         maps = MAPS[given.form] if ALIGNMENT in terms else 0
-        (whole, encode), *halves = (
-            build_network(self.network, catalogue.items, self.precision, maps, kept)
-            for kept in (PARTS, *((part,) for part in PARTS))
-        )
+        whole, encode = build_network(self.network, catalogue.items, self.precision, maps)
         loss = SRIMLoss(terms, given.beta, given.form, given.cooccurrence_items, self.precision)
         objective = joint_objective(FUSED, whole, encode, loss)
-        parts = {part: half.network for part, half in zip(PARTS, halves, strict=True)}
+        parts = halves_of(whole, PARTS)
         system = single_network_system(FUSED, whole, self.network, self.epochs, objective=objective, parts=parts)
         # What losses read, nobody reads who only scores.
         read = {COOCCURRENCE: COMPANIONS, JOINT_INFERENCE: MET}
@@ -182,9 +179,7 @@ class Built(NamedTuple):
     encode: EncodeFn
 
 
-def build_network(
-    config: SRIMNetworkConfig, items: int, dtype: str, maps: int = 0, kept: tuple[str, ...] = PARTS
-) -> Built:
+def build_network(config: SRIMNetworkConfig, items: int, dtype: str, maps: int = 0) -> Built:
     """The pure functions of SRIM.
 
     Args:
@@ -192,9 +187,8 @@ def build_network(
       items: how many can be recommended.
       dtype: that of what products take.
       maps: how many maps of the alignment are among its parameters.
-      kept: the modalities that are scored; the rows of the other are zeros.
     """
-    dim, of_items = config.dim, two_tables(config, items, dtype, kept)
+    dim, of_items = config.dim, two_tables(config, items, dtype)
     per_item = tuple(f"items/{path}" for path in of_items.per_item)
 
     def item_tables(params: Params, context: Context, key: jax.Array | None = None) -> ItemTables:

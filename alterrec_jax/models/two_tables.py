@@ -12,7 +12,6 @@ both what a session encoder looks up and what is scored. Dropout falls on the ta
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,14 +60,13 @@ class TwoTablesConfig(OptimizerConfig):
     table_dropout: float = setting(0.3, "rate on both tables, before the graph", low=0, below=1)
 
 
-def two_tables(config: TwoTablesConfig, items: int, precision: str, kept: tuple[str, ...] = PARTS) -> ItemEncoder:
+def two_tables(config: TwoTablesConfig, items: int, precision: str) -> ItemEncoder:
     """What makes the rows [id ; modality], float32 [item, 2 * dim].
 
     Args:
       config: of what, and how.
       items: how many.
       precision: of the linear map of vectors.
-      kept: the halves that are made; the others are zeros, and no less parameters.
     """
     dim = config.dim
     of_ids, of_vectors = learned_items(items, dim), vector_items(TEXT, dim, hidden=(), precision=precision)
@@ -106,18 +104,15 @@ def two_tables(config: TwoTablesConfig, items: int, precision: str, kept: tuple[
         return table
 
     def embed(params: Params, context: Context, key: jax.Array | None = None) -> jax.Array:
-        tables = [table_of(part, params, context) for part in kept]
+        tables = [table_of(part, params, context) for part in PARTS]
         rows = len(tables[0])
         # Every device computes all nodes: a neighbour may be any of them.
         nodes = mesh.with_sharding_constraint(jnp.concatenate(tables, axis=1), mesh.REPLICATED)[:items]
         nodes = dropout(key, nodes, config.table_dropout)
         if config.layers:
-            maps = [params["maps"][part] for part in kept] if config.gcn == WEIGHTED else None
+            maps = [params["maps"][part] for part in PARTS] if config.gcn == WEIGHTED else None
             nodes = spread(context.graphs[GRAPH], nodes, config.layers, config.gcn, maps)
-        of_parts: dict[str, Any] = dict(zip(kept, jnp.split(nodes, len(kept), axis=1), strict=True))
-        nothing = jnp.zeros((items, dim))
-        both = jnp.concatenate([of_parts.get(part, nothing) for part in PARTS], axis=1)
-        return mesh.with_sharding_constraint(jnp.pad(both, ((0, rows - items), (0, 0))), mesh.ITEMS)
+        return mesh.with_sharding_constraint(jnp.pad(nodes, ((0, rows - items), (0, 0))), mesh.ITEMS)
 
     return ItemEncoder(init, embed, per_item, reads)
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alterrec_jax.contract import Context
+from alterrec_jax.contract import Context, Network
 from alterrec_jax.data.dataset_files import TEXT, TEXT_AND_IMAGE
 from alterrec_jax.data.graphs import GRAPHS
+from alterrec_jax.models.single import halves_of
 from alterrec_jax.models.two_tables import (
     GRAPH,
     ID,
@@ -53,12 +54,15 @@ def test_both_halves_are_spread_over_the_graph(context: Context, gcn: str) -> No
         expected.append(rows)
     found = jax.jit(made.embed)(params, context)
     np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-5, atol=1e-6)
-    for part in PARTS:
+    queries = jax.random.normal(jax.random.key(1), (5, 2 * DIM))
+    network = Network(made.init, made.embed, lambda *_: queries, ITEMS, 2 * DIM)  # type: ignore[arg-type]
+    for part, of_half in halves_of(network, PARTS).items():
         half = slice(0, DIM) if part == ID else slice(DIM, None)
-        half_made = two_tables(TwoTablesConfig(dim=DIM, layers=3, gcn=gcn), ITEMS, "float32", (part,))
-        alone_part = np.asarray(half_made.embed(params, context))
-        np.testing.assert_allclose(alone_part[:, half], np.asarray(found)[:, half], rtol=1e-6, atol=1e-7)
+        alone_part = np.asarray(of_half.session_embeddings(params, None, None))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(alone_part[:, half], np.asarray(queries)[:, half])
         assert not np.delete(alone_part, np.arange(2 * DIM)[half], axis=1).any()
+        expected_scores = np.asarray(queries)[:, half] @ np.asarray(found)[:, half].T
+        np.testing.assert_allclose(alone_part @ np.asarray(found).T, expected_scores, rtol=1e-5, atol=1e-5)
 
 
 def test_the_modality_is_of_texts_with_image_words_where_the_dataset_has_them(context: Context) -> None:

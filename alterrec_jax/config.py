@@ -9,11 +9,12 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from alterrec_jax.contract import CatalogueInfo, System
 from alterrec_jax.errors import UserError, nearest
-from alterrec_jax.numerics import PRECISIONS
+
+if TYPE_CHECKING:  # a command that explains its flags does not wait for JAX
+    from alterrec_jax.contract import CatalogueInfo, System
 
 T = TypeVar("T")
 
@@ -21,6 +22,9 @@ TARGET_RULES = ("last", "all_prefixes")
 """Which items of a held-out session are to be predicted: its last one, or every item after the first."""
 
 SELECTION_METRICS = ("hits@20", "ndcg@20")
+
+PRECISIONS = ("float32", "bfloat16")
+"""Of what products take: float32 in full, or bfloat16, of which the sums still are float32."""
 
 SAVING = ("checkpoint_seconds", "checkpoint_steps", "keep_checkpoints")
 """Fields of a run that change none of its numbers: one that is continued may have others."""
@@ -114,7 +118,7 @@ class RunConfig(FamilyConfig):
     seed: int = setting(0, "seed of parameters, order, dropout and negatives", low=0, below=2**32)
     batch_prefixes: int = setting(512, "prefixes a step, rounded to whole rows", low=1)
     max_length: int = setting(50, "items of a session that an encoder sees, and positions of a row", low=1)
-    precision: str = setting("float32", "of what products take; sums are float32 in both", choices=tuple(PRECISIONS))
+    precision: str = setting("float32", "of what products take; sums are float32 in both", choices=PRECISIONS)
     epochs: int = setting(30, "epochs in all (the paper's m_max)", low=1)
     patience: int = setting(0, "stop after so many epochs without a better validation; 0: never", low=0)
     checkpoint_seconds: int = setting(120, "seconds between two checkpoints within an epoch", low=1)
@@ -126,7 +130,7 @@ class RunConfig(FamilyConfig):
         "workdir of a run whose best parameters this one starts from, on the same data or on newer; empty: none",
     )
 
-    def build(self, catalogue: CatalogueInfo) -> System:
+    def build(self, catalogue: "CatalogueInfo") -> "System":
         """The system of this configuration, for a catalogue.
 
         Raises:

@@ -8,9 +8,6 @@ import jax.numpy as jnp
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.chunked import chunk_bounds, slice_rows
 
-PRECISIONS = ("float32", "bfloat16")
-"""Of what products take: float32 in full, or bfloat16, of which the sums still are float32."""
-
 
 class MemoryLimits(NamedTuple):
     """How much a device holds at a time in a train step. None of it changes a number by more than rounding.

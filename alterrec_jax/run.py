@@ -19,7 +19,8 @@ from alterrec_jax.evaluation.report_table import as_frame, format_table
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.packages import require_ours
 from alterrec_jax.serving.evaluate import evaluate_trained
-from alterrec_jax.serving.export_folder import IndexSettings, write_export
+from alterrec_jax.serving.export_folder import write_export
+from alterrec_jax.serving.index_settings import IndexSettings
 from alterrec_jax.serving.listed_requests import TableAnswerer
 from alterrec_jax.serving.recommend import Recommender, new_item_features
 from alterrec_jax.serving.trained_model import TrainedModel

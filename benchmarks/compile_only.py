@@ -18,9 +18,8 @@ import jax
 from absl import flags
 from jax.experimental import topologies
 
-from alterrec_jax.config import to_json
+from alterrec_jax.config import PRECISIONS, to_json
 from alterrec_jax.errors import UserError
-from alterrec_jax.numerics import PRECISIONS
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.runtime.text_table import aligned

@@ -15,6 +15,7 @@ from alterrec_jax.hard_negatives import cache
 from alterrec_jax.models.alterrec import FULL, RANDOM, WINDOW, AlterRecConfig
 from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.stages import Epoch
 from alterrec_jax.training import steps
 from benchmarks.synthetic import TEXT_WIDTH
@@ -56,7 +57,7 @@ def compiled_step(name: str, config: AlterRecConfig, items: int) -> jax.stages.C
     known = Context({"text": _shape((mesh.padded(items, mesh.MODEL), TEXT_WIDTH), config.precision, mesh.ITEMS)}, {})
     optimizer = steps.make_optimizer(system.optimizers[stage.optimizer], 1)
     step = steps.make_step(system.objectives[stage.objective](stage), optimizer, reuse_windows)
-    params = {name: steps.param_shapes(network, known) for name, network in system.networks.items()}
+    params = {name: param_shapes(network, known) for name, network in system.networks.items()}
     trained = {name: params[name] for name in stage.trains}
     opt_state = steps.opt_state_shapes(optimizer, system.networks, trained)
     number = _shape((), jnp.float32, mesh.REPLICATED)

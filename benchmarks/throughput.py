@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from alterrec_jax.config import to_json
+from alterrec_jax.config import PRECISIONS, to_json
 from alterrec_jax.contract import CatalogueInfo, Context, FrozenView, Params, System
 from alterrec_jax.data.batches import TrainBatches, rows_of_batch
 from alterrec_jax.data.dataset import Sessions, load_dataset
@@ -24,7 +24,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.hard_negatives import cache
 from alterrec_jax.models.alterrec import RANDOM, WINDOW, AlterRecConfig
 from alterrec_jax.models.unimodal import VectorNetworkConfig
-from alterrec_jax.numerics import PRECISIONS, product
+from alterrec_jax.numerics import product
 from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory, steps_in_flight

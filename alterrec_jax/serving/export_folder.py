@@ -27,6 +27,7 @@ from alterrec_jax.serving.export import (
     rows_of,
     served,
 )
+from alterrec_jax.serving.index_settings import IndexSettings
 from alterrec_jax.serving.trained_model import TrainedModel
 
 if TYPE_CHECKING:
@@ -48,20 +49,6 @@ _NAMES = (
 )  # what an export consists of: only this gives way to another
 _SERVE = pathlib.Path(__file__).parents[2] / "experiments" / "serve.py"
 _SESSIONS, _TIMED, _AT_ONCE = 1000, 100, 100
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexSettings:
-    """Of the index of item vectors.
-
-    Attributes:
-      links: neighbours that it keeps for each item, at least 2.
-      effort: items that a search looks at: more find more, and take longer. The index does not keep it; whoever
-        restores it gives it as expansion_search.
-    """
-
-    links: int = 32
-    effort: int = 256
 
 
 def write_export(

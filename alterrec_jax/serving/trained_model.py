@@ -17,8 +17,8 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.fitted_views import with_weights_of
 from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.scoring.prefix_encoder import PrefixEncoder
+from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.training.checkpoint import read_newest
-from alterrec_jax.training.steps import param_shapes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from alterrec_jax.hard_negatives.cache import WindowCache
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.runtime.host_memory import steps_in_flight
 from alterrec_jax.scoring.frozen import freeze
+from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.stages import Epoch, tape
 from alterrec_jax.training import steps
 from alterrec_jax.training.run_state import RunState
@@ -91,7 +92,7 @@ class TrainLoop:
     def shapes(self) -> RunArrays:
         """The shapes of the arrays, and where they lie."""
         networks = self._system.networks
-        params = {name: steps.param_shapes(network, self._context) for name, network in networks.items()}
+        params = {name: param_shapes(network, self._context) for name, network in networks.items()}
         return RunArrays(params, self._opt_states(params, shapes=True), Totals.zeros(self._system.terms), self._windows)
 
     def fresh(self, start: Callable[[dict[str, Params]], Mapping[str, Params]] | None = None) -> RunArrays:

@@ -34,10 +34,9 @@ from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime.console import log
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_rows import copy_rows
-from alterrec_jax.sharding.per_item import class_feature, is_per_item
+from alterrec_jax.sharding.per_item import class_feature, is_per_item, param_shapes
 from alterrec_jax.training.checkpoint import read_newest
 from alterrec_jax.training.similar_items import Similar, place_by_text, similar_items
-from alterrec_jax.training.steps import param_shapes
 
 
 class Carried(NamedTuple):

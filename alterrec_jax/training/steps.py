@@ -18,7 +18,7 @@ from alterrec_jax.data.batches import DeviceChunk
 from alterrec_jax.hard_negatives.cache import WindowCache
 from alterrec_jax.runtime.host_memory import give_back_freed_memory
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.per_item import sharded_shapes
+from alterrec_jax.sharding.per_item import param_shapes, sharded_shapes
 
 
 class Totals(NamedTuple):
@@ -115,12 +115,6 @@ def init_opt_state(
     """The fresh state of an optimizer over the parameters of some networks."""
     shapes = opt_state_shapes(optimizer, networks, params)
     return jax.jit(optimizer.init, out_shardings=mesh.shardings(shapes))(dict(params))
-
-
-def param_shapes(network: Network, context: Context) -> Params:
-    """The shapes of a network's parameters, and where they lie."""
-    key = jax.eval_shape(jax.random.key, 0)
-    return sharded_shapes(network.per_item, jax.eval_shape(network.init, key, context))
 
 
 def opt_state_shapes(

@@ -12,7 +12,8 @@ from absl import flags
 
 from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
-from alterrec_jax.serving.export_folder import IndexSettings, write_export
+from alterrec_jax.serving.export_folder import write_export
+from alterrec_jax.serving.index_settings import IndexSettings
 from data_tools.new_items import read_new_items
 from tests.command_flags import nothing_imported
 from tests.conftest import write_small_dataset

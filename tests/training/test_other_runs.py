@@ -23,10 +23,10 @@ from alterrec_jax.models.unimodal import VectorsConfig
 from alterrec_jax.models.unisrec import UniSRecConfig, UniSRecNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding.digests import tree_digest
+from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.training import trainer
 from alterrec_jax.training.checkpoint import EPOCHS, Checkpoint, CheckpointStore, read_epoch, read_newest
 from alterrec_jax.training.loop import RunArrays, TrainLoop
-from alterrec_jax.training.steps import param_shapes
 from alterrec_jax.training.trainer import Interrupted, Trainer
 from tests.conftest import CATALOGUE
 from tests.training.test_trainer import CONFIG, saved

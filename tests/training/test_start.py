@@ -24,12 +24,11 @@ from alterrec_jax.models.unisrec import INDUCTIVE, TRANSDUCTIVE, UniSRecConfig, 
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_rows import copy_rows
-from alterrec_jax.sharding.per_item import class_feature, is_per_item
+from alterrec_jax.sharding.per_item import class_feature, is_per_item, param_shapes
 from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.training.run_state import RunState, record_of
 from alterrec_jax.training.similar_items import place_by_text, similar_items
 from alterrec_jax.training.start import params_of_run
-from alterrec_jax.training.steps import param_shapes
 from alterrec_jax.training.trainer import Trainer
 from tests.conftest import CATALOGUE, TEXT_WIDTH, small_tables
 from tests.models.families import TINY

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
-from tests.programs import programs_appear_whole
+from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
 
 ROOT = pathlib.Path(__file__).parents[1]
 STREAMS = ("stdin", "stdout", "stderr")
@@ -28,8 +28,10 @@ STREAMS = ("stdin", "stdout", "stderr")
 IMPORTED = (
     "alterrec_jax.evaluation.report",
     "alterrec_jax.models.registry",
+    "alterrec_jax.models.alterrec",
+    "alterrec_jax.serving.evaluate",
     "alterrec_jax.serving.export",
-    "alterrec_jax.serving.requests",
+    "alterrec_jax.serving.recommend",
     "alterrec_jax.training.trainer",
     "data_tools.pipeline",
     "jax.export",
@@ -209,7 +211,7 @@ if __name__ == "__main__":
         warnings.simplefilter("ignore")
         for name in IMPORTED:
             importlib.import_module(name)
-    programs_appear_whole()
+    keep_compiled_programs()
     gc.freeze()  # else a collection in a fork would copy all that was imported
     to_run = _serve(sys.argv[1])
     _become(to_run)

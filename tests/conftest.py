@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
-from tests.programs import programs_appear_whole
+from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
 
 # Axes that meet only by broadcasting, and keys that are used twice, are mistakes here.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= {"JAX_COMPILATION_CACHE_DIR": programs.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    programs_appear_whole()
+    keep_compiled_programs()
 
 
 def pytest_xdist_auto_num_workers() -> int:

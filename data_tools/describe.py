@@ -7,13 +7,10 @@ import pathlib
 
 from absl import flags
 
-from alterrec_jax.data.dataset import load_dataset
-from alterrec_jax.data.dataset_files import PICTURE
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import command_line, extras, files
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.printable import printable
-from data_tools import description, description_plot
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Dataset folder written by data_tools.prepare; --data_dir= may be left out."
@@ -23,6 +20,10 @@ _OUTPUT = flags.DEFINE_string("output", None, "PNG file to draw into; describe.p
 
 def main() -> None:
     """Prints the description and draws it."""
+    from alterrec_jax.data.dataset import load_dataset
+    from alterrec_jax.data.dataset_files import PICTURE
+    from data_tools import description, description_plot
+
     if not _DATA_DIR.value:
         raise UserError("no dataset named; run: python -m data_tools.describe DIR")
     dataset = load_dataset(_DATA_DIR.value)

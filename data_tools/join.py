@@ -7,7 +7,6 @@ from absl import flags
 
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.printable import printable
-from data_tools.domains import join
 
 _DATA_DIRS = flags.DEFINE_list(
     "data_dirs",
@@ -26,6 +25,8 @@ _OUT = flags.DEFINE_string(
 
 def main() -> None:
     """Joins them, and prints what of."""
+    from data_tools.domains import join
+
     print(printable(join(_DATA_DIRS.value, _OUT.value)))
 
 

@@ -7,8 +7,6 @@ from absl import flags
 
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.printable import printable
-from data_tools.image_features import Settings
-from data_tools.image_labels import label
 from data_tools.options import DEFAULT_CACHE_DIR
 
 _DATA_DIR = flags.DEFINE_string(
@@ -42,6 +40,11 @@ _CACHE_DIR = flags.DEFINE_string(
 
 def main() -> None:
     """Labels them, and prints what was found."""
+    from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
+    from data_tools.image_features import Settings
+    from data_tools.image_labels import label
+
+    keep_compiled_programs()
     labelled = label(
         _DATA_DIR.value,
         out=_OUT.value,

@@ -19,7 +19,6 @@ from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.printable import printable
 from data_tools.given import options_of
 from data_tools.options import SOURCES, Options
-from data_tools.pipeline import prepare
 
 FLAGS = flags.FLAGS
 
@@ -60,6 +59,8 @@ def options_from_flags() -> Options:
 
 def main() -> None:
     """Prepares what the flags say and prints what was read, kept and dropped."""
+    from data_tools.pipeline import prepare
+
     print(printable(prepare(options_from_flags())))
 
 

@@ -5,9 +5,6 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from alterrec_jax.runtime import processes
-from alterrec_jax.sharding import mesh
-
 flags.disclaim_key_flags()  # flags defined here belong to the command that asks for them, and stand in its --help
 
 
@@ -32,7 +29,12 @@ def define() -> None:
 
 @contextlib.contextmanager
 def used() -> Iterator[None]:
-    """Within it, the processes are joined, and the mesh of the flags is in use."""
+    """Within it, the processes are joined, the mesh of the flags is in use, and compiled programs are kept."""
+    from alterrec_jax.runtime import processes
+    from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
+    from alterrec_jax.sharding import mesh
+
+    keep_compiled_programs()
     given = flags.FLAGS
     with contextlib.ExitStack() as stack:
         stack.enter_context(processes.distributed(given.coordinator, given.processes, given.process, given.cluster))

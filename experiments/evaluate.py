@@ -8,28 +8,24 @@ A system that only counts needs no run:
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from absl import flags
 
 from alterrec_jax.config import TARGET_RULES, ProtocolConfig
-from alterrec_jax.data.dataset import Dataset, load_dataset
-from alterrec_jax.data.targets import Targets
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.intervals import Bootstrap
-from alterrec_jax.evaluation.per_target import write_per_target
-from alterrec_jax.evaluation.protocol import Protocol, protocol_of
-from alterrec_jax.evaluation.ranking import Ranks
-from alterrec_jax.evaluation.report import Details, evaluate_counted
-from alterrec_jax.evaluation.report_table import format_table
-from alterrec_jax.models.counting import CountedConfig
 from alterrec_jax.models.registry import read_config
-from alterrec_jax.runtime import command_line, files, processes
-from alterrec_jax.runtime.host_memory import keep_freed_memory
-from alterrec_jax.serving.evaluate import evaluate_trained
-from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.runtime import command_line, files
 from experiments import config_flag, devices
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from alterrec_jax.data.dataset import Dataset
+    from alterrec_jax.data.targets import Targets
+    from alterrec_jax.evaluation.protocol import Protocol
+    from alterrec_jax.evaluation.ranking import Ranks
+    from alterrec_jax.evaluation.report import Details
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
 _CONFIG = config_flag.define("Instead of a run: the configuration of a system that only counts, a name or a path.")
@@ -84,6 +80,8 @@ devices.define()
 
 def main() -> int:
     """Ranks, prints the table and writes the JSON."""
+    from alterrec_jax.runtime.host_memory import keep_freed_memory
+
     keep_freed_memory()
     with devices.used():
         _evaluate()
@@ -91,6 +89,9 @@ def main() -> int:
 
 
 def _evaluate() -> None:
+    from alterrec_jax.evaluation.report_table import format_table
+    from alterrec_jax.runtime import processes
+
     if (_WORKDIR.value is None) == (_CONFIG.value is None):
         raise UserError("name a run by --workdir, or a system that only counts by --config and --data_dir")
     if _RECOMMENDATIONS.value and not _RANKS_OUTPUT.value:
@@ -105,6 +106,10 @@ def _evaluate() -> None:
 
 
 def _evaluate_run(workdir: str) -> dict[str, Any]:
+    from alterrec_jax.evaluation.intervals import Bootstrap
+    from alterrec_jax.serving.evaluate import evaluate_trained
+    from alterrec_jax.serving.trained_model import load_trained
+
     trained = load_trained(workdir, _DATA_DIR.value)
     return evaluate_trained(
         trained,
@@ -119,6 +124,11 @@ def _evaluate_run(workdir: str) -> dict[str, Any]:
 
 
 def _evaluate_counted() -> dict[str, Any]:
+    from alterrec_jax.data.dataset import load_dataset
+    from alterrec_jax.evaluation.intervals import Bootstrap
+    from alterrec_jax.evaluation.report import evaluate_counted
+    from alterrec_jax.models.counting import CountedConfig
+
     config = read_config(_CONFIG.value.to_dict(), "--config").check()
     if not isinstance(config, CountedConfig):
         raise UserError(f"{config.family} trains; run experiments.train, and name its --workdir here")
@@ -136,19 +146,25 @@ def _evaluate_counted() -> dict[str, Any]:
     )
 
 
-def _details(dataset: Dataset) -> Details:
+def _details(dataset: "Dataset") -> "Details":
     """What the flags ask for besides the table."""
+    from alterrec_jax.evaluation.per_target import write_per_target
+    from alterrec_jax.evaluation.report import Details
+    from alterrec_jax.runtime import processes
+
     path = _RANKS_OUTPUT.value
 
-    def write(targets: Targets, ranks: Mapping[str, Ranks], items: Mapping[str, np.ndarray]) -> None:
+    def write(targets: "Targets", ranks: "Mapping[str, Ranks]", items: "Mapping[str, np.ndarray]") -> None:
         if path and processes.is_main_process():
             write_per_target(path, dataset, _SPLIT.value, targets, ranks, items)
 
     return Details(_RECOMMENDED.value, _RECOMMENDATIONS.value, write if path else None)
 
 
-def _protocol(config: ProtocolConfig, dataset: Dataset) -> Protocol:
+def _protocol(config: ProtocolConfig, dataset: "Dataset") -> "Protocol":
     """That of a configuration, unless flags say otherwise."""
+    from alterrec_jax.evaluation.protocol import Protocol, protocol_of
+
     chosen = protocol_of(config, dataset)
     exclude = chosen.exclude_session_items if _EXCLUDE.value is None else _EXCLUDE.value
     return Protocol(_TARGETS.value or chosen.targets, exclude)

@@ -15,9 +15,6 @@ from absl import flags
 
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.signals import stop_signals
-from alterrec_jax.serving.trained_model import load_trained
-from experiments.explore_answers import Explorer
-from experiments.explore_server import Server
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
@@ -29,6 +26,12 @@ _OPEN = flags.DEFINE_bool("open", None, "Whether to open the page in a browser; 
 
 def main() -> int:
     """Serves the page until a signal ends it."""
+    from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
+    from alterrec_jax.serving.trained_model import load_trained
+    from experiments.explore_answers import Explorer
+    from experiments.explore_server import Server
+
+    keep_compiled_programs()
     stop = threading.Event()
     with stop_signals(stop, "closing the page"):
         name = pathlib.Path(_WORKDIR.value).resolve().name

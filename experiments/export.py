@@ -8,12 +8,10 @@ from typing import Any
 
 from absl import flags
 
-from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.text_table import aligned
-from alterrec_jax.serving.export_folder import IndexSettings, require_replaceable, write_export
-from alterrec_jax.serving.trained_model import load_trained
+from alterrec_jax.serving.index_settings import IndexSettings
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write; an earlier export there is replaced.", required=True)
@@ -36,6 +34,12 @@ _EFFORT = flags.DEFINE_integer(
 
 def main() -> int:
     """Writes the folder, and prints what was measured."""
+    from alterrec_jax.evaluation.protocol import protocol_of
+    from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
+    from alterrec_jax.serving.export_folder import require_replaceable, write_export
+    from alterrec_jax.serving.trained_model import load_trained
+
+    keep_compiled_programs()
     out = pathlib.Path(_OUT.value)
     require_replaceable(out)  # before a run is read
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)

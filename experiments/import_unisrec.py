@@ -11,10 +11,8 @@ import pathlib
 
 from absl import flags
 
-from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.console import log
-from experiments.unisrec_checkpoint import import_run
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The authors' file, UniSRec-FHCKM-300.pth say.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder whose text vectors are of its kind.", required=True)
@@ -24,6 +22,9 @@ _SIZES = ("dim", "layers", "heads", "inner", "experts", "unit_variance")
 
 def main() -> int:
     """Writes the run."""
+    from alterrec_jax.data.dataset import load_dataset
+    from experiments.unisrec_checkpoint import import_run
+
     dataset = load_dataset(_DATA_DIR.value)
     config = import_run(pathlib.Path(_CHECKPOINT.value), dataset, pathlib.Path(_WORKDIR.value))
     sizes = " ".join(f"--config.network.{name}={getattr(config.network, name)}" for name in _SIZES)

@@ -13,23 +13,20 @@ import io
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import jax
 from absl import flags
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.protocol import protocol_of
-from alterrec_jax.runtime import command_line, files, processes
+from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import log
 from alterrec_jax.serving import requests
-from alterrec_jax.serving.recommend import Recommender, new_item_features
-from alterrec_jax.serving.trained_model import TrainedModel, load_trained
-from data_tools.further_vectors import named_values
-from data_tools.item_texts import text_columns_of
-from data_tools.new_items import NewItems, read_new_items
 from data_tools.options import CACHE_DIR_HELP, DEFAULT_CACHE_DIR
 from experiments import devices
+
+if TYPE_CHECKING:
+    from alterrec_jax.serving.trained_model import TrainedModel
+    from data_tools.new_items import NewItems
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _K = flags.DEFINE_integer("k", 20, "How many items to recommend for each session.")
@@ -81,6 +78,10 @@ def main() -> int:
 
 
 def _recommend() -> None:
+    from alterrec_jax.evaluation.protocol import protocol_of
+    from alterrec_jax.serving.recommend import Recommender
+    from alterrec_jax.serving.trained_model import load_trained
+
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     dataset = trained.dataset
     protocol = protocol_of(trained.config.protocol, dataset)
@@ -101,6 +102,8 @@ def _recommend() -> None:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     """What requests are read from."""
+    import jax
+
     if path != "-":
         if not pathlib.Path(path).exists():
             raise UserError(f"--input file {path} does not exist")
@@ -118,6 +121,8 @@ def _opened(path: str) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _written(path: str) -> Iterator[Callable[[bytes], None]]:
     """What writes an answer, at once; of several processes the first one does."""
+    from alterrec_jax.runtime import processes
+
     with contextlib.ExitStack() as stack:
         if not processes.is_main_process():
             yield lambda line: None
@@ -136,8 +141,13 @@ def _written(path: str) -> Iterator[Callable[[bytes], None]]:
         yield write
 
 
-def _new_items(trained: TrainedModel) -> NewItems | None:
+def _new_items(trained: "TrainedModel") -> "NewItems | None":
     """Those of --new_items, if there are some."""
+    from alterrec_jax.serving.recommend import new_item_features
+    from data_tools.further_vectors import named_values
+    from data_tools.item_texts import text_columns_of
+    from data_tools.new_items import read_new_items
+
     vectors = named_values(_VECTORS.value, "vectors", "FILE.npy", reserved=())
     if not _NEW_ITEMS.value:
         if vectors:

@@ -12,7 +12,6 @@ import signal
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 
 FORM = 'write {"session": ["item id", ...]}, and "exclude" or "only" likewise where they are wanted'
@@ -39,6 +38,8 @@ class Server:
     """What an export folder holds."""
 
     def __init__(self, folder: pathlib.Path) -> None:
+        import jax  # not before a --help is answered
+
         self.about, self.ids = (json.loads((folder / name).read_bytes()) for name in ("export.json", "item_ids.json"))
         self.number = {item: row for row, item in enumerate(self.ids)}
         names = ("item_vectors", "item_inputs", "neighbour_items", "neighbour_weights")

@@ -3,15 +3,11 @@
 python -m experiments.show --workdir=DIR
 """
 
-import numpy as np
 from absl import flags
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.evaluation.protocol import protocol_of
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.printable import printable
-from alterrec_jax.serving.trained_model import load_trained
-from experiments.side_by_side import SideBySide, as_text
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder; by default the one that the run was trained on.")
@@ -27,6 +23,14 @@ _LEGEND = (
 
 def main() -> int:
     """Draws sessions, hides their last items, and prints them."""
+    import numpy as np
+
+    from alterrec_jax.evaluation.protocol import protocol_of
+    from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
+    from alterrec_jax.serving.trained_model import load_trained
+    from experiments.side_by_side import SideBySide, as_text
+
+    keep_compiled_programs()
     trained = load_trained(_WORKDIR.value, _DATA_DIR.value)
     dataset, sessions = trained.dataset, trained.dataset.splits["test"]
     fitting = np.flatnonzero((sessions.lengths >= 4) & (sessions.lengths <= 9))

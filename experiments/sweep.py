@@ -16,13 +16,10 @@ import pathlib
 
 from absl import flags
 
-from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime import command_line, extras
 from alterrec_jax.runtime.console import log
-from alterrec_jax.runtime.host_memory import keep_freed_memory
-from alterrec_jax.training.trainer import Interrupted
 from experiments import config_flag, shipped
 
 _CONFIG = config_flag.define(
@@ -52,10 +49,15 @@ flags.mark_flag_as_required("config")
 def main() -> int:
     """Trains trials until there are enough, and tells what came of them."""
     extras.require("sweep", "a sweep", "optuna", "sqlalchemy")
-    from experiments import sweep_trials  # here, for what they import comes with an extra
+    from alterrec_jax.data.dataset import load_dataset
+    from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
+    from alterrec_jax.runtime.host_memory import keep_freed_memory
+    from alterrec_jax.training.trainer import Interrupted
+    from experiments import sweep_trials
     from experiments.space import read_space
 
     keep_freed_memory()
+    keep_compiled_programs()
     base = read_run_config(_CONFIG.value.to_dict(), "--config").check()
     space, workdir = read_space(shipped.space_file(_SPACE.value), base), pathlib.Path(_WORKDIR.value)
     dataset = load_dataset(_DATA_DIR.value)

@@ -9,14 +9,11 @@ import pathlib
 
 from absl import flags
 
-from alterrec_jax.data.dataset import load_dataset
+from alterrec_jax.config import PRECISIONS
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.registry import read_run_config
-from alterrec_jax.numerics import PRECISIONS
 from alterrec_jax.runtime import command_line
 from alterrec_jax.runtime.console import log
-from alterrec_jax.runtime.host_memory import keep_freed_memory
-from alterrec_jax.training.trainer import Interrupted, Trainer
 from experiments import config_flag, devices
 
 _CONFIG = config_flag.define(
@@ -41,6 +38,10 @@ devices.define()
 
 def main() -> int:
     """Trains, and tells the best epoch."""
+    from alterrec_jax.data.dataset import load_dataset
+    from alterrec_jax.runtime.host_memory import keep_freed_memory
+    from alterrec_jax.training.trainer import Interrupted, Trainer
+
     keep_freed_memory()
     chosen = {"precision": _PRECISION.value} if _PRECISION.value else {}
     config = read_run_config(_CONFIG.value.to_dict() | chosen, "--config").check()

@@ -1,12 +1,14 @@
 """Which items stand together in training sessions: counts of sessions, companions, and facts about prefixes."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import scipy.sparse
 
 from alterrec_jax.data.dataset import Sessions
+
+if TYPE_CHECKING:  # whoever recommends without a graph need not wait for it
+    import scipy.sparse
 
 FREQUENT = 10
 """Of each item, so many of the items that most sessions hold it together with (DIMO's and SRIM's l)."""
@@ -42,7 +44,7 @@ class Companions(NamedTuple):
     sessions: np.ndarray
 
 
-def incidence_matrix(train: Sessions, items: int, last: bool = True) -> scipy.sparse.csr_array:
+def incidence_matrix(train: Sessions, items: int, last: bool = True) -> "scipy.sparse.csr_array":
     """float32 [session, item], 1 where a session holds an item, however often; items from `items` on are left out.
 
     Args:
@@ -50,6 +52,8 @@ def incidence_matrix(train: Sessions, items: int, last: bool = True) -> scipy.sp
       items: how many items there are.
       last: whether the last item of a session counts.
     """
+    import scipy.sparse
+
     known = train.items < items  # SciPy would write beyond its arrays
     if not last:
         known[train.offsets[1:][train.lengths > 0] - 1] = False

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
-import scipy.special
 
 from alterrec_jax.contract import CatalogueInfo
 from alterrec_jax.errors import UserError
@@ -38,6 +37,8 @@ def relative_prices(items: pl.DataFrame, least_items: int = LEAST_ITEMS) -> np.n
       items: of the catalogue alone; columns price (float, above 0 or null) and, if known, category (str or null).
       least_items: prices that a category needs.
     """
+    from scipy.special import expit
+
     category = pl.col("category") if "category" in items.columns else pl.lit("all").alias("category")
     price = pl.col("price")
     statistics = [price.count(), price.mean(), price.std(), price.min(), price.max()]
@@ -50,7 +51,7 @@ def relative_prices(items: pl.DataFrame, least_items: int = LEAST_ITEMS) -> np.n
     scale = np.pi / (np.sqrt(3) * np.where(known, deviation, 1))
 
     def falling(values: np.ndarray) -> np.ndarray:
-        return np.asarray(scipy.special.expit(scale * (mean - values)))
+        return np.asarray(expit(scale * (mean - values)))
 
     with np.errstate(invalid="ignore"):
         ratio = (falling(prices) - falling(lowest)) / (falling(highest) - falling(lowest))

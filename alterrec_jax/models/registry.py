@@ -4,16 +4,18 @@ A family is one file of `alterrec_jax/models`. Whatever file lies there is impor
 one has to do.
 """
 
+import contextlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
-
-import polars as pl
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import alterrec_jax.models
 from alterrec_jax.config import FamilyConfig, RunConfig, flat, from_mapping, to_mapping
 from alterrec_jax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Config = TypeVar("Config", bound=type[FamilyConfig])
 
@@ -65,12 +67,14 @@ def families() -> Mapping[str, Family]:
     return dict(sorted(_FAMILIES.items(), key=lambda entry: (entry[1].kind != TRAINED, entry[0])))
 
 
-def list_models() -> pl.DataFrame:
+def list_models() -> "pl.DataFrame":
     """The systems that a configuration can name, one a row, those that train first.
 
     Columns name, title, paper, kind ("trained" or "counted"), layout, fields (int64, how many its configuration has)
     and needs, what it reads besides sessions; "" where there is none.
     """
+    import polars as pl
+
     rows = [
         (one.name, one.title, one.paper, one.kind, one.layout, len(flat(to_mapping(one.config()))) - 1, one.needs)
         for one in families().values()
@@ -84,7 +88,9 @@ def family(name: str) -> Family:
     Raises:
       UserError: there is none of that name; the nearest is named.
     """
-    known = families()
+    with contextlib.suppress(ImportError):  # most have a file of their name, and others need not be read
+        importlib.import_module(f"{alterrec_jax.models.__name__}.{name}")
+    known = _FAMILIES if name in _FAMILIES else families()
     if name not in known:
         raise UserError(f"no model is called '{name}'; {nearest(name, list(known))}")
     return known[name]

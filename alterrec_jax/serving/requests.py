@@ -8,10 +8,12 @@ the next one is read. `experiments/serve.py` has the same rules once more, for i
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from alterrec_jax.errors import UserError
-from alterrec_jax.serving.recommend import Recommender
+
+if TYPE_CHECKING:
+    from alterrec_jax.serving.recommend import Recommender
 
 FIELDS = ("session", "exclude", "only")
 FORM = 'write {"session": ["item id", ...]}, and "exclude" or "only" likewise where they are wanted'
@@ -104,7 +106,9 @@ class Answerer:
       answered, failed: how many lines were answered so far, and how many of these by an error.
     """
 
-    def __init__(self, recommender: Recommender, ids: Sequence[str], names: Sequence[str], k: int, unknown: str = SKIP):
+    def __init__(
+        self, recommender: "Recommender", ids: Sequence[str], names: Sequence[str], k: int, unknown: str = SKIP
+    ):
         """Takes what answers are made of.
 
         Args:

@@ -17,6 +17,7 @@ from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
 from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime import command_line, extras, locks
+from alterrec_jax.runtime.compiled_programs import keep_compiled_programs
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.host_memory import keep_freed_memory
 from alterrec_jax.runtime.text_table import aligned
@@ -70,6 +71,7 @@ def run(paper: Paper, name: str, runs: Runs, make: Make) -> None:
 def _main(paper: Paper, name: str, runs: Runs, make: Make) -> int:
     extras.require("plots", f"the study's {name}", "matplotlib")  # before anything is trained
     keep_freed_memory()
+    keep_compiled_programs()
     base = paper.base(read_run_config(_CONFIG.value.to_dict(), "--config").check())
     study = Study(
         load_dataset(_DATA_DIR.value), base, paper.models, _seeds(), pathlib.Path(_WORKDIR.value), paper.metrics

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
+from experiments.__main__ import COMMANDS
 from tests.entry_points.conftest import ROOT
 
 # What the extras bring, directly or not.
@@ -62,6 +63,12 @@ def test_the_wheel_ships_three_packages_whole_and_nothing_else(wheel: pathlib.Pa
 def test_help_imports_no_jax(alterrec: Alterrec) -> None:
     done = alterrec("--help", missing=(*EXTRAS, "jax", "flax", "polars", "absl"))
     assert done.returncode == 0 and "  train " in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_waits_for_nothing_that_computes(alterrec: Alterrec, name: str) -> None:
+    done = alterrec(name, "--help", missing=(*EXTRAS, "jax", "flax", "optax", "orbax", "polars", "scipy"))
+    assert done.returncode == 0 and "--" in done.stdout, done.stderr
 
 
 def test_the_systems_are_listed(alterrec: Alterrec) -> None:

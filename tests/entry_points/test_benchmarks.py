@@ -12,7 +12,7 @@ import pytest
 
 from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.errors import UserError
-from benchmarks import peer_environment, recbole_steps, start, synthetic
+from benchmarks import peer_environment, recbole_steps, started, synthetic
 from benchmarks.programs import row_sorts
 from tests.entry_points.conftest import Command
 
@@ -169,7 +169,7 @@ def test_saving(command: Command, tmp_path: pathlib.Path) -> None:
 
 
 def test_a_start_is_divided_into_its_parts(tmp_path: pathlib.Path) -> None:
-    taken = start.once(["experiments.models", "sasrec"], {}, tmp_path / "taken.json")
+    taken = started.once(["experiments.models", "sasrec"], {}, tmp_path / "taken.json")
     assert 0 < taken["imports_s"] < taken["seconds"] and taken["compiling_s"] == 0
     with pytest.raises(UserError, match="no model is called 'nobody'"):
-        start.once(["experiments.models", "nobody"], {}, tmp_path / "taken.json")
+        started.once(["experiments.models", "nobody"], {}, tmp_path / "taken.json")

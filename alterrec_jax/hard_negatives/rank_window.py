@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.hard_negatives.search import SearchSettings, best_items, kth_best
+from alterrec_jax.hard_negatives.search import SearchSettings, best_items, extremes, kth_best
 from alterrec_jax.numerics import MemoryLimits
 from alterrec_jax.scoring.item_sums import Queries, all_scores, slice_scores
 from alterrec_jax.sharding import mesh
@@ -58,7 +58,7 @@ def rank_window(
     prefixes = len(scores)
     items = scores.shape[1] if items is None else items
     sorted_out = p
-    if selection == "top_k" or k1 <= search.sorted_up_to:
+    if selection == "top_k" or (k1 <= search.sorted_up_to and (p or selection != "search")):
         sorted_out = k1
     if selection == "top_k" and k2 < items:
         sorted_out = k2
@@ -106,10 +106,9 @@ def peer_window(
         def window(scores: jax.Array, between: bool = True) -> RankWindow:
             scores = jnp.where(real[None], scores, -jnp.inf) if padding else scores
             found = rank_window(scores, k1, k2, p, selection, items)
-            if between and k1 > 0:
-                found = found._replace(upper=_halfway(scores, found.upper))
-            if between and k2 < items:
-                found = found._replace(lower=_halfway(scores, found.lower))
+            if between:
+                upper, lower = _halfway(scores, found.upper, found.lower)
+                found = found._replace(upper=upper, lower=lower)
             return found
 
         prefixes = len(queries)
@@ -146,13 +145,16 @@ def prefixes_at_once(
     return max((limits.scores_of_piece if in_cache else limits.scores) // items, 1)
 
 
-def _halfway(scores: jax.Array, border: jax.Array) -> jax.Array:
-    """float32 [prefix]: the border, moved between the scores that reach it and those that do not, if there are both."""
-    reach = scores >= border[:, None]
-    upper = mesh.pmin(jnp.min(jnp.where(reach, scores, jnp.inf), axis=1), mesh.MODEL)
-    lower = mesh.pmax(jnp.max(jnp.where(reach, -jnp.inf, scores), axis=1), mesh.MODEL)
-    middle = lower / 2 + upper / 2
-    return jnp.where((lower < middle) & (middle <= upper) & jnp.isfinite(middle), middle, border)
+def _halfway(scores: jax.Array, *borders: jax.Array) -> list[jax.Array]:
+    """float32 [prefix] each: borders, moved between the scores that reach them and those that do not, if there are
+    both."""
+    reach = [scores >= border[:, None] for border in borders]
+    moved = []
+    for border, upper, lower in zip(borders, *extremes(scores, reach, [~reaches for reaches in reach]), strict=True):
+        middle = lower / 2 + upper / 2
+        between = (lower < middle) & (middle <= upper) & jnp.isfinite(middle)
+        moved.append(jnp.where(between, middle, border))
+    return moved
 
 
 def in_window(scores: jax.Array, window: RankWindow) -> jax.Array:

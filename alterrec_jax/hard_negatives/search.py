@@ -4,7 +4,8 @@ On a mesh each device sees the scores of its own prefixes and items; counts are 
 the devices' best.
 """
 
-import math
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,24 +19,23 @@ SELECTIONS = ("search", "top_k", "approx")
 on TPU and misses some of the best."""
 
 
+_NONE = jnp.iinfo(jnp.int32).max
+
+
 class SearchSettings(NamedTuple):
     """How a border is searched for; it is the same border whatever they are.
 
     Attributes:
-      sorted_up_to: ranks up to this are sorted out, whatever the selection: `lax.top_k` is a pass or two over the
-        scores there.
-      run, runs_a_sample, fewest_samples: of every `runs_a_sample` runs of `run` items, one is looked at first, where a
-        row has `fewest_samples` of them or more.
-      few: rows of which no part is worth going on alone.
-      written_out: rounds before the loop; five and more took longer.
+      sorted_up_to: where some of the best are sorted out anyway, ranks up to this are too.
+      by_score, by_bits: guesses of a round, evenly between two scores, and between their bits. The former are nearest
+        where scores lie evenly; the latter bound the rounds, to log(2^32) / log(by_bits + 1), however they lie.
+      written_out: rounds before the loop, of which few rows need more.
     """
 
     sorted_up_to: int = 64
-    run: int = 64
-    runs_a_sample: int = 16
-    fewest_samples: int = 4
-    few: int = 64
-    written_out: int = 3
+    by_score: int = 6
+    by_bits: int = 1
+    written_out: int = 4
 
 
 def best_items(
@@ -81,100 +81,92 @@ def kth_best(
     It is the k-th best score (k from 1), or, by "search", any number between that and the next lower one. Arguments as
     of `rank_window`.
     """
-    if selection != "search" or k <= search.sorted_up_to:
+    if selection != "search":
         return best_items(scores, k, approximately=selection == "approx")[0][:, -1]
     return _search(scores, k, scores.shape[1] if items is None else items, search)
 
 
+def extremes(
+    scores: jax.Array, above: Sequence[jax.Array], below: Sequence[jax.Array]
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The least score of all devices wherever one of `above` holds, and the largest wherever one of `below` does.
+
+    float32 [prefix] each; infinity, or minus infinity, where there is none. Integers of the same order are compared:
+    of floats the least must heed NaN, which takes XLA on CPU ten times as long.
+
+    Args:
+      scores: float32 [prefix, item].
+      above, below: bool [prefix, item] each.
+    """
+    ordered = _ordered(scores)
+    arrays = [jnp.where(where, ordered, _NONE) for where in above]
+    arrays += [jnp.where(where, ~ordered, _NONE) for where in below]  # complements are of the reverse order
+    found = mesh.pmin(_in_one_pass(jax.lax.min, _NONE, arrays), mesh.MODEL)
+    least = [jnp.where(one == _NONE, jnp.inf, _float(one)) for one in found[: len(above)]]
+    return least, [jnp.where(one == _NONE, -jnp.inf, _float(~one)) for one in found[len(above) :]]
+
+
+def _in_one_pass(
+    function: Callable[[jax.Array, jax.Array], jax.Array], start: int, arrays: Sequence[jax.Array]
+) -> jax.Array:
+    """int32 [array, row], what a function makes of each row of arrays int32 [row, column].
+
+    They are made of the same scores, which are read once, and none of them is written. One reduction at a time, XLA on
+    CPU would write out what it reads.
+    """
+    starts = [jnp.int32(start)] * len(arrays)
+    found = jax.lax.reduce(list(arrays), starts, functools.partial(jax.tree.map, function), (1,))
+    return jax.lax.optimization_barrier(jnp.stack(found))
+
+
 class _Bracket(NamedTuple):
-    """The border lies in [low, high), as ordered integers; `at_low` scores reach low, `at_high` reach high."""
+    """The border lies in [low, high), as ordered integers [prefix]; `at_low` scores reach low."""
 
     low: jax.Array
     high: jax.Array
     at_low: jax.Array
-    at_high: jax.Array
 
 
 def _search(scores: jax.Array, k: int, items: int, settings: SearchSettings) -> jax.Array:
-    """The k-th best of so many items by counting how many scores reach a guess."""
-    least = jnp.min(jnp.where(scores > -jnp.inf, scores, jnp.inf), axis=1)
-    low = _ordered(mesh.pmin(least, mesh.MODEL))
-    high = _ordered(mesh.pmax(jnp.max(scores, axis=1), mesh.MODEL)) + 1
-    bracket = _Bracket(low, high, jnp.full_like(low, items), jnp.zeros_like(low))
-    for guess in _first_guesses(scores, k, items, settings):
-        bracket = _guessed(scores, k, bracket, guess)
-    return _float(_narrowed(scores, k, bracket, settings).low)
+    """The k-th best of so many items by counting how many scores reach some guesses, all in one pass."""
+    (least,), (most,) = extremes(scores, [scores > -jnp.inf], [jnp.ones_like(scores, bool)])
+    bracket = _Bracket(_ordered(least), _ordered(most) + 1, jnp.full(len(scores), items))
 
-
-def _first_guesses(scores: jax.Array, k: int, items: int, settings: SearchSettings) -> list[jax.Array]:
-    """Two scores, as ordered integers [prefix], between which the k-th best most likely is: those of a sample of the
-    items that have its rank there, give or take three standard deviations."""
-    prefixes, columns = scores.shape
-    run, stride = settings.run, settings.runs_a_sample
-    runs = columns // (stride * run)
-    if runs < settings.fewest_samples:
-        return []
-    of_runs = scores[:, : runs * stride * run].reshape(prefixes, runs, stride, run)
-    sample = of_runs[:, :, 0].reshape(prefixes, runs * run)
-    size = sample.shape[1] * mesh.size(mesh.MODEL)
-    rank = k * size / items
-    margin = math.ceil(3 * math.sqrt(rank * (1 - rank / size))) + 1
-    ranks = (math.floor(rank) + margin, math.floor(rank) - margin)
-    return [_ordered(_search(sample, of_sample, size, settings)) for of_sample in ranks if 0 < of_sample < size]
-
-
-def _guessed(scores: jax.Array, k: int, bracket: _Bracket, guess: jax.Array) -> _Bracket:
-    """The bracket once it is known how many scores reach a guess, for the rows that still search."""
-    guess = jnp.clip(guess, bracket.low + 1, bracket.high - 1)
-    reach = mesh.psum(jnp.sum(scores >= _float(guess)[:, None], axis=1, dtype=jnp.int32), mesh.MODEL)
-    active = _searching(bracket, k)
-    up, down = active & (reach >= k), active & (reach < k)
-    return _Bracket(
-        low=jnp.where(up, guess, bracket.low),
-        high=jnp.where(down, guess, bracket.high),
-        at_low=jnp.where(up, reach, bracket.at_low),
-        at_high=jnp.where(down, reach, bracket.at_high),
-    )
-
-
-def _searching(bracket: _Bracket, k: int) -> jax.Array:
-    """bool [prefix]: whose low end is not the border yet."""
-    return (bracket.at_low != k) & (bracket.high - 1 > bracket.low)
-
-
-def _narrowed(scores: jax.Array, k: int, bracket: _Bracket, settings: SearchSettings) -> _Bracket:
-    """Narrows every row's bracket until its low end is the border.
-
-    Half of the rows take half as many rounds as the last one, so the last quarter goes on alone, and so on.
-    """
-    few = len(scores) // 4 if len(scores) >= settings.few else 0
-
-    def narrow(state: tuple[jax.Array, _Bracket]) -> tuple[jax.Array, _Bracket]:
-        count, bracket = state
-        low, high, at_low, at_high = bracket
-        # Two guesses by where the k-th would be if scores lay evenly, then one that halves.
-        share = (at_low - k) / jnp.maximum(at_low - at_high, 1)
-        from_score, to_score = _float(low), _float(high)
-        between = _ordered(from_score + (to_score - from_score) * jnp.clip(share, 0.02, 0.98))
-        half = (low >> 1) + (high >> 1) + (low & high & 1)
-        return count + 1, _guessed(scores, k, bracket, jnp.where(count % 3 == 2, half, between))
-
-    state = (jnp.int32(0), bracket)
-    if few:  # XLA on CPU runs the body of a loop on one core; what is written out runs on all
-        for _ in range(settings.written_out):
-            state = narrow(state)
-
-    def some_search(state: tuple[jax.Array, _Bracket]) -> jax.Array:
-        """Whether the loop goes on. Where devices count together, it does on all of them, or on none."""
-        searching = jnp.sum(_searching(state[1], k))
-        return (mesh.pmax(searching, mesh.DATA) if mesh.size(mesh.MODEL) > 1 else searching) > few
-
-    _, bracket = jax.lax.while_loop(some_search, narrow, state)
-    if not few:
+    def narrow(bracket: _Bracket) -> _Bracket:
+        guesses = _guesses(bracket, settings)
+        reach = [(scores >= _float(guess)[:, None]).astype(jnp.int32) for guess in guesses]
+        counts = mesh.psum(_in_one_pass(jax.lax.add, 0, reach), mesh.MODEL)
+        for guess, count in zip(guesses, counts, strict=True):
+            up, down = (count >= k) & (guess > bracket.low), (count < k) & (guess < bracket.high)
+            bracket = _Bracket(
+                low=jnp.where(up, guess, bracket.low),
+                high=jnp.where(down, guess, bracket.high),
+                at_low=jnp.where(up, count, bracket.at_low),
+            )
         return bracket
-    last = jnp.argsort(~_searching(bracket, k))[:few]
-    narrowed = _narrowed(scores[last], k, jax.tree.map(lambda ends: ends[last], bracket), settings)
-    return jax.tree.map(lambda ends, of_last: ends.at[last].set(of_last), bracket, narrowed)
+
+    def some_search(bracket: _Bracket) -> jax.Array:
+        """Whether the loop goes on. Where devices count together, it does on all of them, or on none."""
+        searching = jnp.sum((bracket.at_low != k) & (bracket.high - 1 > bracket.low))
+        return (mesh.pmax(searching, mesh.DATA) if mesh.size(mesh.MODEL) > 1 else searching) > 0
+
+    for _ in range(settings.written_out):  # XLA on CPU runs the body of a loop on one core, these on all
+        bracket = narrow(bracket)
+    return _float(jax.lax.while_loop(some_search, narrow, bracket).low)
+
+
+def _guesses(bracket: _Bracket, settings: SearchSettings) -> list[jax.Array]:
+    """Ordered integers [prefix] within the bracket."""
+    from_score, to_score = _float(bracket.low), _float(bracket.high)
+    shares = [(number + 1) / (settings.by_score + 1) for number in range(settings.by_score)]
+    by_score = [_ordered(from_score + (to_score - from_score) * share) for share in shares]
+    parts = settings.by_bits + 1
+    (low, low_rest), (high, high_rest) = (divmod(end, parts) for end in (bracket.low, bracket.high))
+    by_bits = [
+        low * (parts - part) + high * part + (low_rest * (parts - part) + high_rest * part) // parts
+        for part in range(1, parts)
+    ]
+    return [jnp.clip(guess, bracket.low + 1, bracket.high - 1) for guess in (*by_score, *by_bits)]
 
 
 def _ordered(values: jax.Array) -> jax.Array:

@@ -133,7 +133,8 @@ def test_a_step_that_reuses_windows_is_the_step_that_mines() -> None:
         return on_host(made(state, peer, context(), batch, jax.random.key(5)))
 
     plain, first = step(None), step(room(P))
-    jax.tree.map(np.testing.assert_array_equal, first._replace(windows=None), plain)
+    jax.tree.map(np.testing.assert_array_equal, first.totals, plain.totals)
+    assert_alike(first, plain)  # two programs: whether a product and a sum are one instruction, XLA decides anew
     again = step(jax.tree.map(jnp.asarray, first.windows), reuse=True)
     jax.tree.map(np.testing.assert_array_equal, again.windows, first.windows)
     assert_alike(again, plain)

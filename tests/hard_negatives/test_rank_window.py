@@ -56,9 +56,9 @@ def test_window_is_that_of_the_oracle(selection: str, k1: int, k2: int, p: int) 
 
 @pytest.mark.parametrize("selection", ["search", "top_k"])
 @pytest.mark.parametrize("k", [1, 2, 100, 1_500, 2_999, 3_000])
-@pytest.mark.parametrize("run", [64, 8])  # rows of these lengths are sampled first, or are not
-def test_kth_best_of_long_rows(selection: str, k: int, run: int) -> None:
-    search = SearchSettings(sorted_up_to=1, run=run)
+@pytest.mark.parametrize("written_out", [6, 0])
+def test_kth_best_of_long_rows(selection: str, k: int, written_out: int) -> None:
+    search = SearchSettings(sorted_up_to=1, written_out=written_out)
     rng = np.random.default_rng(k)
     rows = [
         rng.normal(size=3_000),
@@ -69,7 +69,7 @@ def test_kth_best_of_long_rows(selection: str, k: int, run: int) -> None:
         np.arange(3_000) - 3_000.0,
         np.concatenate([[3e38, -3e38], np.zeros(2_998)]),
     ]
-    scores = np.asarray([*rows, *rng.normal(size=(90, 3_000))], np.float32)  # enough that the last go on alone
+    scores = np.asarray([*rows, *rng.normal(size=(90, 3_000))], np.float32)
     border = np.asarray(jax.jit(lambda scores: kth_best(scores, k, selection, search=search))(jnp.asarray(scores)))
     best = -np.sort(-scores, axis=1)
     reach, wanted = scores >= border[:, None], scores >= best[:, [k - 1]]

@@ -150,7 +150,9 @@ def test_a_chunk_step_takes_one_batch_after_another_and_nothing_from_the_host(pl
         one_by_one = plain.step(one_by_one, plain.peer, known, alone, jax.random.fold_in(key, 2 + number))
         with jax.transfer_guard("disallow"):
             state = step(state, plain.peer, known, chunk, key)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), on_host(state), on_host(one_by_one))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), on_host(state), on_host(one_by_one)
+    )
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"), jax.transfer_guard("disallow"):
         step(state, plain.peer, known, DeviceChunk(rows, np.int32(2)), key)
 

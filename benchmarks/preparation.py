@@ -24,7 +24,9 @@ from alterrec_jax.runtime.console import log, progress
 from alterrec_jax.runtime.text_table import aligned
 
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
-_FOLDER = flags.DEFINE_string("folder", None, "Where logs and datasets are made, and removed; a temporary one if unset.")
+_FOLDER = flags.DEFINE_string(
+    "folder", None, "Where logs and datasets are made, and removed; a temporary one if unset."
+)
 _INTERACTIONS = flags.DEFINE_list("interactions", ["1000000", "10000000", "100000000"], "Rows of each log.")
 _ITEMS = flags.DEFINE_integer("items", 500_000, "Items that there are.", lower_bound=100)
 _FILES = flags.DEFINE_integer("files", 10, "Files that a log is in.", lower_bound=1)
@@ -52,7 +54,16 @@ def main() -> int:
             raise UserError(f"--interactions has '{given}'; name whole numbers from 1000 on, with commas between")
         with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
             results.append(_measure(int(given), pathlib.Path(folder)))
-    head = ["interactions", "log, GB", "prepared in, s", "peak, GB", "opened in, s", "a batch, ms", "peak, GB", "of it files"]
+    head = [
+        "interactions",
+        "log, GB",
+        "prepared in, s",
+        "peak, GB",
+        "opened in, s",
+        "a batch, ms",
+        "peak, GB",
+        "of it files",
+    ]
     rows = [
         [
             f"{result['interactions']:,}",
@@ -147,7 +158,7 @@ def _clicks(
     since -= since[np.searchsorted(visit, visit)]  # of the first click of the visit
     when = start + random.uniform(0, seconds, visits)[visit] + since
     item = np.floor(np.exp(random.uniform(0, np.log(_ITEMS.value), rows))).astype(np.int64) - 1
-    name = (first + visit + 1) * 618_970_019_642 % 999_999_999_989  # looks like chance, and is one to one: that is a prime
+    name = (first + visit + 1) * 61_897_001 % 999_999_999_989  # looks like chance, and is one to one: that is a prime
     order = np.argsort(when, kind="stable")
     text = pl.Series(name[order]).cast(pl.String).str.zfill(12)
     frame = pl.DataFrame({"session_id": "v" + text, "time": when[order].astype(np.int64)})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-BLOCK = 1 << 22  # rows that are sorted or compared at a time
+BLOCK = 1 << 21  # rows that are sorted or compared at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,9 @@ def blocks(session: np.ndarray, rows: int = BLOCK) -> Iterator[np.ndarray]:
     Yields:
       int64, the rows of a block, ascending. Sessions ascend from block to block.
     """
-    stops = np.cumsum(np.bincount(session))
+    lengths = np.zeros(int(session.max(initial=0)) + 1 if len(session) else 0, np.int64)
+    np.add.at(lengths, session, 1)  # bincount would make a copy of the sessions, of twice their size
+    stops = np.cumsum(lengths)
     cuts = np.searchsorted(stops, np.arange(rows, len(session) + rows, rows)) + 1
     below = 0
     for above in np.unique(np.minimum(cuts, len(stops))).tolist() or [0]:  # an empty table is a block

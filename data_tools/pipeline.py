@@ -121,7 +121,7 @@ def _split(logs: Logs, options: Options) -> tuple[dict[str, FlatSessions], int]:
     And how many sessions a temporal split divides by their ids, for their times are equal.
     """
     if options.split == "leave_one_out":
-        return _known_of(splits.leave_one_out(logs.interactions)), 0
+        return _without_prices(splits.leave_one_out(logs.interactions)), 0
     left, tied = logs.sessions[logs.interactions.session], 0
     validation, test = options.shares
     if options.split == "temporal":
@@ -131,17 +131,15 @@ def _split(logs: Logs, options: Options) -> tuple[dict[str, FlatSessions], int]:
         chosen = splits.at_random(len(left), validation, test, options.seed)
     else:
         chosen = splits.by_column(left["split"])
-    return _known_of(splits.whole_sessions(logs.interactions, chosen)), tied
+    return _without_prices(splits.whole_sessions(logs.interactions, chosen)), tied
 
 
-def _known_of(parts: Mapping[str, FlatSessions]) -> dict[str, FlatSessions]:
-    """Leaves out prices of held-out sessions, and what is alone in training: under leave_one_out it may tell of what
-    follows."""
-    left_out = {split: ALONE if split == "train" else "price" for split in parts}
-    return {
-        split: dataclasses.replace(part, rows=part.rows.drop(left_out[split], strict=False))
-        for split, part in parts.items()
+def _without_prices(parts: Mapping[str, FlatSessions]) -> dict[str, FlatSessions]:
+    """Leaves out the prices of held-out sessions, which nothing may learn from."""
+    rows = {
+        split: part.rows if split == "train" else part.rows.drop("price", strict=False) for split, part in parts.items()
     }
+    return {split: dataclasses.replace(part, rows=rows[split]) for split, part in parts.items()}
 
 
 def _session_table(parts: Mapping[str, FlatSessions], sessions: pl.DataFrame) -> pl.DataFrame:
@@ -149,13 +147,16 @@ def _session_table(parts: Mapping[str, FlatSessions], sessions: pl.DataFrame) ->
     tables = []
     for split, part in parts.items():
         number = pl.Series("number", np.repeat(np.arange(len(part), dtype=np.uint32), part.lengths)).set_sorted()
-        lists = part.rows.with_columns(number).group_by("number", maintain_order=True).agg(pl.all())
-        names = sessions.select("session_id", "user_id")[part.session]
-        table = names.with_columns(pl.lit(split).alias("split"), pl.Series("first_target", part.first_target))
-        tables.append(pl.concat([table, lists.rename({"item": "items"}).drop("number")], how="horizontal"))
-    columns = ("split", "session_id", "user_id", "items", "first_target")
-    timed = [ALONE] if any(ALONE in table.columns for table in tables) else []
-    return pl.concat(tables, how="diagonal").select(*columns, *timed)
+        columns = [pl.col("item").alias("items")]
+        if ALONE in part.rows.columns:
+            # Under leave_one_out it may tell of what follows: training does not learn it.
+            columns.append(pl.when(pl.col("held_out").first()).then(pl.col(ALONE).implode()).alias(ALONE))
+        rows = part.rows.with_columns(number, pl.lit(split != "train").alias("held_out"))
+        lists = rows.group_by("number", maintain_order=True).agg(columns).drop("number")
+        names = sessions.select(pl.lit(split).alias("split"), "session_id", "user_id")[part.session]
+        first_target = pl.Series("first_target", part.first_target)
+        tables.append(pl.concat([names, lists.insert_column(1, first_target)], how="horizontal"))
+    return pl.concat(tables, rechunk=True)
 
 
 def _provenance(options: Options, logs: Logs, tally: Tally, items: pl.DataFrame) -> dict[str, Any]:

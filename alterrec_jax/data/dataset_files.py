@@ -19,6 +19,7 @@ FORMAT_VERSION = 4
 READABLE_VERSIONS = (1, 2, 3, 4)
 
 MANIFEST, ITEMS, SESSIONS = "manifest.json", "items.parquet", "sessions.parquet"
+SESSION_ARRAYS = "sessions"  # the folder of what `session_arrays` makes of the sessions
 PICTURE = "describe.png"  # which data_tools.describe draws
 TEXT = "text"  # the feature name of the text vectors
 DROPPED = "_dropped"  # behind the name of a feature: the vectors of the same texts without some of their words
@@ -92,7 +93,7 @@ def names_in(path: pathlib.Path) -> set[str]:
         return set()
     named = manifest.get("files")
     vectors = vector_names(named) if isinstance(named, dict) else []
-    return {MANIFEST, ITEMS, SESSIONS, PICTURE, *map(vectors_file, (TEXT, *vectors))}
+    return {MANIFEST, ITEMS, SESSIONS, SESSION_ARRAYS, PICTURE, *map(vectors_file, (TEXT, *vectors))}
 
 
 def read_manifest(path: pathlib.Path) -> dict[str, Any]:
@@ -136,6 +137,8 @@ def require_hashes(path: pathlib.Path, hashes: Mapping[str, str]) -> None:
       UserError: names the file.
     """
     for name, expected in hashes.items():
+        if not (path / name).is_file():
+            raise UserError(f"dataset file {path / name} is missing; {REMEDY}")
         if files.sha256_file(path / name) != expected:
             raise UserError(f"{path / name} differs from the hash in the manifest: it was changed or damaged; {REMEDY}")
 
@@ -177,6 +180,21 @@ def read_sessions(path: pathlib.Path) -> pl.DataFrame:
         if timed is None or not (timed.is_null() | (timed == lengths)).all():
             raise UserError(f"{file}: column '{ALONE}' holds no truth value for each item; {REMEDY}")
     return sessions
+
+
+def read_session_column(path: pathlib.Path, split: str, column: str) -> pl.Series:
+    """One column of the sessions of one split, without the others.
+
+    Raises:
+      UserError: the file is missing, damaged or lacks the column.
+    """
+    file = path / SESSIONS
+    table = pl.scan_parquet(file, glob=False).filter(pl.col("split") == split).select(column)
+    try:
+        with panics_as_errors():
+            return table.collect(engine="streaming")[column]
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"dataset file {file} cannot be read ({error}); {REMEDY}") from None
 
 
 def parts_of_sessions(path: pathlib.Path) -> dict[str, str]:

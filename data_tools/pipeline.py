@@ -22,6 +22,7 @@ from data_tools import (
     option_checks,
     protocol,
     splits,
+    tables,
     text_features,
     word_drop,
 )
@@ -75,11 +76,11 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     )
     require_sessions(parts, tally, options)
     rows, catalogue_size = catalogue.number_items(parts, logs.items["item_id"], catalogue=options.catalogue)
-    parts = {split: catalogue.renumber(part, rows, len(logs.items)) for split, part in parts.items()}
-    train = parts["train"]
+    for split, part in parts.items():
+        parts[split] = catalogue.renumber(part, rows, len(logs.items))
     items = logs.items[rows].with_columns(item_texts.joined(logs.text_columns).alias("text"))
     items, attributes = item_features.finish(
-        items, logs.attributes, train.rows, catalogue_size=catalogue_size, image_dir=options.image_dir
+        items, logs.attributes, parts["train"].rows, catalogue_size=catalogue_size, image_dir=options.image_dir
     )
     given = {name: np.asarray(table[rows], np.float32) for name, table in logs.vectors.items()}
     encoded, made_with = text_features.encode(items, logs.text_columns, encoders, options)
@@ -98,7 +99,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
             for name, table in vectors.items()
             if name != TEXT or name in given  # else its share is that of the texts
         },
-        "protocol": protocol.protocol_of(train.rows["item"].to_numpy(), train.lengths),
+        "protocol": protocol.protocol_of(parts["train"].rows["item"].to_numpy(), parts["train"].lengths),
         "sessions_tied_across_splits": tied,
     }
     sessions = _session_table(parts, logs.sessions)
@@ -142,10 +143,11 @@ def _without_prices(parts: Mapping[str, FlatSessions]) -> dict[str, FlatSessions
     return {split: dataclasses.replace(part, rows=rows[split]) for split, part in parts.items()}
 
 
-def _session_table(parts: Mapping[str, FlatSessions], sessions: pl.DataFrame) -> pl.DataFrame:
-    """One row for each session of each split, as `write_dataset` wants it."""
-    tables = []
-    for split, part in parts.items():
+def _session_table(parts: dict[str, FlatSessions], sessions: pl.DataFrame) -> pl.DataFrame:
+    """One row for each session of each split, as `write_dataset` wants it; `parts` is empty afterwards."""
+    frames = []
+    for split in SPLITS:
+        part = parts.pop(split)
         number = pl.Series("number", np.repeat(np.arange(len(part), dtype=np.uint32), part.lengths)).set_sorted()
         columns = [pl.col("item").alias("items")]
         if ALONE in part.rows.columns:
@@ -155,8 +157,8 @@ def _session_table(parts: Mapping[str, FlatSessions], sessions: pl.DataFrame) ->
         lists = rows.group_by("number", maintain_order=True).agg(columns).drop("number")
         names = sessions.select(pl.lit(split).alias("split"), "session_id", "user_id")[part.session]
         first_target = pl.Series("first_target", part.first_target)
-        tables.append(pl.concat([names, lists.insert_column(1, first_target)], how="horizontal"))
-    return pl.concat(tables, rechunk=True)
+        frames.append(pl.concat([names, lists.insert_column(1, first_target)], how="horizontal"))
+    return tables.concat(frames)
 
 
 def _provenance(options: Options, logs: Logs, tally: Tally, items: pl.DataFrame) -> dict[str, Any]:

@@ -54,16 +54,8 @@ def main() -> int:
             raise UserError(f"--interactions has '{given}'; name whole numbers from 1000 on, with commas between")
         with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
             results.append(_measure(int(given), pathlib.Path(folder)))
-    head = [
-        "interactions",
-        "log, GB",
-        "prepared in, s",
-        "peak, GB",
-        "opened in, s",
-        "a batch, ms",
-        "peak, GB",
-        "of it files",
-    ]
+    head = ["interactions", "log, GB", "prepared in, s", "at the peak, GB", "opened in, s", "an epoch begins after, s"]
+    head += ["a batch, ms", "at the peak, GB", "of it files, GB"]
     rows = [
         [
             f"{result['interactions']:,}",
@@ -71,6 +63,7 @@ def main() -> int:
             f"{result['prepare_s']:.0f}",
             f"{result['prepare_peak_bytes'] / 1e9:.2f}",
             f"{result['open_s']:.1f}",
+            f"{result['plan_s'] + result['begin_s']:.1f}",
             f"{1e3 * result['batch_s']:.1f}",
             f"{result['peak_bytes'] / 1e9:.2f}",
             f"{result['file_bytes'] / 1e9:.2f}",

@@ -69,6 +69,8 @@ def test_histories_of_a_given_width_and_of_nothing():
 def test_repeats_are_those_within_a_session_however_many_are_looked_at(at_once: int) -> None:
     rng = np.random.default_rng(at_once)
     sessions = random_sessions(rng, sessions=60, items=6)
-    expected = [item in part[:place] for part in map(sessions.__getitem__, range(60)) for place, item in enumerate(part)]
+    expected = [
+        item in part[:place] for part in map(sessions.__getitem__, range(60)) for place, item in enumerate(part)
+    ]
     assert repeats(sessions.items, sessions.offsets, at_once).tolist() == expected
     assert not len(repeats(sessions.items[:0], sessions.offsets[:1]))

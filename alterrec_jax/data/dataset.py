@@ -282,12 +282,12 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
         for name in dataset_files.vector_names(manifest["files"])
     }
     mapped = manifest.get(session_arrays.MADE_OF) == manifest["files"][dataset_files.SESSIONS]
-    table = None if mapped else dataset_files.read_sessions(path)
+    splits = _mapped(path, manifest) if mapped else _of_table(dataset_files.read_sessions(path))
+    # Once all are open, for another dataset may take the place: what is open stays as it is, and must be what is named.
     dataset_files.require_hashes(path, manifest["files"])
     for name, written_with in dataset_files.parts_of_sessions(path).items():
         if manifest["files"].get(name) != written_with:
             raise UserError(f"{path}: the sessions were written with another {name} than lies there; {REMEDY}")
-    splits = _mapped(path, manifest) if table is None else _of_table(table)
     bounds = {split: session_arrays.bounds(part.items) for split, part in splits.items()}
     for split, (least, most) in bounds.items():
         if least < 0 or most >= len(items):
@@ -323,7 +323,10 @@ def _column(path: pathlib.Path, state: tuple[int, ...], split: str, column: str)
 
 def _state_of(path: pathlib.Path) -> tuple[int, ...]:
     """Tells the file of the sessions from another one that takes its place."""
-    state = (path / dataset_files.SESSIONS).stat()
+    file = path / dataset_files.SESSIONS
+    if not file.is_file():
+        raise UserError(f"dataset file {file} is missing; {REMEDY}")
+    state = file.stat()
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 

@@ -252,15 +252,7 @@ def read_vectors(path: pathlib.Path, items: int, *, what: str = "", remedy: str 
         not finite.
     """
     what = what or f"{path.name.removesuffix(_VECTORS_END)} vectors"
-    if not path.is_file():
-        raise UserError(f"{what} file {path} is missing; {remedy}")
-    try:
-        with open(path, "rb") as file:  # of anything else, NumPy says that pickled data could be trusted
-            if not file.read(len(_NPY)) == _NPY:
-                raise ValueError("it is no .npy file")
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{what} {path} cannot be read ({error}); {remedy}") from None
+    vectors = map_array(path, what, remedy)
     if vectors.ndim != 2 or len(vectors) != items or not vectors.shape[1]:
         raise UserError(f"{what} {path} have shape {vectors.shape}, but there are {items} items; {remedy}")
     if not np.issubdtype(vectors.dtype, np.floating):
@@ -273,3 +265,21 @@ def read_vectors(path: pathlib.Path, items: int, *, what: str = "", remedy: str 
             row = start + int(np.argmin(finite))
             raise UserError(f"{what} {path} hold a NaN or an infinity in row {row}; {remedy}")
     return vectors
+
+
+def map_array(path: pathlib.Path, what: str, remedy: str = REMEDY) -> np.ndarray:
+    """The array of a .npy file, memory-mapped; `what` and `remedy` are as of `read_vectors`.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{what} file {path} is missing; {remedy}")
+    try:
+        with open(path, "rb") as file:  # of anything else, NumPy says that pickled data could be trusted
+            if not file.read(len(_NPY)) == _NPY:
+                raise ValueError("it is no .npy file")
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{what} {path} cannot be read ({error}); {remedy}") from None
+    return array

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alterrec_jax.data.dataset_files import REMEDY, SESSION_ARRAYS
+from alterrec_jax.data.dataset_files import REMEDY, SESSION_ARRAYS, map_array
 from alterrec_jax.errors import UserError
 
 MADE_OF = "session_arrays"  # in the manifest: the hash of the sessions table that they are of
@@ -64,7 +64,7 @@ def read(path: pathlib.Path, manifest: Mapping[str, Any], split: str) -> dict[st
 
     Args:
       path: the dataset folder.
-      manifest: names the files, whose hashes were looked at.
+      manifest: names the files.
       split: its name.
 
     Raises:
@@ -74,10 +74,7 @@ def read(path: pathlib.Path, manifest: Mapping[str, Any], split: str) -> dict[st
     for column, dtype in _TYPES.items():
         if _name(split, column) in manifest["files"] or column != "alone":
             file = path / _name(split, column)
-            try:
-                found[column] = np.load(file, mmap_mode="r", allow_pickle=False)
-            except (ValueError, OSError, EOFError) as error:
-                raise UserError(f"dataset file {file} cannot be read ({error}); {REMEDY}") from None
+            found[column] = map_array(file, "sessions")
             if found[column].dtype != dtype or found[column].ndim != 1:
                 raise UserError(f"dataset file {file} holds {found[column].dtype}, not a row of {dtype}; {REMEDY}")
     if not _fit(found):

@@ -166,3 +166,18 @@ def test_saving(command: Command, tmp_path: pathlib.Path) -> None:
     result = json.loads(output.read_text())
     assert result["bytes"] == 2 * 4 * 300 * 5 * 4
     assert 0 < result["still_s"] <= result["whole_s"] and 0 < result["share"] <= 1
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_preparation(command: Command, tmp_path: pathlib.Path, kind: str) -> None:
+    output = tmp_path / "preparation.json"
+    sizes = ("--interactions=3000,6000", "--items=200", "--files=2", "--steps=3", f"--folder={tmp_path}")
+    done = command("benchmarks.preparation", f"--kind={kind}", *sizes, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    small, large = json.loads(output.read_text())["sizes"]
+    assert (small["interactions"], large["interactions"]) == (3000, 6000) and small["log_bytes"] < large["log_bytes"]
+    for result in (small, large):
+        assert min(result.values()) > 0 and result["peak_bytes"] > result["opened_bytes"]
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == []  # logs and datasets are gone
+    refused = command("benchmarks.preparation", "--interactions=ten")
+    assert refused.returncode == 1 and "--interactions has 'ten'" in refused.stderr

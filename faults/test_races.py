@@ -31,9 +31,9 @@ for _ in range(times):
     write_small_dataset(out, change)
     try:
         found = load_dataset(out)
-        prefixes = {text[0] for text in [*found.items["item_id"], *found.splits["train"].session_ids]}
     except UserError:
         continue  # another process has replaced a part of what was read: refused, not mixed
+    prefixes = {text[0] for text in [*found.items["item_id"], *found.splits["train"].session_ids]}
     assert len(prefixes) == 1, prefixes
 """
 

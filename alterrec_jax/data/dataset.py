@@ -302,7 +302,7 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
 
 def _mapped(path: pathlib.Path, manifest: Mapping[str, Any]) -> dict[str, Sessions]:
     """The sessions as memory-mapped arrays; their names are read when they are asked for."""
-    column = functools.partial(_column, path, _state_of(path))
+    column = functools.partial(dataset_files.session_column, dataset_files.map_sessions(path))
     user_names = functools.cache(lambda: column("train", "user_id").drop_nulls().unique().sort())
     return {
         split: Sessions(
@@ -313,21 +313,6 @@ def _mapped(path: pathlib.Path, manifest: Mapping[str, Any]) -> dict[str, Sessio
         )
         for split in SPLITS
     }
-
-
-def _column(path: pathlib.Path, state: tuple[int, ...], split: str, column: str) -> pl.Series:
-    if _state_of(path) != state:
-        raise UserError(f"dataset {path} was replaced since it was opened; start again")
-    return dataset_files.read_session_column(path, split, column)
-
-
-def _state_of(path: pathlib.Path) -> tuple[int, ...]:
-    """Tells the file of the sessions from another one that takes its place."""
-    file = path / dataset_files.SESSIONS
-    if not file.is_file():
-        raise UserError(f"dataset file {file} is missing; {REMEDY}")
-    state = file.stat()
-    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _of_table(table: pl.DataFrame) -> dict[str, Sessions]:

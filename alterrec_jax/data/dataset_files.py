@@ -1,6 +1,7 @@
 """The files of a dataset folder: their names, how each is read and checked, and the fingerprint over all of them."""
 
 import json
+import mmap
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -182,19 +183,36 @@ def read_sessions(path: pathlib.Path) -> pl.DataFrame:
     return sessions
 
 
-def read_session_column(path: pathlib.Path, split: str, column: str) -> pl.Series:
-    """One column of the sessions of one split, without the others.
+def map_sessions(path: pathlib.Path) -> mmap.mmap:
+    """The file of the sessions table, memory-mapped: it stays as it is when another dataset takes the folder's place.
 
     Raises:
-      UserError: the file is missing, damaged or lacks the column.
+      UserError: the file is missing or empty.
     """
     file = path / SESSIONS
-    table = pl.scan_parquet(file, glob=False).filter(pl.col("split") == split).select(column)
+    if not file.is_file():
+        raise UserError(f"dataset file {file} is missing; {REMEDY}")
+    try:
+        with open(file, "rb") as opened:
+            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    except (ValueError, OSError) as error:
+        raise UserError(f"dataset file {file} cannot be read ({error}); {REMEDY}") from None
+
+
+def session_column(mapped: mmap.mmap, split: str, column: str) -> pl.Series:
+    """One column of the sessions of one split, of what `map_sessions` gives.
+
+    Raises:
+      UserError: the file is damaged or lacks the column.
+    """
+    mapped.seek(0)
     try:
         with panics_as_errors():
+            file = pl.scan_parquet(mapped)  # type: ignore[arg-type]  # it is read like a file
+            table = file.filter(pl.col("split") == split).select(column)
             return table.collect(engine="streaming")[column]
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"dataset file {file} cannot be read ({error}); {REMEDY}") from None
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"column '{column}' of the sessions of a dataset cannot be read ({error}); {REMEDY}") from None
 
 
 def parts_of_sessions(path: pathlib.Path) -> dict[str, str]:

@@ -121,7 +121,7 @@ def _like_rows(
 
 def _shape(ids: pl.Series) -> str:
     """A pattern of what ids look like: their lengths, and the kinds of their characters."""
-    some = ids.drop_nulls().head(_SAMPLE)
+    some = ids.drop_nulls().head(_SAMPLE).cast(pl.String)
     if some.is_empty():
         return "^$"
     kinds = "".join(

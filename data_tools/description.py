@@ -112,7 +112,7 @@ def _split_facts(sessions: Sessions, catalogue: int) -> SplitFacts:
         targets=int(target.sum()),
         users=sessions.user_ids.drop_nulls().n_unique(),
         lengths=lengths,
-        repeats=int((repeats(sessions) & target).sum()),
+        repeats=int((repeats(sessions.items, sessions.offsets) & target).sum()),
         new_targets=int(new.sum()),
         new_last=int(new[last].sum()),
     )

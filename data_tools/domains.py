@@ -165,7 +165,7 @@ def _provenance(
     domains: Sequence[Domain], items: pl.DataFrame, sessions: pl.DataFrame, vectors: Sequence[str]
 ) -> dict[str, Any]:
     manifests = [domain.dataset.manifest for domain in domains]
-    train = sessions.filter(pl.col("split") == "train").select(pl.col("session_id").alias("session"), "items")
+    train = sessions.filter(pl.col("split") == "train")["items"]
     orders = [manifest.get("order", {}) for manifest in manifests]
     return {
         "source": "join",
@@ -189,7 +189,9 @@ def _provenance(
         "text_encoders": {name: note for name, note in domains[0].dataset.text_encoders.items() if name in vectors},
         "attributes": {},
         "vectors": {name: note for name, note in manifests[0].get("vectors", {}).items() if name in vectors},
-        "protocol": protocol.protocol_of(train.explode("items").rename({"items": "item"})),
+        "protocol": protocol.protocol_of(
+            train.explode(empty_as_null=False).to_numpy(), train.list.len().to_numpy().astype(np.int64)
+        ),
     }
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from alterrec_jax.errors import UserError
 from data_tools import tables
+from data_tools.flat_sessions import blocks
 from data_tools.tally import Tally
 
 _SHARE_OF_A_COPIED_LOG = 0.5  # of the sessions of two or more different items
@@ -63,25 +64,45 @@ def handle(table: pl.DataFrame, rule: str, names: Names, tally: Tally) -> tuple[
 
 def _repeated(table: pl.DataFrame) -> pl.Series:
     """bool [rows], whether an earlier row has the same session, item and order."""
-    return ~table.select(pl.struct("session", "item", "order").is_first_distinct()).to_series()
+    again = np.zeros(len(table), bool)
+    for rows in blocks(table["session"].to_numpy()):
+        first = table.select("session", "item", "order")[rows].select(pl.struct(pl.all()).is_first_distinct())
+        again[rows] = ~first.to_series().to_numpy()
+    return pl.Series("again", again)
 
 
 def _copied(table: pl.DataFrame) -> pl.Series:
     """bool [rows], which rows are copies in a log that was copied as a whole; else none."""
-    nothing = pl.Series("again", np.zeros(len(table), bool))
-    per_item = table.group_by("session", "item").len("times")
-    sessions = per_item.group_by("session").agg(
-        pl.col("times").min().alias("least"),
-        (pl.col("times") % pl.col("times").min() == 0).all().alias("even"),
-        pl.len().alias("items"),
-    )
-    several = sessions.filter(pl.col("items") > 1)
-    suspects = several.filter(pl.col("even") & (pl.col("least") > 1))
-    if len(suspects) < max(_FEWEST_COPIED, _SHARE_OF_A_COPIED_LOG * len(several)):
-        return nothing
-    copies = int(suspects["least"].mode().min())  # type: ignore[arg-type]  # of integers, which are not empty
-    divisible = per_item.group_by("session").agg((pl.col("times") % copies == 0).all().alias("copied"))
-    rows = table.select("session", "item").join(divisible, on="session", how="left", maintain_order="left")
+    again, session = np.zeros(len(table), bool), table["session"].to_numpy()
+    several, least = 0, []
+    for rows in blocks(session):
+        sessions = (
+            _per_item(table[rows])
+            .group_by("session")
+            .agg(
+                pl.col("times").min().alias("least"),
+                (pl.col("times") % pl.col("times").min() == 0).all().alias("even"),
+                pl.len().alias("items"),
+            )
+        )
+        several += sessions.filter(pl.col("items") > 1).height
+        least.append(sessions.filter((pl.col("items") > 1) & pl.col("even") & (pl.col("least") > 1))["least"])
+    suspects = pl.concat(least)
+    if len(suspects) >= max(_FEWEST_COPIED, _SHARE_OF_A_COPIED_LOG * several):
+        copies = int(suspects.mode().min())  # type: ignore[arg-type]  # of integers, which are not empty
+        for rows in blocks(session):
+            again[rows] = _is_copy(table.select("session", "item")[rows], copies).to_numpy()
+    return pl.Series("again", again)
+
+
+def _per_item(table: pl.DataFrame) -> pl.DataFrame:
+    return table.group_by("session", "item").len("times")
+
+
+def _is_copy(table: pl.DataFrame, copies: int) -> pl.Series:
+    """bool [rows], which rows of whole sessions are not the first of so many copies."""
+    divisible = _per_item(table).group_by("session").agg((pl.col("times") % copies == 0).all().alias("copied"))
+    rows = table.join(divisible, on="session", how="left", maintain_order="left")
     place = pl.int_range(pl.len()).over("session")
     # Either each copy follows its row, or the log was appended to itself, and the first part of it is whole.
     same = pl.col("item") == pl.col("item").shift(1).over("session")

@@ -106,6 +106,9 @@ def _tied_at_the_cut(sessions: int) -> str:
 
 
 def _giant_session(lengths: pl.DataFrame) -> str:
+    longest_split = int(lengths.group_by("split").agg(pl.col("length").sum())["length"].max() or 0)  # type: ignore[arg-type]
+    if int(lengths["length"].max() or 0) < _NOTABLE * longest_split:  # type: ignore[arg-type]
+        return ""
     whole = lengths.group_by("session_id").agg(pl.col("length").max())  # under leave_one_out splits overlap
     longest = whole.sort("length", "session_id").tail(1)
     total = int(whole["length"].sum())

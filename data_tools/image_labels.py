@@ -9,6 +9,7 @@ from typing import Any
 from alterrec_jax.data import dataset_files
 from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
 from alterrec_jax.data.dataset_files import IMAGE, IMAGE_FEATURES, IMAGE_WORDS, TEXT, TEXT_AND_IMAGE, vectors_file
+from alterrec_jax.data.session_arrays import MADE_OF
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 from alterrec_jax.runtime.console import log
@@ -21,7 +22,7 @@ from data_tools.options import DEFAULT_CACHE_DIR
 
 _RECORD = "image_labels"  # in the manifest
 _WORDS_MADE, _VECTORS_MADE = "words_made", "vectors_made"  # in the record: what was not brought
-_WRITTEN_ANEW = ("format", "format_version", "counts", "fingerprint", "files", "digest", "text_encoder")
+_WRITTEN_ANEW = ("format", "format_version", "counts", "fingerprint", "files", "digest", "text_encoder", MADE_OF)
 
 
 def label(

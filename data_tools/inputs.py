@@ -1,9 +1,10 @@
 """Which files the interactions of a user are in, whether they agree, and how they are read, a file at a time."""
 
 import dataclasses
+import functools
 import glob
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -11,6 +12,32 @@ from alterrec_jax.errors import UserError, nearest
 from data_tools import csv_lines, list_rows, missing, separated, tables
 from data_tools.list_rows import POSITION, WHAT
 from data_tools.options import SESSION_ID, Options
+
+_NAMES = ("item", "session", "user", "split")  # what a column can name
+_Select = Callable[[pl.LazyFrame, int], pl.LazyFrame]
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """What is read of the files.
+
+    Attributes:
+      names: columns that name something (item, session, user, split) by what they are called in the result: text.
+      values: further columns likewise, read as they are; but an order of texts that are all numbers, or all dates or
+        times, as these.
+      list_separator: between the items of a text; "" where they are lists already.
+      null_values: texts that count as missing.
+    """
+
+    names: Mapping[str, str]
+    values: Mapping[str, str]
+    list_separator: str
+    null_values: Sequence[str]
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """The names that each row needs: of its item; and of its session, or of the user where time makes sessions."""
+        return "item", "user" if "session" not in self.names and "user" in self.names else "session"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,58 +60,79 @@ class Interactions:
     session_column: str
     listed: tuple[str, ...]
 
-    def collect(
-        self, names: dict[str, str], values: dict[str, str], list_separator: str, null_values: Sequence[str]
-    ) -> tuple[pl.DataFrame, int]:
+    def collect(self, columns: Columns) -> tuple[pl.DataFrame, int]:
         """Reads columns of all files, a file at a time, one row an interaction.
 
-        Args:
-          names: columns that name something (item, user, split) by what they are called in the result: read as text.
-          values: further columns likewise, read as they are.
-          list_separator: between the items of a text; "" where they are lists already.
-          null_values: texts that count as missing.
-
         Returns:
-          The columns by their new names, and `tables.ROW` (uint32), counted through the files. Where rows are lists:
-          also session, and position (uint32, from 0 in each row) unless the order is a list too. And how many rows hold
-          an empty list, which are left out.
+          The columns by their new names, names as categories, and `tables.ROW` (uint32), counted through the files.
+          Where rows are lists: also session, and position (uint32, from 0 in each row) unless the order is a list too.
+          And how many rows hold an empty list, which are left out.
 
         Raises:
           UserError: a file is damaged or a stray quotation mark swallows rows of it, ids are inexact, lists of a row
             differ in length, or two rows with lists are of one session.
         """
-        frames, empty, rows = [], 0, 0
-        wanted = list(dict.fromkeys([*names.values(), *values.values()]))
-        columns = [pl.col(shown).cast(pl.String).alias(name) for name, shown in names.items()]
-        columns += [pl.col(shown).alias(name) for name, shown in values.items()]
         for path, part, separator in zip(self.paths, self.parts, self.separators, strict=True):
             tables.require_no_surplus(path, WHAT, separator)
-            missing.require_exact_ids(part, names.values(), path, WHAT)
-            row = (pl.col(tables.ROW) + rows).cast(pl.UInt32)
-            found, part = [*columns, row], tables.with_rows(part)
-            if self.listed:
-                part = list_rows.one_item_a_row(part, names["item"], self.listed, list_separator)
-                found.append(pl.col(POSITION))
-                if not self.session_column:
-                    found.append(pl.format("row-{}", row).alias("session"))
-            part = missing.as_null(part, wanted, null_values, ids=names.values())
-            frame = tables.collect(part.select(found), path, WHAT, separator or ",")
-            before, rows = rows, int(frame[tables.ROW].max() or rows)  # type: ignore[arg-type]
-            if not self.listed:
-                ids = {names[name]: frame[name] for name in ("session", "user", "item") if name in names}
-                csv_lines.require_no_swallowed_rows(path, WHAT, rows - before, ids, separator)
-            if self.listed:
-                empty, frame = empty + frame[POSITION].null_count(), frame.drop_nulls(POSITION)
-            frames.append(frame)
-        table = pl.concat(frames)
+            missing.require_exact_ids(part, columns.names.values(), path, WHAT)
+        select = functools.partial(self._select, columns, {name: tables.categories() for name in _NAMES})
+        readings = (self._read(select, columns, reading) for reading in self._order_readings(select, columns))
+        frames, empty = next(filter(None, readings), None) or self._read(select, columns, None) or ([], 0)
+        table = tables.concat(frames)
         if table.is_empty():
             raise UserError(f"{WHAT} file {self.shown} has no rows")
         if self.listed:
             if self.session_column:
                 list_rows.require_one_row(table, self.session_column, self.shown)
-            if values.get("order") in self.listed:
+            if columns.values.get("order") in self.listed:
                 table = table.drop(POSITION)
         return table, empty
+
+    def _select(
+        self, columns: Columns, types: Mapping[str, pl.DataType], part: pl.LazyFrame, before: int
+    ) -> pl.LazyFrame:
+        """The columns of a file before which so many rows stand, one row an interaction."""
+        row = (pl.col(tables.ROW) + before).cast(pl.UInt32)
+        found = [pl.col(shown).cast(pl.String).cast(types[name]).alias(name) for name, shown in columns.names.items()]
+        found += [*(pl.col(shown).alias(name) for name, shown in columns.values.items()), row]
+        part = tables.with_rows(part)
+        if self.listed:
+            part = list_rows.one_item_a_row(part, columns.names["item"], self.listed, columns.list_separator)
+            found.append(pl.col(POSITION))
+            if not self.session_column:
+                found.append(pl.format("row-{}", row).cast(types["session"]).alias("session"))
+        wanted = list(dict.fromkeys([*columns.names.values(), *columns.values.values()]))
+        return missing.as_null(part, wanted, columns.null_values, ids=columns.names.values()).select(found)
+
+    def _order_readings(self, select: _Select, columns: Columns) -> Iterator[tables.Reading]:
+        """How an order of texts may be read, by the first of them."""
+        first = select(self.parts[0], 0)
+        if "order" in columns.values and first.collect_schema()["order"] == pl.String:
+            some = first.select("order", *columns.ids).drop_nulls().head(1)
+            found = tables.collect(some, self.paths[0], WHAT, self.separators[0] or ",")["order"]
+            yield from tables.order_readings(found[0]) if len(found) else ()
+
+    def _read(
+        self, select: _Select, columns: Columns, reading: tables.Reading | None
+    ) -> tuple[list[pl.DataFrame], int] | None:
+        """The tables of all files, and how many empty lists they have; None where an order cannot be read like that."""
+        frames, empty, rows = [], 0, 0
+        for path, part, separator in zip(self.paths, self.parts, self.separators, strict=True):
+            selected = select(part, rows)
+            if reading:
+                selected = selected.with_columns(reading(pl.col("order")))
+            frame = tables.collect(selected, path, WHAT, separator or ",")
+            unread = pl.col("order").is_null() & pl.all_horizontal(pl.col(*columns.ids).is_not_null())
+            if reading and frame.select(unread.any()).item():
+                return None
+            before, rows = rows, int(frame[tables.ROW].max() or rows)  # type: ignore[arg-type]
+            if not self.listed:
+                ids = {shown: frame[name] for name, shown in columns.names.items() if name != "split"}
+                csv_lines.require_no_swallowed_rows(path, WHAT, rows - before, ids, separator)
+            if self.listed:
+                empty, frame = empty + frame[POSITION].null_count(), frame.drop_nulls(POSITION)
+            frames.append(frame)
+        return frames, empty
 
 
 def open_interactions(options: Options, columns: Sequence[str]) -> Interactions:

@@ -162,14 +162,14 @@ def positive_prices(values: pl.Series, what: str, shown: str, rows: pl.Series | 
     return numbers.set(~positive, None), int((~positive).sum())
 
 
-def training_prices(parts: pl.DataFrame, items: int) -> pl.Series:
+def training_prices(train: pl.DataFrame, items: int) -> pl.Series:
     """Float64 [items], the median price of each item over the training interactions that have one; else null.
 
     Args:
-      parts: columns split, item (numbers below `items`) and price.
+      train: columns item (numbers below `items`) and price, a row for each training interaction.
       items: how many items there are.
     """
-    known = parts.filter((pl.col("split") == "train") & pl.col("price").is_not_null())
+    known = train.filter(pl.col("price").is_not_null())
     medians = known.group_by("item").agg(pl.col("price").median())
     numbers = pl.DataFrame({"item": np.arange(items, dtype=np.uint32)})
     return numbers.join(
@@ -200,7 +200,7 @@ def frequent_attributes(attributes: pl.Series, train_counts: np.ndarray, least: 
 def finish(
     items: pl.DataFrame,
     notes: Mapping[str, Mapping[str, Any]],
-    parts: pl.DataFrame,
+    train: pl.DataFrame,
     *,
     catalogue_size: int,
     image_dir: str,
@@ -210,7 +210,7 @@ def finish(
     Args:
       items: of the dataset, by their numbers, with the columns of `read_features`.
       notes: of each feature, its column and rule.
-      parts: columns split, item and optionally price.
+      train: columns item and optionally price, a row for each training interaction.
       catalogue_size: how many of the items, from the first, can be recommended.
       image_dir: the folder of the images; read where there is a column image.
 
@@ -221,11 +221,11 @@ def finish(
       UserError: an image lies outside the folder, or none of them is there.
     """
     found = {name: dict(note) for name, note in notes.items()}
-    if "price" in parts.columns:
-        items = items.with_columns(training_prices(parts, len(items)).alias("price"))
+    if "price" in train.columns:
+        items = items.with_columns(training_prices(train, len(items)).alias("price"))
     if "attributes" in items.columns:
-        trained = parts.filter(pl.col("split") == "train")["item"].to_numpy()
-        kept = frequent_attributes(items["attributes"], np.bincount(trained, minlength=len(items)))
+        counts = np.bincount(train["item"].to_numpy(), minlength=len(items))
+        kept = frequent_attributes(items["attributes"], counts)
         items = items.with_columns(kept.alias("attributes"))
     if "image" in items.columns:
         items, missing = images.with_hashes(items, image_dir)

@@ -8,8 +8,11 @@ import polars as pl
 
 from alterrec_jax.data.order import is_ordered
 from data_tools import tables
-from data_tools.ascending import count_ascending
+from data_tools.ascending import count_by_rank, ranks
+from data_tools.flat_sessions import FlatSessions, blocks
 from data_tools.tally import Tally
+
+_COUNTED = ("interactions", "tied_interactions", "sessions_with_ties", "tied_pairs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +20,7 @@ class Logs:
     """Sessions and items of one source, before any split.
 
     Attributes:
-      interactions: columns session and item (uint32): rows of `sessions` and `items`. A session's rows stand
-        together, in the order of its clicks, sessions ascending. Optional columns: price (float, null where unknown),
-        and alone (bool), whether nothing else of the session has the same time.
+      interactions: the sessions that have any, each in the order of its clicks; items are rows of `items`.
       sessions: columns session_id, user_id (str), time (when the session ended; any ordered type, or null) and
         split (str, or null where a rule has yet to choose). Row i is session i.
       items: columns item_id, name and the text columns (str, cleaned, "" where empty), and the attributes that are
@@ -33,7 +34,7 @@ class Logs:
         has none. "text" is among them where they take the place of a text model's.
     """
 
-    interactions: pl.DataFrame
+    interactions: FlatSessions
     sessions: pl.DataFrame
     items: pl.DataFrame
     text_columns: tuple[str, ...]
@@ -47,30 +48,34 @@ def number_sessions(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Numbers the sessions in the order of their first rows.
 
     Args:
-      raw: columns session (str), item (uint32), and optionally user (str), order (ordered), split (str), price (float)
-        and `tables.ROW`.
+      raw: columns session (str or categorical), item (uint32), and optionally user, split (likewise), order (ordered),
+        price (float) and `tables.ROW`.
 
     Returns:
       Interactions (session uint32, item uint32; order, price and `tables.ROW` if given), rows as in `raw`; and the
       sessions table of `Logs`.
     """
-    columns = raw.columns
-    nothing = pl.lit(None, pl.String)
-    sessions = raw.group_by("session", maintain_order=True).agg(
-        (pl.col("user").first() if "user" in columns else nothing).alias("user_id"),
-        (pl.col("order").max() if "order" in columns else nothing).alias("time"),
-        (pl.col("split").first() if "split" in columns else nothing).alias("split"),
-    )
-    sessions = sessions.rename({"session": "session_id"})
-    numbers = sessions.select(pl.col("session_id").alias("session")).with_row_index("number")
-    kept = ["number", "item", *(name for name in ("order", "price", tables.ROW) if name in columns)]
-    numbered = raw.join(numbers, on="session", how="left", maintain_order="left").select(kept)
-    return numbered.rename({"number": "session"}), sessions
+    named = raw["session"]
+    codes = (named if named.dtype == pl.Categorical else named.cast(tables.categories())).to_physical()
+    rows = pl.DataFrame({"code": codes, **({"order": raw["order"]} if "order" in raw.columns else {})}).lazy()
+    times = [pl.col("order").max().alias("time")] if "order" in raw.columns else []
+    grouped = rows.with_row_index("row").group_by("code").agg(pl.col("row").min(), *times)
+    found = grouped.collect(engine="streaming").sort("row")
+    numbers = np.empty(int(found["code"].max()) + 1 if len(found) else 0, np.uint32)  # type: ignore[arg-type]
+    numbers[found["code"].to_numpy()] = np.arange(len(found), dtype=np.uint32)
+    nothing = pl.repeat(None, len(found), dtype=pl.String, eager=True)
+    first = {"session_id": named.gather(found["row"]).cast(pl.String)}
+    for name, column in (("user_id", "user"), ("split", "split")):
+        first[name] = raw[column].gather(found["row"]).cast(pl.String) if column in raw.columns else nothing
+    first["time"] = found["time"] if times else nothing
+    sessions = pl.DataFrame(first).select("session_id", "user_id", "time", "split")
+    kept = ["item", *(name for name in ("order", "price", tables.ROW) if name in raw.columns)]
+    return raw.select(pl.Series("session", pl.Series(numbers).gather(codes)), *kept), sessions
 
 
 def order_sessions(
     interactions: pl.DataFrame, *, item_ids: pl.Series, ties: str, seed: int, collapse_repeats: bool = False
-) -> tuple[pl.DataFrame, dict[str, Any]]:
+) -> tuple[FlatSessions, dict[str, Any]]:
     """Brings each session's rows together and in order.
 
     Args:
@@ -81,7 +86,7 @@ def order_sessions(
       collapse_repeats: keeps the first only of an item that follows itself, before anything is counted.
 
     Returns:
-      Columns session, item, price if given, and alone where the order is a time; rows in order. And, for the manifest:
+      The sessions, with price if given, and alone where the order is a time. And, for the manifest:
       ties; interactions: how many there are in sessions of two or more.
       tied_interactions, in sessions_with_ties: how many share their place in the order with another of the same
         session; without an order column all interactions of a session do.
@@ -90,35 +95,44 @@ def order_sessions(
       positions: whether the order only counts 0, 1, 2 .. within each session, so that times are unknown.
       ordered: whether the order means something; see `alterrec_jax.data.order.is_ordered`.
     """
-    keys = ["session"] + (["order"] if "order" in interactions.columns else [])
-    given, by = interactions, list(keys)
+    interactions = interactions.drop(tables.ROW, strict=False)
+    timed = "order" in interactions.columns
     if ties == "random":
-        given = given.with_columns(pl.Series("shuffle", np.random.default_rng(seed).random(len(given))))
-        by.append("shuffle")
-    ordered = given.sort(by, maintain_order=True)
-    positions = "order" in keys and _counts_positions(ordered)
-    if collapse_repeats:
-        again = (pl.col("session") == pl.col("session").shift(1)) & (pl.col("item") == pl.col("item").shift(1))
-        ordered = ordered.filter(~again.fill_null(False))
-    same = ordered.select(pl.all_horizontal(pl.col(key) == pl.col(key).shift(1) for key in keys).fill_null(False))
-    with_previous = same.to_series().to_numpy()
-    tied = with_previous | np.append(with_previous[1:], False)[: len(with_previous)]
-    items = ordered["item"].to_numpy()
-    after = np.flatnonzero(with_previous)
-    pairs, ascending = count_ascending(items[after - 1], items[after], item_ids)
+        shuffle = np.random.default_rng(seed).random(len(interactions))
+        interactions = interactions.with_columns(pl.Series("shuffle", shuffle))
+    of_items, positions = ranks(item_ids), timed and interactions["order"].dtype.is_integer()
+    counts, ascending = dict.fromkeys(_COUNTED, 0), np.zeros(len(of_items), np.int64)
+    frames = []
+    for rows in blocks(interactions["session"].to_numpy()):
+        by = ["session", *(["order"] if timed else []), *(["shuffle"] if ties == "random" else [])]
+        block = interactions[rows].sort(by, maintain_order=True)
+        positions = positions and _counts_positions(block)
+        if collapse_repeats:
+            block = block.filter(~_same_as_before(block, ["session", "item"]))
+        with_previous = _same_as_before(block, ["session", *(["order"] if timed else [])]).to_numpy()
+        tied = with_previous | np.append(with_previous[1:], False)[: len(with_previous)]
+        items, after = block["item"].to_numpy(), np.flatnonzero(with_previous)
+        pairs, of_rank = count_by_rank(items[after - 1], items[after], of_items)
+        ascending += of_rank
+        session = block["session"]
+        found = (len(block) - _single(session.to_numpy()), int(tied.sum()), session.filter(pl.Series(tied)).n_unique())
+        counts = {name: counts[name] + more for name, more in zip(_COUNTED, (*found, pairs), strict=True)}
+        frames.append(block.with_columns(pl.Series("alone", ~tied)).drop("order", "shuffle", strict=False))
+    ordered = tables.concat(frames)
     facts: dict[str, Any] = {
         "ties": ties,
-        "interactions": len(ordered) - _single(ordered["session"].to_numpy()),
-        "tied_interactions": int(tied.sum()),
-        "sessions_with_ties": ordered["session"].filter(pl.Series(tied)).n_unique(),
-        "tied_pairs": pairs,
-        "tied_pairs_ascending": ascending,
+        **counts,
+        "tied_pairs_ascending": int(ascending.max(initial=0)),
         "positions": positions,
     }
     facts["ordered"] = is_ordered(facts)
-    if "order" in keys and not facts["positions"]:
-        ordered = ordered.with_columns(pl.Series("alone", ~tied))
-    return ordered.drop("order", "shuffle", tables.ROW, strict=False), facts
+    return FlatSessions.of(ordered if timed and not positions else ordered.drop("alone")), facts
+
+
+def _same_as_before(table: pl.DataFrame, columns: list[str]) -> pl.Series:
+    """bool [rows], whether these columns are equal to those of the row before."""
+    same = pl.all_horizontal(pl.col(column) == pl.col(column).shift(1) for column in columns)
+    return table.select(same.fill_null(False)).to_series()
 
 
 def _single(session: np.ndarray) -> int:
@@ -128,9 +142,7 @@ def _single(session: np.ndarray) -> int:
 
 
 def _counts_positions(ordered: pl.DataFrame) -> bool:
-    """Whether the order grows by one from each row of a session to the next."""
-    if not ordered["order"].dtype.is_integer():
-        return False
+    """Whether the order, integers, grows by one from each row of a session to the next."""
     within = pl.col("session") == pl.col("session").shift(1)
     steps = ordered.select(pl.col("order").cast(pl.Int64).diff().filter(within)).to_series()
     return bool((steps == 1).all())
@@ -138,13 +150,15 @@ def _counts_positions(ordered: pl.DataFrame) -> bool:
 
 def limit_lengths(logs: Logs, tally: Tally, *, shortest: int, longest: int) -> Logs:
     """Takes the last `longest` items of each session (0: all), then drops sessions with fewer than `shortest`."""
-    table, sessions = logs.interactions, logs.interactions["session"].n_unique()
+    sessions = logs.interactions
     if longest:
-        kept = table.filter(pl.int_range(pl.len()).over("session") >= pl.len().over("session").cast(pl.Int64) - longest)
-        tally.dropped(f"before the last {longest} items of a session", len(table) - len(kept), 0)
-        table = kept
-    kept = table.filter(pl.len().over("session") >= shortest)
-    left = kept["session"].n_unique()
-    tally.dropped(f"session with fewer than {shortest} items", len(table) - len(kept), sessions - left)
-    tally.total("before the split", len(kept), left)
+        gone = np.maximum(sessions.lengths - longest, 0)
+        first = np.repeat(sessions.starts + gone, sessions.lengths)
+        kept = sessions.where_rows(np.arange(len(sessions.rows)) >= first)
+        tally.dropped(f"before the last {longest} items of a session", len(sessions.rows) - len(kept.rows), 0)
+        sessions = kept
+    kept = sessions.where(sessions.lengths >= shortest)
+    dropped = len(sessions.rows) - len(kept.rows), len(sessions) - len(kept)
+    tally.dropped(f"session with fewer than {shortest} items", *dropped)
+    tally.total("before the split", len(kept.rows), len(kept))
     return dataclasses.replace(logs, interactions=kept)

@@ -72,7 +72,7 @@ def require_ids(
     """Counts the rows that are read, and takes out those without an id.
 
     Args:
-      table: the columns of `shown` (str, null where missing), `tables.ROW`, and any others.
+      table: the columns of `shown` (categorical, null where missing), `tables.ROW`, and any others.
       shown: of "item" and "session", or of "user" where time makes the sessions, the name of the column in the file.
       path: of the interactions.
       drop: whether such rows are dropped and counted; else they stop the command.
@@ -89,7 +89,8 @@ def require_ids(
     tally.total("read", len(table), _sessions(table) + empty)
     for name in names if not drop else ():
         tables.require_no_nulls(table, name, shown[name], path, "interactions", remedy=_REMEDY)
-    kept = table.drop_nulls(names)
+    whole = not any(table[name].has_nulls() for name in names)
+    kept = table if whole else table.drop_nulls(names)
     if drop:
         gone = _sessions(table) - _sessions(kept)
         tally.dropped(f"row without a {names[0]} or {names[1]} id", len(table) - len(kept), gone)

@@ -64,7 +64,7 @@ def require_one_precision(texts: pl.Series, shown: str, path: str, rows: pl.Seri
     Raises:
       UserError: names the first row of each kind, and how many there are.
     """
-    short = (texts.str.len_bytes() == _LENGTH_OF_A_DATE) & texts.str.contains(r"^\d{4}-\d{2}-\d{2}$")
+    short = is_date(texts)
     if not short.any() or short.all():
         return
     date, time = int(short.arg_max() or 0), int((~short).arg_max() or 0)
@@ -74,6 +74,11 @@ def require_one_precision(texts: pl.Series, shown: str, path: str, rows: pl.Seri
         f"data row {rows[time]} with '{texts[time]}'; they would come first on their day. Give all rows a time, or cut "
         "all to dates"
     )
+
+
+def is_date(texts: pl.Series) -> pl.Series:
+    """bool, which texts are a date in ISO form without a time."""
+    return (texts.str.len_bytes() == _LENGTH_OF_A_DATE) & texts.str.contains(r"^\d{4}-\d{2}-\d{2}$")
 
 
 def midnights(values: pl.Series) -> dict[str, Any]:
@@ -97,9 +102,10 @@ def midnights(values: pl.Series) -> dict[str, Any]:
         return {}
     midnight = numbers % int(_DAY * second) == 0
     count = int(midnight.sum())
+    if count < max(_FEWEST, _ODD_MIDNIGHTS * len(values)) or count == len(values):
+        return {}
     # Times that are cut to the hour are midnight often enough, and no mixture.
-    by_the_hour = (numbers.filter(~midnight) % int(3600 * second) == 0).all()
-    if count < max(_FEWEST, _ODD_MIDNIGHTS * len(values)) or count == len(values) or by_the_hour:
+    if (numbers.filter(~midnight) % int(3600 * second) == 0).all():
         return {}
     return {"rows": len(values), "midnight": count}
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ from data_tools import (
     option_checks,
     protocol,
     splits,
+    tables,
     text_features,
     word_drop,
 )
+from data_tools.flat_sessions import FlatSessions
 from data_tools.logs import Logs, limit_lengths
 from data_tools.options import Options
 from data_tools.shortage import require_sessions
@@ -74,10 +76,11 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     )
     require_sessions(parts, tally, options)
     rows, catalogue_size = catalogue.number_items(parts, logs.items["item_id"], catalogue=options.catalogue)
-    parts = catalogue.renumber(parts, rows, len(logs.items))
+    for split, part in parts.items():
+        parts[split] = catalogue.renumber(part, rows, len(logs.items))
     items = logs.items[rows].with_columns(item_texts.joined(logs.text_columns).alias("text"))
     items, attributes = item_features.finish(
-        items, logs.attributes, parts, catalogue_size=catalogue_size, image_dir=options.image_dir
+        items, logs.attributes, parts["train"].rows, catalogue_size=catalogue_size, image_dir=options.image_dir
     )
     given = {name: np.asarray(table[rows], np.float32) for name, table in logs.vectors.items()}
     encoded, made_with = text_features.encode(items, logs.text_columns, encoders, options)
@@ -96,7 +99,7 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
             for name, table in vectors.items()
             if name != TEXT or name in given  # else its share is that of the texts
         },
-        "protocol": protocol.protocol_of(parts.filter(pl.col("split") == "train")),
+        "protocol": protocol.protocol_of(parts["train"].rows["item"].to_numpy(), parts["train"].lengths),
         "sessions_tied_across_splits": tied,
     }
     sessions = _session_table(parts, logs.sessions)
@@ -113,15 +116,14 @@ def prepare(options: Options, encoder: encode_text.Encoder | None = None) -> str
     return _summary(options, logs, tally, findings.find(items, lengths, provenance))
 
 
-def _split(logs: Logs, options: Options) -> tuple[pl.DataFrame, int]:
-    """Columns split, session, item, first_target, by the rule; fractions are of the sessions that are left.
+def _split(logs: Logs, options: Options) -> tuple[dict[str, FlatSessions], int]:
+    """The sessions of each split, by the rule; fractions are of the sessions that are left.
 
     And how many sessions a temporal split divides by their ids, for their times are equal.
     """
     if options.split == "leave_one_out":
-        return splits.leave_one_out(logs.interactions), 0
-    numbers = logs.interactions["session"].unique(maintain_order=True)
-    left, tied = logs.sessions[numbers], 0
+        return _without_prices(splits.leave_one_out(logs.interactions)), 0
+    left, tied = logs.sessions[logs.interactions.session], 0
     validation, test = options.shares
     if options.split == "temporal":
         chosen = splits.by_time(left, validation, test)
@@ -130,19 +132,33 @@ def _split(logs: Logs, options: Options) -> tuple[pl.DataFrame, int]:
         chosen = splits.at_random(len(left), validation, test, options.seed)
     else:
         chosen = splits.by_column(left["split"])
-    return splits.whole_sessions(logs.interactions, pl.DataFrame({"session": numbers, "split": chosen})), tied
+    return _without_prices(splits.whole_sessions(logs.interactions, chosen)), tied
 
 
-def _session_table(parts: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
-    """One row for each session of each split, as `write_dataset` wants it."""
-    aggregates = [pl.col("item").alias("items"), pl.col("first_target").first()]
-    if timed := ALONE in parts.columns:
-        # Under leave_one_out it may tell of what follows: training does not learn it.
-        aggregates.append(pl.when(pl.col("split").first() != "train").then(pl.col(ALONE).implode()).alias(ALONE))
-    grouped = parts.group_by("split", "session", maintain_order=True).agg(aggregates)
-    names = sessions.select("session_id", "user_id")[grouped["session"]]
-    columns = ("split", "session_id", "user_id", "items", "first_target", *((ALONE,) if timed else ()))
-    return pl.concat([grouped, names], how="horizontal").select(columns)
+def _without_prices(parts: Mapping[str, FlatSessions]) -> dict[str, FlatSessions]:
+    """Leaves out the prices of held-out sessions, which nothing may learn from."""
+    rows = {
+        split: part.rows if split == "train" else part.rows.drop("price", strict=False) for split, part in parts.items()
+    }
+    return {split: dataclasses.replace(part, rows=rows[split]) for split, part in parts.items()}
+
+
+def _session_table(parts: dict[str, FlatSessions], sessions: pl.DataFrame) -> pl.DataFrame:
+    """One row for each session of each split, as `write_dataset` wants it; `parts` is empty afterwards."""
+    frames = []
+    for split in SPLITS:
+        part = parts.pop(split)
+        number = pl.Series("number", np.repeat(np.arange(len(part), dtype=np.uint32), part.lengths)).set_sorted()
+        columns = [pl.col("item").alias("items")]
+        if ALONE in part.rows.columns:
+            # Under leave_one_out it may tell of what follows: training does not learn it.
+            columns.append(pl.when(pl.col("held_out").first()).then(pl.col(ALONE).implode()).alias(ALONE))
+        rows = part.rows.with_columns(number, pl.lit(split != "train").alias("held_out"))
+        lists = rows.group_by("number", maintain_order=True).agg(columns).drop("number")
+        names = sessions.select(pl.lit(split).alias("split"), "session_id", "user_id")[part.session]
+        first_target = pl.Series("first_target", part.first_target)
+        frames.append(pl.concat([names, lists.insert_column(1, first_target)], how="horizontal"))
+    return tables.concat(frames)
 
 
 def _provenance(options: Options, logs: Logs, tally: Tally, items: pl.DataFrame) -> dict[str, Any]:

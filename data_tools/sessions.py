@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 
 from alterrec_jax.errors import UserError
+from data_tools import tables
+from data_tools.flat_sessions import blocks
 from data_tools.options import Options
 from data_tools.tally import Tally
 
@@ -97,30 +99,31 @@ def by_gap(user: pl.Series, order: pl.Series, options: Options) -> pl.Series:
     """Sessions of the interactions of each user: a new one begins where the step in time is longer than the gap.
 
     Args:
-      user: str [rows], without nulls.
+      user: str or categorical [rows], without nulls.
       order: times [rows], without nulls; equal ones follow each other as the rows do.
       options: the gap, and the unit of the times.
 
     Returns:
-      str [rows], the user's name and the number of the session among those of the user, from 1: "ann-1".
+      categorical [rows], the user's name and the number of the session among those of the user, from 1: "ann-1".
 
     Raises:
       UserError: the unit of the times is not known.
     """
     unit, gap = unit_of(order, options), seconds(options.session_gap)
-    users = user.unique(maintain_order=True)
-    numbers = pl.DataFrame({"user": users}).with_row_index("number")
-    codes = user.alias("user").to_frame().join(numbers, on="user", how="left", maintain_order="left")["number"]
-    rows = pl.DataFrame({"user": codes, "order": order}).with_row_index("row")
-    rows = rows.sort("user", "order", maintain_order=True)
     step: Bound | datetime.timedelta = gap * _PER_SECOND[unit] if unit else datetime.timedelta(seconds=gap)
+    codes = (user if user.dtype == pl.Categorical else user.cast(tables.categories())).to_physical()
+    table = pl.DataFrame({"user": codes, "order": order})
+    session, names, count = np.empty(len(table), np.uint32), [], 0
     starts = (pl.col("user") != pl.col("user").shift(1)) | (pl.col("order") - pl.col("order").shift(1) > step)
-    rows = rows.select("row", "user", starts.fill_null(True).alias("starts"))
-    heads = rows.filter("starts").select("user", pl.int_range(1, pl.len() + 1).over("user").alias("n"))
-    names = heads.select(pl.format("{}-{}", pl.lit(users).gather(pl.col("user")), pl.col("n"))).to_series()
-    sessions = np.empty(len(rows), np.uint32)
-    sessions[rows["row"].to_numpy()] = rows["starts"].cum_sum().to_numpy() - 1
-    return names.gather(pl.Series(sessions))
+    for numbers in blocks(codes.to_numpy()):
+        rows = table[numbers].with_columns(pl.Series("row", numbers)).sort("user", "order", maintain_order=True)
+        rows = rows.select("row", "user", starts.fill_null(True).alias("starts"))
+        session[rows["row"].to_numpy()] = rows["starts"].cum_sum().to_numpy() - 1 + count
+        heads = rows.filter("starts").select("row", pl.int_range(1, pl.len() + 1).over("user").alias("n"))
+        name = pl.format("{}-{}", user.gather(heads["row"]).cast(pl.String), "n")
+        names.append(heads.select(name).to_series())
+        count += len(heads)
+    return pl.concat(names).cast(tables.categories()).gather(pl.Series(session))
 
 
 def within(raw: pl.DataFrame, options: Options, tally: Tally) -> pl.DataFrame:

@@ -1,28 +1,28 @@
 """Why a split has no session left, from what each step of a preparation counted."""
 
-import polars as pl
+from collections.abc import Mapping
 
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime.console import log
+from data_tools.flat_sessions import FlatSessions
 from data_tools.options import Options
 from data_tools.tally import Tally
 
 
-def require_sessions(parts: pl.DataFrame, tally: Tally, options: Options) -> None:
+def require_sessions(parts: Mapping[str, FlatSessions], tally: Tally, options: Options) -> None:
     """Stops where a split has no session left, after showing the steps.
 
     Args:
-      parts: column split, a row for each interaction that is left.
+      parts: the sessions of each split that are left.
       tally: of every step so far.
       options: with the defaults of the source.
 
     Raises:
       UserError: names the split, the cause and the remedy.
     """
-    present = set(parts["split"].unique())
     for split in SPLITS:
-        if split not in present:
+        if not len(parts[split]):
             log(tally.table())
             raise UserError(f"no {split} session is left: {_cause(split, tally, options)}")
 

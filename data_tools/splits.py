@@ -3,11 +3,14 @@
 A split is made before anything is counted, so that no filter can carry knowledge of held-out data into training.
 """
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset import SPLITS
 from alterrec_jax.errors import UserError
+from data_tools.flat_sessions import FlatSessions
 
 LONG_ENOUGH_TO_HOLD_OUT = 3  # under leave_one_out: one item to see, one for validation, one for test
 
@@ -68,53 +71,38 @@ def tied_across(times: pl.Series, chosen: pl.Series) -> int:
       times: when each session ended.
       chosen: the split of each session.
     """
-    table = pl.DataFrame({"time": times, "split": chosen})
-    return table.filter(pl.col("split").n_unique().over("time") > 1).height
+    table = pl.LazyFrame({"time": times, "split": chosen})
+    of_time = table.group_by("time").agg(pl.len(), (pl.col("split").min() != pl.col("split").max()).alias("tied"))
+    return int(of_time.filter("tied").select(pl.col("len").sum()).collect(engine="streaming").item())
 
 
-def whole_sessions(interactions: pl.DataFrame, of_session: pl.DataFrame) -> pl.DataFrame:
-    """Gives each interaction the split of its session.
-
-    Args:
-      interactions: columns session and item (uint32), and any others.
-      of_session: columns session (uint32) and split, one row for each session of the interactions.
-
-    Returns:
-      The columns of the interactions, split, and first_target (int32, always 1).
-    """
-    labelled = interactions.join(of_session, on="session", how="left", maintain_order="left")
-    return labelled.with_columns(pl.lit(1, pl.Int32).alias("first_target"))
+def whole_sessions(sessions: FlatSessions, chosen: pl.Series) -> dict[str, FlatSessions]:
+    """The sessions of each split, by the split that was chosen for each (str)."""
+    return {split: sessions.where((chosen == split).to_numpy()) for split in SPLITS}
 
 
-def leave_one_out(interactions: pl.DataFrame) -> pl.DataFrame:
+def leave_one_out(sessions: FlatSessions) -> dict[str, FlatSessions]:
     """All but the last two items of a session train; validation is it without its last item, test the whole.
 
     In validation and test only the last item is a target, for the earlier ones were trained on. A session with fewer
     than three items trains only, with all its items.
-
-    Args:
-      interactions: columns session and item (uint32), and any others; sessions in one piece and in order.
-
-    Returns:
-      The columns of the interactions, split, and first_target (int32).
     """
-    columns = interactions.columns
-    length = pl.len().over("session").cast(pl.Int32)
-    place = pl.int_range(pl.len(), dtype=pl.Int32).over("session")
-    table = interactions.with_columns(length.alias("length"), place.alias("place"))
-    held_out = table.filter(pl.col("length") >= LONG_ENOUGH_TO_HOLD_OUT)
-    parts = {
-        "train": (
-            table.filter((pl.col("length") < LONG_ENOUGH_TO_HOLD_OUT) | (pl.col("place") < pl.col("length") - 2)),
-            pl.lit(1, pl.Int32),
-        ),
-        "validation": (held_out.filter(pl.col("place") < pl.col("length") - 1), pl.col("length") - 2),
-        "test": (held_out, pl.col("length") - 1),
+    long = sessions.lengths >= LONG_ENOUGH_TO_HOLD_OUT
+    trained = np.ones(len(sessions.rows), bool)
+    ends = sessions.stops[long]
+    trained[ends - 1] = trained[ends - 2] = False
+    test = sessions.where(long)
+    before_last = np.ones(len(test.rows), bool)
+    before_last[test.stops - 1] = False
+    return {
+        "train": sessions.where_rows(trained),
+        "validation": _last_is_target(test.where_rows(before_last)),
+        "test": _last_is_target(test),
     }
-    return pl.concat(
-        part.select(*columns, pl.lit(name).alias("split"), first_target.cast(pl.Int32).alias("first_target"))
-        for name, (part, first_target) in parts.items()
-    )
+
+
+def _last_is_target(sessions: FlatSessions) -> FlatSessions:
+    return dataclasses.replace(sessions, first_target=(sessions.lengths - 1).astype(np.int32))
 
 
 def _cut(places: np.ndarray, validation: float, test: float) -> pl.Series:

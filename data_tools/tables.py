@@ -1,8 +1,9 @@
 """Reads CSV, CSV.gz and Parquet with Polars, and turns what is wrong with a file into one clear line."""
 
 import contextlib
+import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
@@ -12,6 +13,7 @@ from data_tools import csv_lines, order_checks, separated
 
 ROW = "row of the file"  # the column that `with_rows` adds: no file has one of that name
 _ISO_DATE = r"^\d{4}-\d{2}-\d{2}"
+Reading = Callable[[pl.Expr], pl.Expr]  # from the texts of an order to values
 _EXAMPLES = "numbers, or dates like 2024-03-31 or 2024-03-31 18:05:00"
 
 
@@ -83,6 +85,22 @@ def collect(table: pl.LazyFrame, path: str, what: str, separator: str = ",") -> 
     """
     with readable(path, what, separator):
         return table.collect(engine="streaming")
+
+
+def categories() -> pl.Categorical:
+    """A type for texts of which many are equal, ids say: 32 bits a value, and each text once."""
+    return pl.Categorical(pl.Categories.random())
+
+
+def concat(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """One table of several, which lose their columns to it one after another: two copies of one are held, not of all.
+
+    Args:
+      frames: tables of the same columns, at least one; they are empty afterwards.
+    """
+    return pl.DataFrame(
+        [pl.concat([frame.drop_in_place(name) for frame in frames], rechunk=True) for name in frames[0].columns]
+    )
 
 
 def require_no_surplus(path: str, what: str, separator: str) -> None:
@@ -177,6 +195,39 @@ def order_values(values: pl.Series, shown: str, path: str, rows: pl.Series) -> p
         )
     order_checks.require_one_unit(values, shown, path, rows)
     return values
+
+
+def order_readings(first: str) -> list[Reading]:
+    """How to read an order that is text: as `order_values` would, but while it is read, so that no text is held.
+
+    Args:
+      first: of the values.
+
+    Returns:
+      What makes a value of a text, null where the text is of another kind. The first of them that leaves no value
+      null is the way to read all; where none does, the texts are for `order_values`, which says what is wrong.
+    """
+    text = pl.Series([first])
+    kinds = [dtype for dtype in (pl.Int64(), pl.Float64()) if not text.cast(dtype, strict=False).has_nulls()]
+    if kinds:
+        return [functools.partial(_as_number, dtype=dtype) for dtype in kinds]
+    time = _times(text)
+    return [] if time.has_nulls() else [functools.partial(_as_time, first=first, dtype=time.dtype)]
+
+
+def _as_number(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    return text.cast(dtype, strict=False)
+
+
+def _as_time(text: pl.Expr, first: str, dtype: pl.DataType) -> pl.Expr:
+    """Dates, or dates with a time, like the first one: its form is that of all."""
+
+    def times(texts: pl.Series) -> pl.Series:
+        same = order_checks.is_date(texts) == order_checks.is_date(pl.Series([first]))[0]
+        found = _times(pl.concat([pl.Series(texts.name, [first]), texts.set(~same, None)]))
+        return found.slice(1).cast(dtype)
+
+    return text.map_batches(times, return_dtype=dtype, is_elementwise=True)
 
 
 def _parse(values: pl.Series) -> pl.Series | None:

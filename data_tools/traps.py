@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from alterrec_jax.data.dataset import Dataset
 from data_tools import findings
@@ -123,13 +122,7 @@ def _positions(order: Mapping[str, Any]) -> str:
 def _repeats(dataset: Dataset, repeated: tuple[int, int]) -> str:
     train = dataset.splits["train"]
     recorded = "protocol" in dataset.manifest
-    rule = (
-        dataset.manifest["protocol"]
-        if recorded
-        else protocol_of(
-            pl.DataFrame({"session": np.repeat(np.arange(len(train)), train.lengths), "item": train.items})
-        )
-    )
+    rule = dataset.manifest["protocol"] if recorded else protocol_of(train.items, train.lengths)
     exclude, why = bool(rule["exclude_session_items"]), str(rule["why"])
     value, setting = str(exclude).lower(), "yes" if exclude else "no"
     if not recorded:

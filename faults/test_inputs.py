@@ -154,7 +154,8 @@ def test_lines_of_json_that_no_mutation_makes(line: str, files: pathlib.Path, tm
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_mutated_is_read_or_refused(kind: str, files: pathlib.Path, request: pytest.FixtureRequest) -> None:
-    parts = sorted(path.name for path in (files / "out").iterdir()) if kind == "dataset" else [kind]
+    out = files / "out"
+    parts = sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) if kind == "dataset" else [kind]
     read: Callable[[pathlib.Path, pathlib.Path, pathlib.Path], None] = {
         "dataset": read_dataset,
         "sessions.jsonl": read_sessions,

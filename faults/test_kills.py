@@ -144,9 +144,10 @@ def test_preparing_and_encoding(campaign: Callable[[Command], None], logs: pathl
             load_dataset(folder / "data")  # whole, or not there
 
     def check_end(folder: pathlib.Path) -> None:
-        for file in dataset.iterdir():
+        for file in dataset.rglob("*.*"):
             if file.name != "describe.png":
-                assert (folder / "data" / file.name).read_bytes() == file.read_bytes(), file.name
+                written = folder / "data" / file.relative_to(dataset)
+                assert written.read_bytes() == file.read_bytes(), file.name
 
     campaign(Command("prepare", words, phase, ("reading", "encoding and writing"), check, check_end))
 

@@ -4,6 +4,8 @@
     items.parquet      item_id, name, text, and optional attributes (`dataset_files.ATTRIBUTE_COLUMNS`), null where an
                        item has none: row i is item i
     sessions.parquet   split, session_id, user_id, items (list of item numbers), first_target, and optionally alone
+    sessions/          the same sessions as arrays (`session_arrays`), which training and evaluation read memory-mapped;
+                       a folder of an earlier time may lack them
     text_vectors.npy   float32 [items, d_text], row i belongs to item i; zeros where an item has no text. Not there
                        if texts were not encoded
     NAME_vectors.npy   float32 [items, width], likewise, of any further feature, another encoder of the texts say
@@ -17,19 +19,42 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from alterrec_jax.data import dataset_files
+from alterrec_jax.data import dataset_files, session_arrays
 from alterrec_jax.data.dataset_files import ALONE, REMEDY, TEXT, vectors_file
 from alterrec_jax.data.order import is_ordered
 from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 
 SPLITS = ("train", "validation", "test")
+
+
+class _Names:
+    """A field that holds names, or a function that reads them: called when they are first asked for."""
+
+    def __init__(self, default: "Callable[[], pl.Series] | None" = None):
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, sessions: Any, owner: type | None = None) -> pl.Series:
+        if sessions is None:  # a dataclass asks for the default
+            if self._default is None:
+                raise AttributeError(self._name)
+            return self._default  # type: ignore[return-value]
+        names = sessions.__dict__[self._name]
+        if callable(names):
+            names = sessions.__dict__[self._name] = names()
+        return names
+
+    def __set__(self, sessions: Any, names: "pl.Series | Callable[[], pl.Series]") -> None:
+        sessions.__dict__[self._name] = names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +66,8 @@ class Sessions:
       offsets: int64 [sessions + 1]; session i is `items[offsets[i]:offsets[i + 1]]`.
       first_target: int32 [sessions], the first position of a session that may be a target. 1 where the whole
         session belongs to the split; the last position under leave-one-out, whose earlier items were trained on.
-      session_ids: the sessions' names.
-      user_ids: the users' names; None where unknown.
+      session_ids: str, the sessions' names. Names may be given by a function that reads them when they are asked for.
+      user_ids: str, the users' names; null where unknown.
       alone: bool [interactions], whether no other interaction of the whole session (also of what a split takes from
         it) has the same time; None where times are unknown, and in training, which must not know of what follows.
       user_names: str, the distinct user ids of the training sessions, sorted.
@@ -51,10 +76,10 @@ class Sessions:
     items: np.ndarray
     offsets: np.ndarray
     first_target: np.ndarray
-    session_ids: pl.Series
-    user_ids: pl.Series
+    session_ids: _Names = _Names()
+    user_ids: _Names = _Names()
     alone: np.ndarray | None = None
-    user_names: pl.Series = dataclasses.field(default_factory=lambda: pl.Series(dtype=pl.String))
+    user_names: _Names = _Names(lambda: pl.Series(dtype=pl.String))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -205,13 +230,15 @@ def write_dataset(
         parts = (dataset_files.ITEMS, *map(vectors_file, tables))
         hashes = {name: files.sha256_file(folder / name) for name in parts}
         dataset_files.write_sessions(folder, sessions.select(session_columns), hashes)
-        hashes[dataset_files.SESSIONS] = files.sha256_file(folder / dataset_files.SESSIONS)
+        names = [dataset_files.SESSIONS, *session_arrays.write(folder, sessions.select(session_columns), SPLITS)]
+        hashes |= {name: files.sha256_file(folder / name) for name in names}
         manifest = {
             "format": dataset_files.FORMAT,
             "format_version": dataset_files.FORMAT_VERSION,
             "counts": _counts(sessions, len(items), catalogue_size),
             "fingerprint": dataset_files.fingerprint(hashes, catalogue_size),
             "files": hashes,
+            session_arrays.MADE_OF: hashes[dataset_files.SESSIONS],
             **provenance,
         }
         files.write_json(folder / dataset_files.MANIFEST, {**manifest, "digest": files.json_digest(manifest)})
@@ -249,39 +276,54 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     """
     path = pathlib.Path(path)
     manifest = dataset_files.read_manifest(path)
-    items, sessions = dataset_files.read_items(path), dataset_files.read_sessions(path)
+    items = dataset_files.read_items(path)
     vectors = {
         name: dataset_files.read_vectors(path / vectors_file(name), len(items))
         for name in dataset_files.vector_names(manifest["files"])
     }
+    mapped = manifest.get(session_arrays.MADE_OF) == manifest["files"][dataset_files.SESSIONS]
+    splits = _mapped(path, manifest) if mapped else _of_table(dataset_files.read_sessions(path))
+    # Once all are open, for another dataset may take the place: what is open stays as it is, and must be what is named.
     dataset_files.require_hashes(path, manifest["files"])
     for name, written_with in dataset_files.parts_of_sessions(path).items():
         if manifest["files"].get(name) != written_with:
             raise UserError(f"{path}: the sessions were written with another {name} than lies there; {REMEDY}")
-    users = sessions.filter(pl.col("split") == "train")["user_id"].drop_nulls().unique().sort()
-    splits = {split: _flatten(sessions.filter(pl.col("split") == split), users) for split in SPLITS}
-    for split, part in splits.items():
-        if len(part.items) and not 0 <= part.items.min() <= part.items.max() < len(items):
+    bounds = {split: session_arrays.bounds(part.items) for split, part in splits.items()}
+    for split, (least, most) in bounds.items():
+        if least < 0 or most >= len(items):
             raise UserError(f"{path}: sessions of {split} name an item that items.parquet lacks; {REMEDY}")
-    train, catalogue = splits["train"], manifest["counts"]["catalogue"]
+    catalogue = manifest["counts"]["catalogue"]
     if not isinstance(catalogue, int) or not 0 < catalogue <= len(items):
         raise UserError(f"{path}: a catalogue of {catalogue} does not fit {len(items)} items; {REMEDY}")
-    if len(train.items) and train.items.max() >= catalogue:
+    if bounds["train"][1] >= catalogue:
         raise UserError(f"{path}: sessions of train name an item outside the catalogue of {catalogue}; {REMEDY}")
     return Dataset(path, manifest, items, vectors, splits)
 
 
-def _flatten(sessions: pl.DataFrame, user_names: pl.Series) -> Sessions:
-    lengths = sessions["items"].list.len().to_numpy().astype(np.int64)
-    alone = None
-    if ALONE in sessions.columns and not sessions[ALONE].has_nulls():
-        alone = sessions[ALONE].explode(empty_as_null=False).to_numpy().astype(bool)
-    return Sessions(
-        items=sessions["items"].explode(empty_as_null=False).to_numpy().astype(np.int32),
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        first_target=sessions["first_target"].to_numpy().astype(np.int32),
-        session_ids=sessions["session_id"],
-        user_ids=sessions["user_id"],
-        alone=alone,
-        user_names=user_names,
-    )
+def _mapped(path: pathlib.Path, manifest: Mapping[str, Any]) -> dict[str, Sessions]:
+    """The sessions as memory-mapped arrays; their names are read when they are asked for."""
+    column = functools.partial(dataset_files.session_column, dataset_files.map_sessions(path))
+    user_names = functools.cache(lambda: column("train", "user_id").drop_nulls().unique().sort())
+    return {
+        split: Sessions(
+            **session_arrays.read(path, manifest, split),
+            session_ids=functools.partial(column, split, "session_id"),
+            user_ids=functools.partial(column, split, "user_id"),
+            user_names=user_names,
+        )
+        for split in SPLITS
+    }
+
+
+def _of_table(table: pl.DataFrame) -> dict[str, Sessions]:
+    parts = {split: table.filter(pl.col("split") == split) for split in SPLITS}
+    user_names = parts["train"]["user_id"].drop_nulls().unique().sort()
+    return {
+        split: Sessions(
+            **session_arrays.flat(part),
+            session_ids=part["session_id"],
+            user_ids=part["user_id"],
+            user_names=user_names,
+        )
+        for split, part in parts.items()
+    }

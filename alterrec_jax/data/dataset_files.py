@@ -1,6 +1,7 @@
 """The files of a dataset folder: their names, how each is read and checked, and the fingerprint over all of them."""
 
 import json
+import mmap
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ FORMAT_VERSION = 4
 READABLE_VERSIONS = (1, 2, 3, 4)
 
 MANIFEST, ITEMS, SESSIONS = "manifest.json", "items.parquet", "sessions.parquet"
+SESSION_ARRAYS = "sessions"  # the folder of what `session_arrays` makes of the sessions
 PICTURE = "describe.png"  # which data_tools.describe draws
 TEXT = "text"  # the feature name of the text vectors
 DROPPED = "_dropped"  # behind the name of a feature: the vectors of the same texts without some of their words
@@ -92,7 +94,7 @@ def names_in(path: pathlib.Path) -> set[str]:
         return set()
     named = manifest.get("files")
     vectors = vector_names(named) if isinstance(named, dict) else []
-    return {MANIFEST, ITEMS, SESSIONS, PICTURE, *map(vectors_file, (TEXT, *vectors))}
+    return {MANIFEST, ITEMS, SESSIONS, SESSION_ARRAYS, PICTURE, *map(vectors_file, (TEXT, *vectors))}
 
 
 def read_manifest(path: pathlib.Path) -> dict[str, Any]:
@@ -136,6 +138,8 @@ def require_hashes(path: pathlib.Path, hashes: Mapping[str, str]) -> None:
       UserError: names the file.
     """
     for name, expected in hashes.items():
+        if not (path / name).is_file():
+            raise UserError(f"dataset file {path / name} is missing; {REMEDY}")
         if files.sha256_file(path / name) != expected:
             raise UserError(f"{path / name} differs from the hash in the manifest: it was changed or damaged; {REMEDY}")
 
@@ -177,6 +181,38 @@ def read_sessions(path: pathlib.Path) -> pl.DataFrame:
         if timed is None or not (timed.is_null() | (timed == lengths)).all():
             raise UserError(f"{file}: column '{ALONE}' holds no truth value for each item; {REMEDY}")
     return sessions
+
+
+def map_sessions(path: pathlib.Path) -> mmap.mmap:
+    """The file of the sessions table, memory-mapped: it stays as it is when another dataset takes the folder's place.
+
+    Raises:
+      UserError: the file is missing or empty.
+    """
+    file = path / SESSIONS
+    if not file.is_file():
+        raise UserError(f"dataset file {file} is missing; {REMEDY}")
+    try:
+        with open(file, "rb") as opened:
+            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    except (ValueError, OSError) as error:
+        raise UserError(f"dataset file {file} cannot be read ({error}); {REMEDY}") from None
+
+
+def session_column(mapped: mmap.mmap, split: str, column: str) -> pl.Series:
+    """One column of the sessions of one split, of what `map_sessions` gives.
+
+    Raises:
+      UserError: the file is damaged or lacks the column.
+    """
+    mapped.seek(0)
+    try:
+        with panics_as_errors():
+            file = pl.scan_parquet(mapped)  # type: ignore[arg-type]  # it is read like a file
+            table = file.filter(pl.col("split") == split).select(column)
+            return table.collect(engine="streaming")[column]
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"column '{column}' of the sessions of a dataset cannot be read ({error}); {REMEDY}") from None
 
 
 def parts_of_sessions(path: pathlib.Path) -> dict[str, str]:
@@ -234,15 +270,7 @@ def read_vectors(path: pathlib.Path, items: int, *, what: str = "", remedy: str 
         not finite.
     """
     what = what or f"{path.name.removesuffix(_VECTORS_END)} vectors"
-    if not path.is_file():
-        raise UserError(f"{what} file {path} is missing; {remedy}")
-    try:
-        with open(path, "rb") as file:  # of anything else, NumPy says that pickled data could be trusted
-            if not file.read(len(_NPY)) == _NPY:
-                raise ValueError("it is no .npy file")
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{what} {path} cannot be read ({error}); {remedy}") from None
+    vectors = map_array(path, what, remedy)
     if vectors.ndim != 2 or len(vectors) != items or not vectors.shape[1]:
         raise UserError(f"{what} {path} have shape {vectors.shape}, but there are {items} items; {remedy}")
     if not np.issubdtype(vectors.dtype, np.floating):
@@ -255,3 +283,21 @@ def read_vectors(path: pathlib.Path, items: int, *, what: str = "", remedy: str 
             row = start + int(np.argmin(finite))
             raise UserError(f"{what} {path} hold a NaN or an infinity in row {row}; {remedy}")
     return vectors
+
+
+def map_array(path: pathlib.Path, what: str, remedy: str = REMEDY) -> np.ndarray:
+    """The array of a .npy file, memory-mapped; `what` and `remedy` are as of `read_vectors`.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"{what} file {path} is missing; {remedy}")
+    try:
+        with open(path, "rb") as file:  # of anything else, NumPy says that pickled data could be trusted
+            if not file.read(len(_NPY)) == _NPY:
+                raise ValueError("it is no .npy file")
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{what} {path} cannot be read ({error}); {remedy}") from None
+    return array

@@ -7,6 +7,7 @@ max_length - stride + 1 and at most max_length of them (exactly max_length for s
 prefix is a chunk and a segment of its own, its last max_length items.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,14 +15,16 @@ import numpy as np
 
 from alterrec_jax.contract import SessionBatch
 
+_AT_ONCE = 1 << 16  # numbers as Python's integers, which take five times as much room
+
 
 class Chunks(NamedTuple):
     """Pieces of sessions, each at most a row long.
 
     Attributes:
-      session: int64 [chunk], the session it is cut from.
-      start, stop: int64 [chunk], its input positions are start .. stop-1.
-      scored: int64 [chunk], the prefixes that end at scored .. stop-1 are its own; those before are context.
+      session: int32 [chunk], the session it is cut from.
+      start, stop: int32 [chunk], its input positions are start .. stop-1.
+      scored: int32 [chunk], the prefixes that end at scored .. stop-1 are its own; those before are context.
     """
 
     session: np.ndarray
@@ -31,7 +34,7 @@ class Chunks(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where each chunk lies. Attributes: row and offset, int64 [chunk]; rows, how many there are."""
+    """Where each chunk lies. Attributes: row and offset, int32 [chunk]; rows, how many there are."""
 
     row: np.ndarray
     offset: np.ndarray
@@ -56,7 +59,7 @@ def cut_chunks(first: np.ndarray, stop: np.ndarray, max_length: int, stride: int
         ends = np.unique(head[head > first[session]])
         scored = np.concatenate([[first[session]], ends[:-1]])
         pieces.append((np.full(len(ends), session), np.maximum(ends - max_length, 0), ends, scored))
-    return Chunks(*(np.concatenate(column).astype(np.int64) for column in zip(*pieces, strict=True)))
+    return Chunks(*(np.concatenate(column).astype(np.int32) for column in zip(*pieces, strict=True)))
 
 
 def cut_prefixes(first: np.ndarray, stop: np.ndarray, max_length: int) -> Chunks:
@@ -68,8 +71,8 @@ def cut_prefixes(first: np.ndarray, stop: np.ndarray, max_length: int) -> Chunks
     """
     first, stop = np.asarray(first, np.int64), np.asarray(stop, np.int64)
     count = np.maximum(stop - first, 0)
-    session = np.repeat(np.arange(len(count)), count)
-    end = first[session] + np.arange(len(session)) - np.repeat(np.cumsum(count) - count, count) + 1
+    session = np.repeat(np.arange(len(count), dtype=np.int32), count)
+    end = (np.arange(len(session)) + np.repeat(first + 1 - (np.cumsum(count) - count), count)).astype(np.int32)
     return Chunks(session, np.maximum(end - max_length, 0), end, end - 1)
 
 
@@ -79,11 +82,12 @@ def plan_rows(lengths: np.ndarray, row_length: int) -> Plan:
     Args:
       lengths: int [chunk], each 1 .. row_length.
     """
-    row = np.zeros(len(lengths), np.int64)
-    offset = np.zeros(len(lengths), np.int64)
+    row, offset = np.zeros(len(lengths), np.int32), np.zeros(len(lengths), np.int32)
     open_rows: list[list[int]] = [[] for _ in range(row_length + 1)]  # by the room they have left
     rows = 0
-    for chunk in np.argsort(-np.asarray(lengths), kind="stable").tolist():
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    some = (order[start : start + _AT_ONCE].tolist() for start in range(0, len(order), _AT_ONCE))
+    for chunk in itertools.chain.from_iterable(some):
         length = int(lengths[chunk])
         room = next((room for room in range(length, row_length) if open_rows[room]), row_length)
         if room == row_length:
@@ -109,12 +113,12 @@ def plan_batches(lengths: np.ndarray, row_length: int, chunks: int) -> tuple[Pla
       the plan, the batches one after another, and the rows of a batch.
     """
     count = max(-(-len(lengths) // chunks), 1)
-    batch = np.empty(len(lengths), np.int64)
+    batch = np.empty(len(lengths), np.int32)
     batch[np.argsort(-np.asarray(lengths), kind="stable")] = np.arange(len(lengths)) % count
     members = np.split(np.argsort(batch, kind="stable"), np.cumsum(np.bincount(batch, minlength=count))[:-1])
     plans = [plan_rows(lengths[some], row_length) for some in members]
     rows = max(plan.rows for plan in plans)
-    row, offset = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
+    row, offset = np.zeros(len(lengths), np.int32), np.zeros(len(lengths), np.int32)
     for number, (some, plan) in enumerate(zip(members, plans, strict=True)):
         row[some], offset[some] = number * rows + plan.row, plan.offset
     return Plan(row, offset, count * rows), rows

@@ -97,15 +97,29 @@ def histories(sessions: Sessions, targets: Targets, *, width: int | None = None)
     return ids, where
 
 
-def repeats(sessions: Sessions) -> np.ndarray:
-    """bool [interactions], whether the item already stands in the same session before."""
-    session = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
-    pair = session * (int(sessions.items.max(initial=0)) + 1) + sessions.items
-    repeat = np.ones(len(pair), bool)
-    repeat[np.unique(pair, return_index=True)[1]] = False
+def repeats(items: np.ndarray, offsets: np.ndarray, at_once: int = 2**21) -> np.ndarray:
+    """Whether an item already stands in the same session before, some sessions at a time.
+
+    Args:
+      items: int32 [interactions], of all sessions one after another.
+      offsets: int64 [sessions + 1], where each session begins.
+      at_once: interactions that are looked at together; a longer session is, by itself.
+
+    Returns:
+      bool [interactions].
+    """
+    repeat = np.ones(len(items), bool)
+    size, first = int(items.max(initial=0)) + 1, 0
+    while first < len(offsets) - 1:
+        last = max(int(np.searchsorted(offsets, offsets[first] + at_once, side="right")) - 1, first + 1)
+        bounds = offsets[first : last + 1]
+        session = np.repeat(np.arange(last - first, dtype=np.int64), np.diff(bounds))
+        pair = session * size + items[bounds[0] : bounds[-1]]
+        repeat[bounds[0] + np.unique(pair, return_index=True)[1]] = False
+        first = last
     return repeat
 
 
 def target_in_history(sessions: Sessions, targets: Targets) -> np.ndarray:
     """bool [targets], whether the target's item already stands in its session before it."""
-    return repeats(sessions)[sessions.offsets[targets.session] + targets.position]
+    return repeats(sessions.items, sessions.offsets)[sessions.offsets[targets.session] + targets.position]

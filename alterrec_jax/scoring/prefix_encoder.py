@@ -237,6 +237,8 @@ def on_host(embeddings: Any) -> np.ndarray:
 def drop_unknown(prefixes: Prefixes, catalogue: int) -> Prefixes:
     """The same prefixes without the items that are not in the catalogue (item numbers from `catalogue` on)."""
     known = prefixes.items < catalogue
+    if known.all():
+        return prefixes
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])
     start = prefixes.offsets[prefixes.session]
     return prefixes._replace(

@@ -15,6 +15,7 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.runtime import files
 from alterrec_jax.runtime.text_table import aligned
 from data_tools import item_texts, splits, tables
+from data_tools.flat_sessions import FlatSessions
 from data_tools.logs import Logs, number_sessions
 from data_tools.options import Options
 from data_tools.tally import Tally
@@ -47,10 +48,10 @@ def read(options: Options, tally: Tally) -> Logs:
     clicks = _with_texts(sessions, items, tally)
     chosen = _choose_splits(clicks, options)
     raw = clicks.join(chosen, on="session", how="left", maintain_order="left")
-    interactions, session_table = number_sessions(raw)  # clicks stand in order already
+    numbered, session_table = number_sessions(raw)  # clicks stand in order already
     paths = [p for p in (options.interactions, options.items, options.test_sessions, options.test_truth) if p]
     return Logs(
-        interactions=interactions,
+        interactions=FlatSessions.of(numbered),
         sessions=session_table,
         items=items,
         text_columns=tuple(items.columns[2:]),

@@ -13,6 +13,7 @@ docs/own_data.md tells users of this order.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from alterrec_jax.data.dataset_files import TEXT
@@ -32,7 +33,7 @@ from data_tools import (
     tables,
     text_features,
 )
-from data_tools.inputs import Interactions
+from data_tools.inputs import Columns, Interactions
 from data_tools.list_rows import POSITION, WHAT
 from data_tools.logs import Logs, number_sessions, order_sessions
 from data_tools.options import Options
@@ -86,7 +87,7 @@ def read(options: Options, tally: Tally) -> Logs:
         collapse_repeats=options.collapse_repeats,
     )
     if options.collapse_repeats:
-        tally.dropped("the same item again, right after itself", len(numbered) - len(interactions), 0)
+        tally.dropped("the same item again, right after itself", len(numbered) - len(interactions.rows), 0)
     separators = {**dict(zip(source.paths, source.separators, strict=True)), options.items: separator}
     paths = list(dict.fromkeys((*separators, *vector_files.values())))
     short = dict(zip(paths, inputs.names_of(paths), strict=True))
@@ -152,7 +153,7 @@ def _read_interactions(options: Options, null_values: Sequence[str], tally: Tall
     source = inputs.open_interactions(options, [*names.values(), *values.values()])
     if source.session_column:
         names = {"session": source.session_column, **names}
-    table, empty = source.collect(names, values, options.list_separator, null_values)
+    table, empty = source.collect(Columns(names, values, options.list_separator, null_values))
     whose = "user" if options.session_gap else "session"
     ids = {whose: names.get(whose, "row"), "item": names["item"]}
     drop = options.missing_ids == "drop"
@@ -184,29 +185,35 @@ def _with_prices(table: pl.DataFrame, options: Options, path: str) -> tuple[pl.D
 
 def _known(table: pl.DataFrame, items: pl.DataFrame, options: Options, tally: Tally) -> pl.DataFrame:
     """Replaces each item id by its row in the items, or stops (or drops) where there is none."""
-    numbers = items.select(pl.col("item_id").alias("item")).with_row_index("number")
-    joined = table.join(numbers, on="item", how="left", maintain_order="left")
-    unknown = joined.filter(pl.col("number").is_null())
-    if len(unknown) and not options.drop_unknown_items:
+    numbers = items.select(pl.col("item_id").cast(table["item"].dtype).alias("item")).with_row_index("number")
+    distinct = table["item"].unique()
+    of_code = distinct.to_frame().join(numbers, on="item", how="left", maintain_order="left")["number"]
+    codes = distinct.to_physical()
+    number = pl.Series("number", np.zeros(int(codes.to_numpy().max(initial=0)) + 1, np.uint32)).scatter(codes, of_code)
+    number = number.gather(table["item"].to_physical())
+    lacking = number.is_null()
+    if (gone := int(lacking.sum())) and not options.drop_unknown_items:
+        unknown = table.filter(lacking)
         raise UserError(
             f"item '{unknown['item'][0]}' of {options.interactions} (data row {unknown[tables.ROW][0]}) has no row in "
-            f"{options.items} (in all {unknown['item'].n_unique()} such items in {len(unknown)} interactions); "
+            f"{options.items} (in all {unknown['item'].n_unique()} such items in {gone} interactions); "
             "add their rows, or drop the interactions with --drop_unknown_items"
         )
-    known = joined.filter(pl.col("number").is_not_null()).drop("item").rename({"number": "item"})
+    known = table.with_columns(number.alias("item"))
+    known = known.filter(~lacking) if gone else known
     if known.is_empty():
         raise UserError(
             f"no interaction of {options.interactions} has an item of {options.items}; check --item_column and "
             "--items_id_column"
         )
-    gone = joined["session"].n_unique() - known["session"].n_unique() if len(unknown) else 0
-    tally.dropped("item without a row in the items", len(unknown), gone)
+    lost = table["session"].n_unique() - known["session"].n_unique() if gone else 0
+    tally.dropped("item without a row in the items", gone, lost)
     return known
 
 
 def _require_one(raw: pl.DataFrame, name: str, shown: str) -> None:
-    pairs = raw.select("session", name).unique()
-    twice = pairs.filter(pl.col("session").is_duplicated()).sort("session")
+    pairs = raw.lazy().select("session", name).unique().collect(engine="streaming")
+    twice = pairs.filter(pl.col("session").is_duplicated()).cast(pl.String).sort("session")
     if len(twice):
         raise UserError(
             f"column '{shown}' has more than one value in {twice['session'].n_unique()} sessions, first in session "

@@ -223,7 +223,7 @@ def test_all_of_an_earlier_dataset_gives_way_to_the_next(tmp_path: pathlib.Path)
     write_changed(tmp_path / "d", with_everything)
     (tmp_path / "d" / "describe.png").write_bytes(b"picture")
     write_small_dataset(tmp_path / "d")
-    names = ["items.parquet", "manifest.json", "sessions.parquet", "text_vectors.npy"]
+    names = ["items.parquet", "manifest.json", "sessions", "sessions.parquet", "text_vectors.npy"]
     assert sorted(entry.name for entry in (tmp_path / "d").iterdir()) == names
 
 
@@ -231,8 +231,8 @@ def test_a_write_that_fails_leaves_the_old_folder_and_nothing_else(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_small_dataset(tmp_path / "d")
-    before = {file.name: file.read_bytes() for file in path.iterdir()}
-    assert sorted(before) == ["items.parquet", "manifest.json", "sessions.parquet", "text_vectors.npy"]
+    before = {file: file.read_bytes() for file in path.rglob("*.*")}
+    assert len(before) == 13  # three tables and the manifest, three arrays of each split
 
     def full_disk(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -241,5 +241,5 @@ def test_a_write_that_fails_leaves_the_old_folder_and_nothing_else(
     for folder in (path, tmp_path / "new"):
         with pytest.raises(UserError, match="cannot be written .*No space left"):
             write_small_dataset(folder)
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert {file: file.read_bytes() for file in path.rglob("*.*")} == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["d"]

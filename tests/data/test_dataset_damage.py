@@ -89,11 +89,6 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "a column less": (lambda d: without_column(d / "items.parquet", "name"), "'name'"),
     "integers for vectors": (lambda d: save_vectors(d, lambda v: v.astype(np.int32)), "not floating-point"),
     "text for prices": (lambda d: with_column(d / "items.parquet", price=pl.lit("cheap")), "'price' is String"),
-    "one truth for all": (lambda d: with_column(d / "sessions.parquet", alone=pl.lit(True)), "'alone'"),
-    "a truth too few": (
-        lambda d: with_column(d / "sessions.parquet", alone=pl.col("items").list.slice(1).list.eval(pl.element() > 3)),
-        "'alone'",
-    ),
     "NaN": (lambda d: save_vectors(d, with_nan), "row 17"),
     "a vector less": (lambda d: save_vectors(d, lambda v: v[:-1]), f"({ITEMS - 1}, {TEXT_WIDTH})"),
     "flat vectors": (lambda d: save_vectors(d, np.ravel), f"({ITEMS * TEXT_WIDTH},)"),
@@ -157,6 +152,11 @@ FORGERIES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "targets behind the end": (
         lambda d: with_column(d / "sessions.parquet", first_target=pl.lit(10**6, pl.Int32)),
         "'first_target' lies outside",
+    ),
+    "one truth for all": (lambda d: with_column(d / "sessions.parquet", alone=pl.lit(True)), "'alone'"),
+    "a truth too few": (
+        lambda d: with_column(d / "sessions.parquet", alone=pl.col("items").list.slice(1).list.eval(pl.element() > 3)),
+        "'alone'",
     ),
     "an item twice": (
         lambda d: with_column(d / "items.parquet", item_id=pl.lit("a")),

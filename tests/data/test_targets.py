@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alterrec_jax.data.targets import histories, select_targets, target_in_history
+from alterrec_jax.data.targets import histories, repeats, select_targets, target_in_history
 from alterrec_jax.errors import UserError
 from tests.evaluation.examples import make_sessions, random_sessions
 
@@ -63,3 +63,14 @@ def test_histories_of_a_given_width_and_of_nothing():
     with pytest.raises(ValueError, match="width 1"):
         histories(sessions, targets, width=1)
     assert histories(make_sessions([]), targets[:0])[0].shape == (0, 0)
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 40, 10**6])
+def test_repeats_are_those_within_a_session_however_many_are_looked_at(at_once: int) -> None:
+    rng = np.random.default_rng(at_once)
+    sessions = random_sessions(rng, sessions=60, items=6)
+    expected = [
+        item in part[:place] for part in map(sessions.__getitem__, range(60)) for place, item in enumerate(part)
+    ]
+    assert repeats(sessions.items, sessions.offsets, at_once).tolist() == expected
+    assert not len(repeats(sessions.items[:0], sessions.offsets[:1]))

@@ -130,7 +130,7 @@ def test_the_rest_of_the_dataset_stays(labelled: Callable[..., tuple[Dataset, st
     np.testing.assert_array_equal(dataset.text_vectors, before.text_vectors)
     for split, sessions in before.splits.items():
         np.testing.assert_array_equal(dataset.splits[split].items, sessions.items)
-    new = ("attributes", "vectors", "image_labels", "fingerprint", "files", "digest")
+    new = ("attributes", "vectors", "image_labels", "fingerprint", "files", "session_arrays", "digest")
     assert {k: v for k, v in dataset.manifest.items() if k not in new} == {
         k: v for k, v in before.manifest.items() if k not in new
     }

@@ -6,12 +6,14 @@ import pathlib
 import random
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.errors import UserError
-from data_tools import catalogue, sessions
+from data_tools import catalogue, sessions, splits
+from data_tools.flat_sessions import FlatSessions
 from data_tools.tally import Tally
 from tests.data_tools.examples import Click, as_items, options, prepared, random_clicks, write_csv, write_logs
 from tests.data_tools.test_inputs import sessions_of, steps_of
@@ -144,18 +146,18 @@ def test_the_core_of_training(seed: int) -> None:
     chance = random.Random(seed)
     rows = [(session, int(40 * chance.random() ** 2), n) for session in range(80) for n in range(chance.randint(2, 9))]
     table = pl.DataFrame(rows, schema={"session": pl.UInt32, "item": pl.UInt32, "n": pl.Int64}, orient="row")
-    table = table.with_columns(
-        pl.when(pl.col("session") < 60).then(pl.lit("train")).otherwise(pl.lit("test")).alias("split"),
-        pl.lit(1, pl.Int32).alias("first_target"),
-    )
+    split = pl.Series(["train"] * 60 + ["test"] * 20)
     tally, k, shortest = Tally(), (4, 5, 3, 4)[seed], (6, 2, 2, 2)[seed]
-    kept = catalogue.filter_rare(table, tally, least=1, core=k, held_out="keep", shortest=shortest)
+    parts = splits.whole_sessions(FlatSessions.of(table), split)
+    kept = catalogue.filter_rare(parts, tally, least=1, core=k, held_out="keep", shortest=shortest)
     train = [row for row in rows if row[0] < 60]
     expected = core_by_hand(set(train), k, max(k, shortest))
     assert expected and len(expected) < len(train)
-    found = kept.filter(pl.col("split") == "train").select("session", "item", "n").rows()
-    assert found == [row for row in train if row in expected]
-    assert kept.filter(pl.col("split") == "test").height == len(rows) - len(train)
+    of_row = np.repeat(kept["train"].session, kept["train"].lengths).tolist()
+    assert [(session, *row) for session, row in zip(of_row, kept["train"].rows.rows(), strict=True)] == [
+        row for row in train if row in expected
+    ]
+    assert len(kept["test"].rows) == len(rows) - len(train)
     outside = next(line for line in tally.lines if "outside its core" in line.step)
     assert outside.interactions == len(expected) - len(train)
     assert outside.sessions == len({row[0] for row in expected}) - len({row[0] for row in train})

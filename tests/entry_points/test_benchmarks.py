@@ -173,3 +173,17 @@ def test_a_start_is_divided_into_its_parts(tmp_path: pathlib.Path) -> None:
     assert 0 < taken["imports_s"] < taken["seconds"] and taken["compiling_s"] == 0
     with pytest.raises(UserError, match="no model is called 'nobody'"):
         started.once(["experiments.models", "nobody"], {}, tmp_path / "taken.json")
+
+
+def test_preparation(command: Command, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "preparation.json"
+    sizes = ("--interactions=3000,6000", "--items=200", "--files=2", "--steps=3", f"--folder={tmp_path}")
+    done = command("benchmarks.preparation", "--kind=csv", *sizes, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    small, large = json.loads(output.read_text())["sizes"]
+    assert (small["interactions"], large["interactions"]) == (3000, 6000) and small["log_bytes"] < large["log_bytes"]
+    for result in (small, large):
+        assert min(result.values()) > 0 and result["peak_bytes"] > result["opened_bytes"]
+    assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == []  # logs and datasets are gone
+    refused = command("benchmarks.preparation", "--interactions=ten")
+    assert refused.returncode == 1 and "--interactions has 'ten'" in refused.stderr

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from alterrec_jax.sharding import mesh
+from alterrec_jax.sharding.per_item import sharded_shapes
 
 Params = Any
 BatchArray = Any  # a jax.Array, or a NumPy array that is not on the device yet
@@ -425,3 +426,9 @@ def make_item_tables(network: Network, params: Params, context: Context) -> Item
     reads = network.reads
     eager = not (reads.features or reads.optional or reads.graphs)
     return (network.item_tables if eager else jax.jit(network.item_tables))(params, context)
+
+
+def param_shapes(network: Network, context: Context) -> Params:
+    """The shapes of a network's parameters, and where they lie."""
+    key = jax.eval_shape(jax.random.key, 0)
+    return sharded_shapes(network.per_item, jax.eval_shape(network.init, key, context))

@@ -9,13 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.contract import PACKED, CatalogueInfo, Context, FrozenView, Params, SessionBatch, Stage
+from alterrec_jax.contract import PACKED, CatalogueInfo, Context, FrozenView, Params, SessionBatch, Stage, param_shapes
 from alterrec_jax.data.batches import rows_of_batch
 from alterrec_jax.hard_negatives import cache
 from alterrec_jax.models.alterrec import FULL, RANDOM, WINDOW, AlterRecConfig
 from alterrec_jax.scoring.frozen import freeze
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.stages import Epoch
 from alterrec_jax.training import steps
 from benchmarks.synthetic import TEXT_WIDTH

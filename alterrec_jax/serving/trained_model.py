@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alterrec_jax.config import RunConfig
-from alterrec_jax.contract import Params, System
+from alterrec_jax.contract import Params, System, param_shapes
 from alterrec_jax.data.catalogue import as_numbered_in, require_encoders
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.data.features import catalogue_info, context_shapes, make_context
@@ -17,7 +17,6 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.fitted_views import with_weights_of
 from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.scoring.prefix_encoder import PrefixEncoder
-from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.training.checkpoint import read_newest
 
 

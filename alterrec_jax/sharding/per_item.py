@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.contract import Context, Network, Params
 from alterrec_jax.sharding import mesh
 
 
@@ -46,9 +45,3 @@ def zero_padding_rows(per_item: tuple[str, ...], params: Any, catalogue_size: in
         return jnp.where(real.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0)
 
     return jax.tree_util.tree_map_with_path(cleared, params)
-
-
-def param_shapes(network: Network, context: Context) -> Params:
-    """The shapes of a network's parameters, and where they lie."""
-    key = jax.eval_shape(jax.random.key, 0)
-    return sharded_shapes(network.per_item, jax.eval_shape(network.init, key, context))

@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alterrec_jax.contract import Context, FrozenView, Params, Stage, System
+from alterrec_jax.contract import Context, FrozenView, Params, Stage, System, param_shapes
 from alterrec_jax.data.batches import DeviceChunk, TrainBatches
 from alterrec_jax.hard_negatives import cache
 from alterrec_jax.hard_negatives.cache import WindowCache
 from alterrec_jax.runtime.console import progress
 from alterrec_jax.runtime.host_memory import steps_in_flight
 from alterrec_jax.scoring.frozen import freeze
-from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.stages import Epoch, tape
 from alterrec_jax.training import steps
 from alterrec_jax.training.run_state import RunState

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from alterrec_jax.contract import Context, Network, Params, System
+from alterrec_jax.contract import Context, Network, Params, System, param_shapes
 from alterrec_jax.data.catalogue import read_catalogue, require_encoders
 from alterrec_jax.data.dataset import Dataset, Sessions
 from alterrec_jax.data.features import (
@@ -34,7 +34,7 @@ from alterrec_jax.models.registry import read_run_config
 from alterrec_jax.runtime.console import log
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_rows import copy_rows
-from alterrec_jax.sharding.per_item import class_feature, is_per_item, param_shapes
+from alterrec_jax.sharding.per_item import class_feature, is_per_item
 from alterrec_jax.training.checkpoint import read_newest
 from alterrec_jax.training.similar_items import Similar, place_by_text, similar_items
 

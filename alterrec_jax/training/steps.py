@@ -13,12 +13,12 @@ import numpy as np
 import optax
 
 from alterrec_jax.config import OptimizerConfig
-from alterrec_jax.contract import Context, FrozenView, Network, Objective, Params, SessionBatch
+from alterrec_jax.contract import Context, FrozenView, Network, Objective, Params, SessionBatch, param_shapes
 from alterrec_jax.data.batches import DeviceChunk
 from alterrec_jax.hard_negatives.cache import WindowCache
 from alterrec_jax.runtime.host_memory import give_back_freed_memory
 from alterrec_jax.sharding import mesh
-from alterrec_jax.sharding.per_item import param_shapes, sharded_shapes
+from alterrec_jax.sharding.per_item import sharded_shapes
 
 
 class Totals(NamedTuple):

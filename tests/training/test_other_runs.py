@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alterrec_jax.config import RunConfig
-from alterrec_jax.contract import PREFIX
+from alterrec_jax.contract import PREFIX, param_shapes
 from alterrec_jax.data.dataset import Dataset
 from alterrec_jax.data.features import catalogue_info, context_shapes
 from alterrec_jax.errors import UserError
@@ -23,7 +23,6 @@ from alterrec_jax.models.unimodal import VectorsConfig
 from alterrec_jax.models.unisrec import UniSRecConfig, UniSRecNetworkConfig
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding.digests import tree_digest
-from alterrec_jax.sharding.per_item import param_shapes
 from alterrec_jax.training import trainer
 from alterrec_jax.training.checkpoint import EPOCHS, Checkpoint, CheckpointStore, read_epoch, read_newest
 from alterrec_jax.training.loop import RunArrays, TrainLoop

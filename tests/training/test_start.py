@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from alterrec_jax.config import RunConfig
-from alterrec_jax.contract import Context, Network, Reads, System
+from alterrec_jax.contract import Context, Network, Reads, System, param_shapes
 from alterrec_jax.data.catalogue import write_catalogue
 from alterrec_jax.data.dataset import Dataset, load_dataset, write_dataset
 from alterrec_jax.data.features import catalogue_info, class_values, make_context
@@ -24,7 +24,7 @@ from alterrec_jax.models.unisrec import INDUCTIVE, TRANSDUCTIVE, UniSRecConfig, 
 from alterrec_jax.serving.trained_model import load_trained
 from alterrec_jax.sharding import mesh
 from alterrec_jax.sharding.item_rows import copy_rows
-from alterrec_jax.sharding.per_item import class_feature, is_per_item, param_shapes
+from alterrec_jax.sharding.per_item import class_feature, is_per_item
 from alterrec_jax.training.checkpoint import Checkpoint, CheckpointStore
 from alterrec_jax.training.run_state import RunState, record_of
 from alterrec_jax.training.similar_items import place_by_text, similar_items

@@ -1,8 +1,11 @@
 """Table 1 of SRIM's paper, without leaks, beside what only counts and beside the halves of SRIM and DIMO.
 
-python -m experiments.srim_paper.comparison --config=FILE --data_dir=DIR --workdir=DIR
+python -m experiments.srim_paper.comparison --config=FILE --data_dir=DIR --workdir=DIR --models=NARM,CoHHN
 """
 
+from absl import flags
+
+from alterrec_jax.errors import UserError, nearest
 from experiments.srim_paper import command
 from experiments.srim_paper.variants import OTHERS, SRIM, Study, trainable
 from experiments.studies import pictures
@@ -10,7 +13,10 @@ from experiments.studies.model_table import NAMES, Compared, in_words
 from experiments.studies.outcome import Outcome
 from experiments.studies.study import Run
 
-_MODELS = [*OTHERS, SRIM]
+_ONLY = flags.DEFINE_list(
+    "models", None, f"Those of the table beside SRIM, with commas between; by default all: {','.join(OTHERS)}."
+)
+
 _MULTIMODAL = ("MGS", "CoHHN", "MMSBR", "DIMO", SRIM)
 _POPULARITY, _COUNTED = "Popularity", "Co-occurrence, own items first"
 _COUNTS = (_POPULARITY, "Co-occurrence (whole session)", _COUNTED, "V-SkNN")
@@ -19,12 +25,21 @@ _METRIC = "hits@20"
 
 def runs(study: Study) -> list[Run]:
     """What has to be trained: what the dataset has all the needs of."""
-    return [run for model in trainable(study, _MODELS)[0] for run in study.model(model)]
+    return [run for model in trainable(study, _models())[0] for run in study.model(model)]
+
+
+def _models() -> list[str]:
+    """Those that --models names, in the order of the table, and SRIM."""
+    only = list(OTHERS) if not _ONLY.present else _ONLY.value or []
+    for name in only:
+        if name not in OTHERS:
+            raise UserError(f"--models={','.join(only)} names '{name}'; {nearest(name, list(OTHERS))}")
+    return [*(name for name in OTHERS if name in only), SRIM]
 
 
 def outcome(study: Study) -> Outcome:
     """The table."""
-    trained, refused = trainable(study, _MODELS)
+    trained, refused = trainable(study, _models())
     ranks = {model: study.ranks(model) for model in (*_COUNTS, *trained)}
     parts = {}
     for model in (name for name in _MULTIMODAL if name in trained):
@@ -38,6 +53,8 @@ def outcome(study: Study) -> Outcome:
     findings = [_best(compared, [name for name in whole if name != SRIM], study.metrics)]
     findings += _beaten(compared, [name for name in _MULTIMODAL if name in trained], parts)
     findings += [f"{model} is not in the table: {why}." for model, why in refused.items()]
+    if left_out := [name for name in OTHERS if name not in _models()]:
+        findings.append(f"The table is not whole, for --models leaves out {', '.join(left_out)}.")
     findings.append(f"Epochs by which validation chose: {_epochs(study, trained)}.")
     return Outcome(
         title="Comparison",

@@ -106,7 +106,7 @@ def _seeds() -> tuple[int, ...]:
 def _record(module: str, study: Study[Any], runs: list[Run]) -> dict[str, str]:
     seconds = sum(record["seconds"] for run in runs for record in run.history)
     arguments = [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}"]
-    given = [argument for argument in sys.argv[1:] if argument.startswith(("--config.", "--reference="))]
+    given = [argument for argument in sys.argv[1:] if argument.startswith(("--config.", "--reference=", "--models="))]
     return {
         "command": " ".join(
             [

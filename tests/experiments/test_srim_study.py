@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import types
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,18 @@ def test_what_a_dataset_lacks_is_left_out_by_name(
     assert "MGS" in refused and SRIM in trained and set(trained).isdisjoint(refused)
     findings = made("comparison", study).findings
     assert any(finding.startswith("MGS is not in the table: ") for finding in findings)
+
+
+def test_a_part_of_the_table_is_said_to_be_one(
+    study: Study, ranked: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del ranked
+    comparison = command("comparison")
+    monkeypatch.setattr(comparison, "_ONLY", types.SimpleNamespace(present=True, value=["CoHHN", "NARM"]))
+    assert {run.config.family for run in comparison.runs(study)} == {"narm", "cohhn", "srim"}
+    outcome = made("comparison", study)
+    assert {"NARM", "CoHHN", SRIM} < set(outcome.frame["model"]) and "DIMO" not in set(outcome.frame["model"])
+    assert any("leaves out BERT4Rec, SR-GNN" in finding for finding in outcome.findings)
+    monkeypatch.setattr(comparison, "_ONLY", types.SimpleNamespace(present=True, value=["CoHNN"]))
+    with pytest.raises(UserError, match="names 'CoHNN'.*CoHHN"):
+        comparison.runs(study)

@@ -14,8 +14,9 @@ ten levels, as for their cosmetics: of fifty (--config.network.levels=50) most h
 width is half of theirs (--config.network.dim=128), and a step has 512 prefixes (--config.batch_prefixes=100), for every
 step passes all products through the layers.
 
-Measured on 2026-11-30, seed 0, after 6 of 30 epochs and still rising: test Hits@20 0.1169 [0.1091, 0.1242], NDCG@20
-0.0528; popularity has 0.0808, co-occurrence with the basket 0.1470. An epoch takes 100 seconds of one core.
+Measured on 2026-12-01, with the patience of 4 of srim_complete_journey, seed 0, test: Hits@20 0.1270, MRR@20 0.0384 at
+epoch 22 of 26, of some 90 seconds each on one core; popularity has 0.0808, co-occurrence with the basket 0.1470. Its
+half of the score that knows items has as much alone (0.1272), the half that knows prices 0.0048.
 """
 
 from ml_collections import ConfigDict

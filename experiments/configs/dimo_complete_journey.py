@@ -17,7 +17,9 @@ otherwise is --config.network.gcn=sum --config.network.proxies=released --config
 --config.batch_prefixes=50 --config.network.learning_rate=0.001. Evaluation has the views `id` and `modality` beside
 `fused`.
 
-Not measured: a run to its end wants an accelerator, or hours of two cores.
+Measured on 2026-12-01, seed 0, test: Hits@20 0.1244, MRR@20 0.0383 at epoch 5 of 9, of some 130 seconds each on one
+core, where validation rose no more; ID alone 0.0871, text alone 0.1119, popularity 0.0808, co-occurrence with the
+basket 0.1470.
 """
 
 from ml_collections import ConfigDict

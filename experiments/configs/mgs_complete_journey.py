@@ -16,7 +16,9 @@ layers, as for the two others. Sessions are cut to 20 items. Of this data's 895 
 within a basket is random, so that a graph of what follows what tells nothing. What is left to learn from are the items
 of a basket and their types.
 
-Not measured yet: an epoch has 387 steps.
+Measured on 2026-12-01, with the 30 epochs and the patience of 4 of srim_complete_journey, seed 0, test: Hits@20 0.0830,
+MRR@20 0.0277 at epoch 2 of 6, of some six minutes each on one core. That is what the most bought products have (0.0808,
+p = 0.10): of what it learns from, the order is random and the brands are two.
 """
 
 from ml_collections import ConfigDict

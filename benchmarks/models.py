@@ -53,7 +53,7 @@ _STEPS = flags.DEFINE_integer("steps", 4, "Steps of each round; at most as many 
 _PEERS = flags.DEFINE_string(
     "peers",
     None,
-    "Folder of an environment with RecBole and PyTorch, made where it is not there yet (1.5 GB, from the package "
+    "Folder of an environment with RecBole and PyTorch, made where it is not there yet (1.8 GB, from the package "
     "index): RecBole's systems are timed too.",
 )
 _RELEASED = flags.DEFINE_string(

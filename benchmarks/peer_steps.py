@@ -1,9 +1,6 @@
 """Training steps of others on our sessions: RecBole's, and those of released code that is in no package."""
 
-import json
 import pathlib
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,15 +11,6 @@ from alterrec_jax.errors import UserError
 from alterrec_jax.runtime.console import log
 from benchmarks import peer_environment
 
-REQUIREMENTS = (
-    ("--no-deps", "recbole==1.2.1"),  # it asks for a version of ray that newer Pythons lack, and trains without any
-    (
-        "torch==2.13.0",
-        *("numpy<2", "pandas<2.2", "scipy", "scikit-learn", "tqdm", "pyyaml", "tensorboard", "tabulate", "texttable"),
-        *("psutil", "thop", "plotly", "colorlog==4.7.2", "colorama==0.4.4"),
-        *("entmax==1.3", "matplotlib", "networkx", "numba", "seaborn"),  # what MSGAT imports
-    ),
-)
 RELEASED = {"msgat": "MSGAT", "atten_mixer": "Atten-Mixer-torch/src"}
 """By the name of our family: where in a folder of clones its modules are."""
 
@@ -82,19 +70,8 @@ def time_released(
 
 
 def _run(environment: pathlib.Path, script: str, dataset: Dataset, settings: Mapping[str, Any]) -> Found:
-    """What a script of ours says that imports nothing of ours, run by the environment's interpreter."""
-    python = peer_environment.python_of(environment.resolve(), REQUIREMENTS)
+    """What a script says of the training sessions."""
+    python = peer_environment.python_of(environment.resolve())
     train = dataset.splits["train"]
     log(f"timing {', '.join(settings['models'])}, by {script}")
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        np.savez(folder / "sessions.npz", offsets=train.offsets, items=train.items)
-        written = json.dumps({**settings, "sessions": str(folder / "sessions.npz")})
-        (folder / "settings.json").write_text(written, encoding="utf-8")
-        path = pathlib.Path(__file__).with_name(f"{script}.py")
-        command = [str(python), str(path), str(folder / "settings.json"), str(folder / "result.json")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        if done.returncode:
-            raise UserError(f"{script} stopped: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-        result: Found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return result
+    return peer_environment.run(python, script, settings, {"offsets": train.offsets, "items": train.items})

@@ -1,11 +1,12 @@
 """Times RecBole's training steps in an environment of its own, where `benchmarks.models` starts it.
 
-python recbole_steps.py SETTINGS.json RESULT.json
+python -m benchmarks.recbole_steps SETTINGS.json RESULT.json
 
 It imports nothing of ours. SETTINGS names the models, a file of sessions (`offsets` and `items` of a .npz), and the
 sizes. A step is what RecBole's trainer does: the loader's next batch, the model's own loss, backward, Adam.
 """
 
+import itertools
 import json
 import logging
 import pathlib
@@ -13,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,7 +46,21 @@ def write_interactions(sessions: str, folder: pathlib.Path) -> None:
 
 def timed(name: str, own: dict[str, Any], settings: dict[str, Any], folder: str) -> dict[str, float]:
     """The seconds of a step, in the median, and how many an epoch has."""
-    import torch
+    given = {"train_batch_size": settings["batch_prefixes"], "MAX_ITEM_LIST_LENGTH": settings["max_length"], **own}
+    _, batches, model = prepared(name, given, folder)
+    warm = 2
+    spent = [seconds for seconds, _ in itertools.islice(steps(model, batches), settings["steps"] + warm)]
+    return {"step_s": statistics.median(spent[warm:]), "steps_per_epoch": len(batches)}
+
+
+def prepared(name: str, own: dict[str, Any], folder: str) -> tuple[Any, Any, Any]:
+    """RecBole's configuration, batches and model, for the interactions in a folder.
+
+    Args:
+      name: of RecBole's class.
+      own: its settings, and the batch and the length.
+      folder: where `write_interactions` wrote them, as `DATASET`.
+    """
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, init_seed
@@ -54,8 +70,6 @@ def timed(name: str, own: dict[str, Any], settings: dict[str, Any], folder: str)
         "USER_ID_FIELD": "session_id",
         "ITEM_ID_FIELD": "item_id",
         "load_col": {"inter": ["session_id", "item_id", "timestamp"]},
-        "MAX_ITEM_LIST_LENGTH": settings["max_length"],
-        "train_batch_size": settings["batch_prefixes"],
         "train_neg_sample_args": None,
         "eval_args": {"split": {"RS": [1.0, 0.0, 0.0]}, "group_by": None, "order": "TO", "mode": "full"},
         "loss_type": "CE",
@@ -70,25 +84,25 @@ def timed(name: str, own: dict[str, Any], settings: dict[str, Any], folder: str)
     config = Config(model=name, dataset=DATASET, config_dict=given)
     sys.argv = argv
     init_seed(0, True)
-    dataset = create_dataset(config)
-    batches, *_ = data_preparation(config, dataset)
-    model = get_model(name)(config, batches._dataset)
+    batches, *_ = data_preparation(config, create_dataset(config))
+    return config, batches, get_model(name)(config, batches._dataset)
+
+
+def steps(model: Any, batches: Any, epochs: int = 1) -> Iterator[tuple[float, float]]:
+    """Makes the steps of some epochs, and yields the seconds and the loss of each."""
+    import torch
+
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     model.train()
-    wanted, warm = settings["steps"], 2
-    spent: list[float] = []
     started = time.perf_counter()
-    for interaction in batches:
+    for interaction in itertools.chain.from_iterable(itertools.repeat(batches, epochs)):
         optimizer.zero_grad()
         loss = model.calculate_loss(interaction)
         loss.backward()
         optimizer.step()
         now = time.perf_counter()
-        spent.append(now - started)
+        yield now - started, float(loss)
         started = now
-        if len(spent) == wanted + warm:
-            break
-    return {"step_s": statistics.median(spent[warm:]), "steps_per_epoch": len(batches)}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Times training steps of released PyTorch code, in an environment of its own, where `benchmarks.models` starts it.
 
-python released_steps.py SETTINGS.json RESULT.json
+python -m benchmarks.released_steps SETTINGS.json RESULT.json
 
 It imports nothing of ours. SETTINGS names the models and the folders of their repositories, a file of sessions
 (`offsets` and `items` of a .npz), and the sizes. A step is what the repository's own program does with a batch: its

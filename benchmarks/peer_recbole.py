@@ -1,0 +1,105 @@
+"""Times SASRec of RecBole, in an environment of its own, where `benchmarks.peers` starts it.
+
+python -m benchmarks.peer_recbole SETTINGS.json RESULT.json
+
+Each prefix of a training session is a row of a batch, padded to `max_length`: so many rows as the others' batches have
+targets. Training is the loop of RecBole's trainer, evaluation its trainer's `evaluate` on all items, a recommendation
+its `full_sort_predict` and PyTorch's `topk`.
+"""
+
+import logging
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+import recbole
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.interaction import Interaction
+from recbole.trainer import Trainer
+
+from benchmarks import peer_task, recbole_steps
+from benchmarks.peer_task import KS, Task
+
+_METRICS = {"Hit": "hits", "NDCG": "ndcg", "MRR": "mrr"}
+
+
+def main() -> None:
+    """Reads the task, writes the times."""
+    logging.disable(logging.WARNING)
+    peer_task.run(measure)
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """Trains, ranks and recommends."""
+    arrays = task.arrays()
+    own = {
+        "hidden_size": task.dim,
+        "inner_size": 4 * task.dim,
+        "n_layers": task.blocks,
+        "n_heads": task.heads,
+        "hidden_dropout_prob": task.dropout,
+        "attn_dropout_prob": task.dropout,
+        "MAX_ITEM_LIST_LENGTH": task.max_length,
+        "train_batch_size": task.batch_prefixes,
+        "metrics": list(_METRICS),
+        "topk": list(KS),
+        "valid_metric": f"Hit@{KS[0]}",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        recbole_steps.write_interactions(task.sessions, pathlib.Path(folder) / recbole_steps.DATASET)
+        config, batches, model = recbole_steps.prepared("SASRec", own, folder)
+    steps = peer_task.Steps(task.steps or task.epochs * len(batches))
+    steps.collect(recbole_steps.steps(model, batches, task.epochs))
+    found: dict[str, Any] = {"library": "RecBole", "version": recbole.__version__}
+    found |= peer_task.training(steps.seconds, steps.losses, len(batches), len(batches._dataset))
+    of_number, of_token = _numbering(batches._dataset)
+    trainer, test = Trainer(config, model), _test_batches(task, config, batches._dataset, arrays, of_number)
+
+    def rank_all() -> dict[str, float]:
+        metrics = trainer.evaluate(test, load_best_model=False)
+        return {f"{name}@{k}": metrics[f"{theirs.lower()}@{k}"] for theirs, name in _METRICS.items() for k in KS}
+
+    def recommend(session: list[int]) -> list[int]:
+        row = np.zeros((1, task.max_length), np.int64)
+        row[0, : len(session)] = of_number[session]
+        with torch.no_grad():
+            scores = model.full_sort_predict(_interaction(row, [len(session)]))
+        scores[:, 0] = -torch.inf  # no item
+        best: list[int] = of_token[torch.topk(scores, KS[-1]).indices[0].numpy()].tolist()
+        return best
+
+    found |= peer_task.evaluation(rank_all, len(arrays["test_targets"]), task.rounds)
+    model.eval()
+    return found | peer_task.latency(recommend, arrays["requests"])
+
+
+def _numbering(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [item], RecBole's number of each of ours, and the other way round."""
+    names = dataset.field2id_token["item_id"]
+    ours = np.array([int(name[1:]) if name != "[PAD]" else -1 for name in names])
+    theirs = np.zeros(ours.max() + 1, np.int64)
+    theirs[ours[1:]] = np.arange(1, len(ours))
+    return theirs, ours
+
+
+def _test_batches(task: Task, config: Any, train: Any, arrays: dict[str, np.ndarray], of_number: np.ndarray) -> Any:
+    """What RecBole's evaluation takes, of the test targets and what stands before each."""
+    ends, lengths = arrays["test_offsets"][1:], np.diff(arrays["test_offsets"])
+    lengths = np.minimum(lengths, task.max_length)
+    rows = np.zeros((len(lengths), task.max_length), np.int64)
+    filled = np.arange(task.max_length) < lengths[:, None]
+    rows[filled] = of_number[arrays["test_items"]][((ends - lengths)[:, None] + np.arange(task.max_length))[filled]]
+    interaction = _interaction(rows, lengths)
+    interaction.update(Interaction({"item_id": torch.from_numpy(of_number[arrays["test_targets"]])}))
+    return FullSortEvalDataLoader(config, train.copy(interaction), None)
+
+
+def _interaction(rows: np.ndarray, lengths: Any) -> Any:
+    """What the model reads: items before each target, from the first column on, and how many they are."""
+    return Interaction({"item_id_list": torch.from_numpy(rows), "item_length": torch.as_tensor(lengths)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""SASRec of this library beside RecTools' and RecBole's: an epoch, ranking all test targets, one recommendation.
+
+python -m benchmarks.peers --data_dir=DIR --output=FILE.json
+taskset -c 0 python -m benchmarks.peers --data_dir=DIR --peer_steps=0 --epochs=3
+
+Each runs in a process of its own, one after another, on the CPU, with as many threads as the process may use cores; the
+other two in an environment that is made once. What is compared, and how that is made fair:
+
+- The same training sessions, targets, histories and candidates (no item is left out, whether seen or not). An epoch
+  learns every target of these sessions once; RecTools, which reads the last `max_length` + 1 items of a session, misses
+  those before. How many each learns is told.
+- The same width, blocks, heads, dropout, loss (softmax over the catalogue) and Adam. Where a row is a session
+  (RecTools), a step has `batch_sessions` of them; where it is a prefix (RecBole), or several sessions (ours), a step
+  has as many targets as these sessions hold on average. So all make about as many steps an epoch.
+- The others' epochs are by default the median of some steps times their number, which leaves out what they do between
+  epochs; ours are always whole. What the first step costs, with compilation, is told apart. So is what ranking costs
+  the first time.
+- Evaluation is what each offers: ranking all items for all targets, then hits, NDCG and MRR at 10 and 20. A
+  recommendation goes from ten item ids to the ids of the best 20, by a model in memory.
+"""
+
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from alterrec_jax.data.dataset import Dataset, load_dataset
+from alterrec_jax.errors import UserError, nearest
+from alterrec_jax.runtime import command_line, files
+from alterrec_jax.runtime.console import log
+from alterrec_jax.runtime.text_table import aligned
+from benchmarks import peer_environment
+from benchmarks.peer_alterrec import comparable_targets
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
+_PEERS = flags.DEFINE_string(
+    "peers",
+    "runs/peers",
+    "Folder of an environment with RecTools, RecBole and PyTorch, made where it is not there yet (1.8 GB, from the "
+    "package index).",
+)
+_OTHERS = flags.DEFINE_list("others", ["rectools", "recbole"], "Which libraries to time beside this one.")
+_DIM = flags.DEFINE_integer("dim", 64, "Width of item and session embeddings; two heads divide it.", lower_bound=2)
+_MAX_LENGTH = flags.DEFINE_integer("max_length", 50, "Items of a session that an encoder sees.", lower_bound=10)
+_BATCH = flags.DEFINE_integer("batch_sessions", 256, "Sessions of a step.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 3, "Whole epochs that are trained and timed.", lower_bound=1)
+_PEER_STEPS = flags.DEFINE_integer(
+    "peer_steps", 20, "Instead, the others make so many steps, and an epoch is estimated; 0: whole ones.", lower_bound=0
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "How often everything is ranked, after a first time.", lower_bound=1)
+_REQUESTS = flags.DEFINE_integer("requests", 300, "Sessions to recommend for, one after another.", lower_bound=10)
+_OURS, _SESSION, _WARM = "alterrec", 10, 10
+_KNOWN = ("rectools", "recbole")
+
+
+def main() -> int:
+    """Times each library, prints the tables and writes the JSON."""
+    for name in _OTHERS.value:
+        if name not in _KNOWN:
+            raise UserError(f"--others={name}: {nearest(name, _KNOWN)}")
+    dataset = load_dataset(_DATA_DIR.value)
+    python = pathlib.Path(sys.executable)
+    if _OTHERS.value:
+        other_python = peer_environment.python_of(pathlib.Path(_PEERS.value).resolve())
+    arrays = task_arrays(dataset)
+    settings = _settings(dataset)
+    found = {}
+    for name in (_OURS, *_OTHERS.value):
+        own = {"steps": 0 if name == _OURS else _PEER_STEPS.value}
+        log(f"{name}: training, ranking and recommending")
+        found[name] = peer_environment.run(
+            python if name == _OURS else other_python, f"peer_{name}", settings | own, arrays
+        )
+    times = {name: times_ours(found[_OURS], other) for name, other in found.items() if name != _OURS}
+    print(table(found))
+    if times:
+        print(ratio_table(times))
+    cores = peer_environment.cores()
+    print(
+        f"SASRec, {dataset.catalogue_size:,} items, width {_DIM.value}, one block, sessions of up to "
+        f"{_MAX_LENGTH.value} items, {_BATCH.value} of them a step, {cores} core{'s'[: cores - 1]}; "
+        f"the whole report of experiments.evaluate takes {found[_OURS]['report_s']:.1f} s"
+    )
+    if _OUTPUT.value:
+        files.write_json(
+            _OUTPUT.value, {"libraries": found, "times_ours": times, "cores": cores, "settings": settings}
+        )
+    return 0
+
+
+def task_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The training sessions, test targets and requests, as `peer_task.Task` has them."""
+    train, test, targets = dataset.splits["train"], dataset.splits["test"], comparable_targets(dataset)
+    if not len(targets):
+        raise UserError(f"the test split of {dataset.path} has no target that occurs in training; prepare more data")
+    known = np.flatnonzero(dataset.train_counts > 0)
+    begin = test.offsets[targets.session]
+    rows = [test.items[first : first + count] for first, count in zip(begin, targets.position, strict=True)]
+    rows = [row[dataset.train_counts[row] > 0] for row in rows]
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    draw = np.random.default_rng(0)
+    return {
+        "items": train.items,
+        "offsets": train.offsets,
+        "test_items": np.concatenate(rows),
+        "test_offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        "test_targets": targets.item,
+        "requests": draw.choice(known, (_REQUESTS.value + _WARM, _SESSION)).astype(np.int32),
+    }
+
+
+def _settings(dataset: Dataset) -> dict[str, Any]:
+    """The sizes of `peer_task.Task`, without the data and the number of steps."""
+    train = dataset.splits["train"]
+    prefixes = int(np.sum(train.lengths - 1)) / len(train)
+    return {
+        "data_dir": str(pathlib.Path(_DATA_DIR.value).resolve()),
+        "dim": _DIM.value,
+        "blocks": 1,
+        "heads": 2,
+        "dropout": 0.3,
+        "max_length": _MAX_LENGTH.value,
+        "batch_sessions": _BATCH.value,
+        "batch_prefixes": max(round(_BATCH.value * prefixes), 1),
+        "epochs": _EPOCHS.value,
+        "rounds": _ROUNDS.value,
+    }
+
+
+def times_ours(ours: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]:
+    """How many times as long, or as much, as ours another library takes; targets a second are compared in training."""
+    rate = {name: one["targets_per_epoch"] / one["epoch_s"] for name, one in (("ours", ours), ("other", other))}
+    return {
+        "training": rate["ours"] / rate["other"],
+        "evaluation": other["evaluation_s"] / ours["evaluation_s"],
+        "recommendation": other["p50_ms"] / ours["p50_ms"],
+        "memory": other["peak_bytes"] / ours["peak_bytes"],
+    }
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row a library."""
+    rows = [
+        [
+            "library",
+            "epoch, s",
+            "targets learned",
+            "steps",
+            "first step, s",
+            "evaluation, s",
+            "the first, s",
+            "targets/s",
+            "p50, ms",
+            "p99, ms",
+            "peak, GB",
+            "epochs",
+            "loss",
+            "hits@10",
+        ]
+    ]
+    for one in found.values():
+        rows.append(
+            [
+                f"{one['library']} {one['version']}",
+                f"{one['epoch_s']:.1f}",
+                f"{one['targets_per_epoch']:,}",
+                f"{one['steps_per_epoch']:,}",
+                f"{one['first_step_s']:.1f}",
+                f"{one['evaluation_s']:.2f}",
+                f"{one['first_evaluation_s']:.2f}",
+                f"{one['targets_per_s']:,.0f}",
+                f"{one['p50_ms']:.1f}",
+                f"{one['p99_ms']:.1f}",
+                f"{one['peak_bytes'] / 1e9:.2f}",
+                f"{one['epochs']:.2f}",
+                f"{one['loss']:.3f}",
+                f"{one['metrics']['hits@10']:.4f}",
+            ]
+        )
+    return aligned(rows)
+
+
+def ratio_table(times: Mapping[str, Mapping[str, float]]) -> str:
+    """How many times ours each other library takes."""
+    names = list(next(iter(times.values())))
+    rows = [["times ours", *names]]
+    rows += [[library, *(f"{one[name]:.1f}" for name in names)] for library, one in times.items()]
+    return aligned(rows)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -8,13 +8,13 @@ other two in an environment that is made once. What is compared, and how that is
 
 - The same training sessions, targets, histories and candidates (no item is left out, whether seen or not). An epoch
   learns every target of these sessions once; RecTools, which reads the last `max_length` + 1 items of a session, misses
-  those before. How many each learns is told.
+  those before. The table says how many each learns.
 - The same width, blocks, heads, dropout, loss (softmax over the catalogue) and Adam. Where a row is a session
   (RecTools), a step has `batch_sessions` of them; where it is a prefix (RecBole), or several sessions (ours), a step
   has as many targets as these sessions hold on average. So all make about as many steps an epoch.
 - The others' epochs are by default the median of some steps times their number, which leaves out what they do between
-  epochs; ours are always whole. What the first step costs, with compilation, is told apart. So is what ranking costs
-  the first time.
+  epochs; ours are always whole. What the first step costs, with compilation, has a column of its own, and so has ranking
+  for the first time.
 - Evaluation is what each offers: ranking all items for all targets, then hits, NDCG and MRR at 10 and 20. A
   recommendation goes from ten item ids to the ids of the best 20, by a model in memory.
 """
@@ -86,9 +86,7 @@ def main() -> int:
         f"the whole report of experiments.evaluate takes {found[_OURS]['report_s']:.1f} s"
     )
     if _OUTPUT.value:
-        files.write_json(
-            _OUTPUT.value, {"libraries": found, "times_ours": times, "cores": cores, "settings": settings}
-        )
+        files.write_json(_OUTPUT.value, {"libraries": found, "times_ours": times, "cores": cores, "settings": settings})
     return 0
 
 

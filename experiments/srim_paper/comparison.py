@@ -3,6 +3,8 @@
 python -m experiments.srim_paper.comparison --config=FILE --data_dir=DIR --workdir=DIR --models=NARM,CoHHN
 """
 
+from collections.abc import Sequence
+
 from absl import flags
 
 from alterrec_jax.errors import UserError, nearest
@@ -23,23 +25,23 @@ _COUNTS = (_POPULARITY, "Co-occurrence (whole session)", _COUNTED, "V-SkNN")
 _METRIC = "hits@20"
 
 
-def runs(study: Study) -> list[Run]:
-    """What has to be trained: what the dataset has all the needs of."""
-    return [run for model in trainable(study, _models())[0] for run in study.model(model)]
+def runs(study: Study, only: Sequence[str] | None = None) -> list[Run]:
+    """What has to be trained: what the dataset has all the needs of, of the models that `only` names."""
+    return [run for model in trainable(study, _models(only))[0] for run in study.model(model)]
 
 
-def _models() -> list[str]:
-    """Those that --models names, in the order of the table, and SRIM."""
-    only = list(OTHERS) if not _ONLY.present else _ONLY.value or []
-    for name in only:
+def _models(only: Sequence[str] | None) -> list[str]:
+    """Those that are named, or all, in the order of the table, and SRIM."""
+    wanted = list(OTHERS) if only is None else only
+    for name in wanted:
         if name not in OTHERS:
-            raise UserError(f"--models={','.join(only)} names '{name}'; {nearest(name, list(OTHERS))}")
-    return [*(name for name in OTHERS if name in only), SRIM]
+            raise UserError(f"--models={','.join(wanted)} names '{name}'; {nearest(name, list(OTHERS))}")
+    return [*(name for name in OTHERS if name in wanted), SRIM]
 
 
-def outcome(study: Study) -> Outcome:
-    """The table."""
-    trained, refused = trainable(study, _models())
+def outcome(study: Study, only: Sequence[str] | None = None) -> Outcome:
+    """The table; arguments as of `runs`."""
+    trained, refused = trainable(study, _models(only))
     ranks = {model: study.ranks(model) for model in (*_COUNTS, *trained)}
     parts = {}
     for model in (name for name in _MULTIMODAL if name in trained):
@@ -53,7 +55,7 @@ def outcome(study: Study) -> Outcome:
     findings = [_best(compared, [name for name in whole if name != SRIM], study.metrics)]
     findings += _beaten(compared, [name for name in _MULTIMODAL if name in trained], parts)
     findings += [f"{model} is not in the table: {why}." for model, why in refused.items()]
-    if left_out := [name for name in OTHERS if name not in _models()]:
+    if left_out := [name for name in OTHERS if name not in _models(only)]:
         findings.append(f"The table is not whole, for --models leaves out {', '.join(left_out)}.")
     findings.append(f"Epochs by which validation chose: {_epochs(study, trained)}.")
     return Outcome(
@@ -99,4 +101,4 @@ def _epochs(study: Study, models: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    command.run("comparison", runs, outcome)
+    command.run("comparison", lambda study: runs(study, _ONLY.value), lambda study: outcome(study, _ONLY.value))

@@ -2,7 +2,6 @@
 
 import importlib
 import pathlib
-import types
 from typing import Any
 
 import numpy as np
@@ -131,16 +130,12 @@ def test_what_a_dataset_lacks_is_left_out_by_name(
     assert any(finding.startswith("MGS is not in the table: ") for finding in findings)
 
 
-def test_a_part_of_the_table_is_said_to_be_one(
-    study: Study, ranked: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_of_the_table_is_said_to_be_one(study: Study, ranked: dict[str, float]) -> None:
     del ranked
     comparison = command("comparison")
-    monkeypatch.setattr(comparison, "_ONLY", types.SimpleNamespace(present=True, value=["CoHHN", "NARM"]))
-    assert {run.config.family for run in comparison.runs(study)} == {"narm", "cohhn", "srim"}
-    outcome = made("comparison", study)
+    assert {run.config.family for run in comparison.runs(study, ["CoHHN", "NARM"])} == {"narm", "cohhn", "srim"}
+    outcome = comparison.outcome(study, ["CoHHN", "NARM"])
     assert {"NARM", "CoHHN", SRIM} < set(outcome.frame["model"]) and "DIMO" not in set(outcome.frame["model"])
     assert any("leaves out BERT4Rec, SR-GNN" in finding for finding in outcome.findings)
-    monkeypatch.setattr(comparison, "_ONLY", types.SimpleNamespace(present=True, value=["CoHNN"]))
     with pytest.raises(UserError, match="names 'CoHNN'.*CoHHN"):
-        comparison.runs(study)
+        comparison.runs(study, ["CoHNN"])

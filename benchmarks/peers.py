@@ -13,8 +13,8 @@ other two in an environment that is made once. What is compared, and how that is
   (RecTools), a step has `batch_sessions` of them; where it is a prefix (RecBole), or several sessions (ours), a step
   has as many targets as these sessions hold on average. So all make about as many steps an epoch.
 - The others' epochs are by default the median of some steps times their number, which leaves out what they do between
-  epochs; ours are always whole. What the first step costs, with compilation, has a column of its own, and so has ranking
-  for the first time.
+  epochs; ours are always whole. What the first step costs, with compilation, has a column of its own, and so has
+  ranking for the first time.
 - Evaluation is what each offers: ranking all items for all targets, then hits, NDCG and MRR at 10 and 20. A
   recommendation goes from ten item ids to the ids of the best 20, by a model in memory.
 """

@@ -8,6 +8,7 @@ so epochs are always whole. Evaluation encodes, ranks and averages as `experimen
 with baselines, intervals and tests, is timed apart. A recommendation is the `Recommender`'s.
 """
 
+import math
 import time
 from typing import Any
 
@@ -59,16 +60,18 @@ def measure(task: Task) -> dict[str, Any]:
         return summarise(main.above, main.equal, KS)
 
     found |= peer_task.evaluation(rank_all, len(targets), task.rounds)
-    started = time.perf_counter()
-    evaluate_trained(model, "test", protocol)
-    found["report_s"] = time.perf_counter() - started
     recommender = Recommender(model, exclude_session_items=False)
 
     def recommend(session: list[int]) -> list[int]:
         (best,) = recommender([session], KS[-1])
         return [one.item for one in best]
 
-    return found | peer_task.latency(recommend, task.arrays()["requests"])
+    found |= peer_task.latency(recommend, task.arrays()["requests"])
+    found["peak_bytes"] = peer_task.peak_bytes()
+    peer_task.report("writes the whole report")
+    started = time.perf_counter()
+    evaluate_trained(model, "test", protocol)
+    return found | {"report_s": time.perf_counter() - started}
 
 
 def comparable_targets(dataset: Dataset) -> Targets:
@@ -91,18 +94,18 @@ def _train(config: SASRecConfig, dataset: Dataset) -> tuple[dict[str, Params], d
     loop = TrainLoop(system, context, batches, len(train.items), config.seed)
     arrays, state = loop.fresh(), RunState()
     steps = peer_task.Steps(config.epochs * batches.steps_per_epoch)
-    losses = []
+    loss = math.nan
     before = time.perf_counter()
     for event in loop.run(arrays, state):
         now = time.perf_counter()
         if isinstance(event, StepDone):
-            steps.add(now - before, 0.0)
+            steps.add(now - before)
         else:
-            losses.append(float(arrays.totals.loss) / float(arrays.totals.prefixes))
+            loss = float(arrays.totals.loss) / float(arrays.totals.prefixes)
             state.epoch, state.step = state.epoch + 1, 0
         before = time.perf_counter()
-    result = peer_task.training(steps.seconds, steps.losses, batches.steps_per_epoch, batches.prefixes)
-    return arrays.params, result | {"loss": losses[-1]}
+    result = peer_task.training(steps.seconds, batches.steps_per_epoch, batches.prefixes)
+    return arrays.params, result | {"loss": loss}
 
 
 if __name__ == "__main__":

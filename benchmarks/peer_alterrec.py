@@ -8,8 +8,11 @@ so epochs are always whole. Evaluation encodes, ranks and averages as `experimen
 with baselines, intervals and tests, is timed apart. A recommendation is the `Recommender`'s.
 """
 
+import math
 import time
 from typing import Any
+
+import numpy as np
 
 from alterrec_jax import __version__
 from alterrec_jax.contract import Params
@@ -17,6 +20,7 @@ from alterrec_jax.data.batches import TrainBatches
 from alterrec_jax.data.dataset import Dataset, load_dataset
 from alterrec_jax.data.features import catalogue_info, make_context
 from alterrec_jax.data.targets import Targets
+from alterrec_jax.errors import UserError
 from alterrec_jax.evaluation.metrics import summarise
 from alterrec_jax.evaluation.protocol import Protocol, rank_split
 from alterrec_jax.models.sasrec import SASRecConfig, TransformerOnIdsConfig
@@ -27,7 +31,9 @@ from alterrec_jax.serving.trained_model import TrainedModel
 from alterrec_jax.training.loop import StepDone, TrainLoop
 from alterrec_jax.training.run_state import RunState
 from benchmarks import peer_task
-from benchmarks.peer_task import KS, Task
+from benchmarks.peer_task import KS, WARM, Task
+
+_SESSION = 10  # items of a request
 
 
 def main() -> None:
@@ -59,16 +65,18 @@ def measure(task: Task) -> dict[str, Any]:
         return summarise(main.above, main.equal, KS)
 
     found |= peer_task.evaluation(rank_all, len(targets), task.rounds)
-    started = time.perf_counter()
-    evaluate_trained(model, "test", protocol)
-    found["report_s"] = time.perf_counter() - started
     recommender = Recommender(model, exclude_session_items=False)
 
     def recommend(session: list[int]) -> list[int]:
         (best,) = recommender([session], KS[-1])
         return [one.item for one in best]
 
-    return found | peer_task.latency(recommend, task.arrays()["requests"])
+    found |= peer_task.latency(recommend, task.arrays()["requests"])
+    found["peak_bytes"] = peer_task.peak_bytes()
+    peer_task.report("writes the whole report")
+    started = time.perf_counter()
+    evaluate_trained(model, "test", protocol)
+    return found | {"report_s": time.perf_counter() - started}
 
 
 def comparable_targets(dataset: Dataset) -> Targets:
@@ -91,18 +99,43 @@ def _train(config: SASRecConfig, dataset: Dataset) -> tuple[dict[str, Params], d
     loop = TrainLoop(system, context, batches, len(train.items), config.seed)
     arrays, state = loop.fresh(), RunState()
     steps = peer_task.Steps(config.epochs * batches.steps_per_epoch)
-    losses = []
+    loss = math.nan
     before = time.perf_counter()
     for event in loop.run(arrays, state):
         now = time.perf_counter()
         if isinstance(event, StepDone):
-            steps.add(now - before, 0.0)
+            steps.add(now - before)
         else:
-            losses.append(float(arrays.totals.loss) / float(arrays.totals.prefixes))
+            loss = float(arrays.totals.loss) / float(arrays.totals.prefixes)
             state.epoch, state.step = state.epoch + 1, 0
         before = time.perf_counter()
-    result = peer_task.training(steps.seconds, steps.losses, batches.steps_per_epoch, batches.prefixes)
-    return arrays.params, result | {"loss": losses[-1]}
+    result = peer_task.training(steps.seconds, batches.steps_per_epoch, batches.prefixes)
+    return arrays.params, result | {"loss": loss}
+
+
+def task_arrays(dataset: Dataset, requests: int) -> dict[str, np.ndarray]:
+    """The training sessions, test targets and so many requests, as `peer_task.Task` has them.
+
+    Raises:
+      UserError: nothing of the test split occurs in training.
+    """
+    train, test, targets = dataset.splits["train"], dataset.splits["test"], comparable_targets(dataset)
+    if not len(targets):
+        raise UserError(f"the test split of {dataset.path} has no target that occurs in training; prepare more data")
+    known = np.flatnonzero(dataset.train_counts > 0)
+    begin = test.offsets[targets.session]
+    rows = [test.items[first : first + count] for first, count in zip(begin, targets.position, strict=True)]
+    rows = [row[dataset.train_counts[row] > 0] for row in rows]
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    draw = np.random.default_rng(0)
+    return {
+        "items": train.items,
+        "offsets": train.offsets,
+        "test_items": np.concatenate(rows),
+        "test_offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        "test_targets": targets.item,
+        "requests": draw.choice(known, (requests + WARM, _SESSION)).astype(np.int32),
+    }
 
 
 if __name__ == "__main__":

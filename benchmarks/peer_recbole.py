@@ -53,7 +53,8 @@ def measure(task: Task) -> dict[str, Any]:
     steps = peer_task.Steps(task.steps or task.epochs * len(batches))
     steps.collect(recbole_steps.steps(model, batches, task.epochs))
     found: dict[str, Any] = {"library": "RecBole", "version": recbole.__version__}
-    found |= peer_task.training(steps.seconds, steps.losses, len(batches), len(batches._dataset))
+    found |= peer_task.training(steps.seconds, len(batches), len(batches._dataset))
+    found["loss"] = steps.loss(len(batches))
     of_number, of_token = _numbering(batches._dataset)
     trainer, test = Trainer(config, model), _test_batches(task, config, batches._dataset, arrays, of_number)
 
@@ -62,10 +63,9 @@ def measure(task: Task) -> dict[str, Any]:
         return {f"{name}@{k}": metrics[f"{theirs.lower()}@{k}"] for theirs, name in _METRICS.items() for k in KS}
 
     def recommend(session: list[int]) -> list[int]:
-        row = np.zeros((1, task.max_length), np.int64)
-        row[0, : len(session)] = of_number[session]
+        rows = peer_task.last_items(of_number[session], np.array([0, len(session)]), task.max_length)
         with torch.no_grad():
-            scores = model.full_sort_predict(_interaction(row, [len(session)]))
+            scores = model.full_sort_predict(_interaction(*rows))
         scores[:, 0] = -torch.inf  # no item
         best: list[int] = of_token[torch.topk(scores, KS[-1]).indices[0].numpy()].tolist()
         return best
@@ -86,19 +86,15 @@ def _numbering(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _test_batches(task: Task, config: Any, train: Any, arrays: dict[str, np.ndarray], of_number: np.ndarray) -> Any:
     """What RecBole's evaluation takes, of the test targets and what stands before each."""
-    ends, lengths = arrays["test_offsets"][1:], np.diff(arrays["test_offsets"])
-    lengths = np.minimum(lengths, task.max_length)
-    rows = np.zeros((len(lengths), task.max_length), np.int64)
-    filled = np.arange(task.max_length) < lengths[:, None]
-    rows[filled] = of_number[arrays["test_items"]][((ends - lengths)[:, None] + np.arange(task.max_length))[filled]]
-    interaction = _interaction(rows, lengths)
+    rows = peer_task.last_items(of_number[arrays["test_items"]], arrays["test_offsets"], task.max_length)
+    interaction = _interaction(*rows)
     interaction.update(Interaction({"item_id": torch.from_numpy(of_number[arrays["test_targets"]])}))
     return FullSortEvalDataLoader(config, train.copy(interaction), None)
 
 
-def _interaction(rows: np.ndarray, lengths: Any) -> Any:
-    """What the model reads: items before each target, from the first column on, and how many they are."""
-    return Interaction({"item_id_list": torch.from_numpy(rows), "item_length": torch.as_tensor(lengths)})
+def _interaction(rows: np.ndarray, lengths: np.ndarray) -> Any:
+    """What the model reads: the items before each target, and how many they are."""
+    return Interaction({"item_id_list": torch.from_numpy(rows), "item_length": torch.from_numpy(lengths)})
 
 
 if __name__ == "__main__":

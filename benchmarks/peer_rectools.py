@@ -62,7 +62,8 @@ def measure(task: Task) -> dict[str, Any]:
     (clock,) = (callback for callback in model.fit_trainer.callbacks if isinstance(callback, _Clock))
     learned = model.data_preparator.train_dataset.interactions.df[Columns.User].value_counts() - 1
     found: dict[str, Any] = {"library": "RecTools", "version": rectools.__version__}
-    found |= peer_task.training(clock.steps.seconds, clock.steps.losses, steps_per_epoch, int(learned.sum()))
+    found |= peer_task.training(clock.steps.seconds, steps_per_epoch, int(learned.sum()))
+    found["loss"] = clock.steps.loss(steps_per_epoch)
     histories = Dataset.construct(_interactions(arrays["test_offsets"], arrays["test_items"]))
     users = np.arange(len(arrays["test_targets"]))
     truth = pd.DataFrame({Columns.User: users, Columns.Item: arrays["test_targets"]})

@@ -3,7 +3,9 @@
 It imports nothing of ours, for it runs in the environments of the others too.
 """
 
+import itertools
 import json
+import math
 import pathlib
 import re
 import statistics
@@ -17,7 +19,9 @@ import numpy as np
 KS = (10, 20)
 """Cut-offs of the metrics: hits, NDCG and MRR at each. A recommendation is of the last of them."""
 
-_WARM = 10  # requests
+WARM = 10
+"""Requests that do not count, for the first of them compile."""
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -56,24 +60,22 @@ class Task(NamedTuple):
 
 
 def run(measure: Callable[[Task], dict[str, Any]]) -> None:
-    """Reads the task from the file that the command line names, and writes what was measured, and the peak memory."""
+    """Reads the task from the file that the command line names, and writes what was measured.
+
+    The peak memory is that at the end, unless `measure` says what it was before it did more than the others.
+    """
     task = Task(**json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8")))
-    found = {**measure(task), "peak_bytes": peak_bytes()}
+    found = measure(task)
+    found.setdefault("peak_bytes", peak_bytes())
     pathlib.Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
 
 
-def training(
-    seconds: Sequence[float], losses: Sequence[float], steps_per_epoch: int, targets_per_epoch: int
-) -> dict[str, float]:
-    """The times of training, from those of its steps.
-
-    Args:
-      seconds, losses: of each step, the first one first.
-      steps_per_epoch, targets_per_epoch: how many there are.
+def training(seconds: Sequence[float], steps_per_epoch: int, targets_per_epoch: int) -> dict[str, float]:
+    """The times of training, from those of its steps, the first one first.
 
     Returns:
       first_step_s; epoch_s, the median of whole epochs, or where there is none the median step times their number, the
-      first step counting as the median one; epochs, how many were trained; loss, the mean of the last epoch's steps.
+      first step counting as the median one; epochs, how many were trained; and the two that were given.
     """
     usual = statistics.median(seconds[1:])
     without_start = [usual, *seconds[1:]]
@@ -85,7 +87,6 @@ def training(
         "epochs": len(seconds) / steps_per_epoch,
         "steps_per_epoch": steps_per_epoch,
         "targets_per_epoch": targets_per_epoch,
-        "loss": statistics.fmean(losses[-steps_per_epoch:]),
     }
 
 
@@ -115,7 +116,7 @@ def latency(recommend: Callable[[list[int]], Sequence[int]], requests: np.ndarra
 
     Args:
       recommend: given the items of a session, the latest last, returns the best `KS[-1]` items, the best first.
-      requests: int32 [request, item]; the first ten of them do not count.
+      requests: int32 [request, item]; the first `WARM` of them do not count.
     """
     taken = []
     for session in requests.tolist():
@@ -124,7 +125,7 @@ def latency(recommend: Callable[[list[int]], Sequence[int]], requests: np.ndarra
         taken.append(time.perf_counter() - started)
         if len({*best}) != KS[-1]:
             raise ValueError(f"a recommendation has {len({*best})} items, not {KS[-1]}")
-    milliseconds = 1e3 * np.asarray(taken[_WARM:])
+    milliseconds = 1e3 * np.asarray(taken[WARM:])
     return {f"p{share}_ms": float(np.percentile(milliseconds, share)) for share in (50, 99)}
 
 
@@ -134,20 +135,42 @@ class Steps:
     def __init__(self, total: int):
         self._total, self._said = total, time.monotonic()
         self.seconds: list[float] = []
-        self.losses: list[float] = []
+        self._losses: list[float] = []
 
-    def add(self, seconds: float, loss: float) -> None:
+    def add(self, seconds: float, loss: float = math.nan) -> None:
         """One more step."""
         self.seconds.append(seconds)
-        self.losses.append(loss)
+        self._losses.append(loss)
         if time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
             report(f"step {len(self.seconds):,} of {self._total:,}")
 
     def collect(self, steps: Iterable[tuple[float, float]]) -> None:
-        """So many steps, of what makes them as it is asked."""
-        for (seconds, loss), _ in zip(steps, range(self._total), strict=False):
+        """So many steps, seconds and loss of each, from what makes them as it is asked."""
+        for seconds, loss in itertools.islice(steps, self._total):
             self.add(seconds, loss)
+
+    def loss(self, steps_per_epoch: int) -> float:
+        """The mean of the last epoch's steps, or of as many as there are."""
+        return statistics.fmean(self._losses[-steps_per_epoch:])
+
+
+def last_items(items: np.ndarray, offsets: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The last items of each list, at most `width` of them.
+
+    Args:
+      items: of all lists, one after another.
+      offsets: where each begins, and where the last one ends.
+      width: of a row.
+
+    Returns:
+      int64 [list, width], the items from the first column on and zeros behind them; int64 [list], how many there are.
+    """
+    lengths = np.minimum(np.diff(offsets), width)
+    rows, columns = np.zeros((len(lengths), width), np.int64), np.arange(width)
+    filled = columns < lengths[:, None]
+    rows[filled] = items[((offsets[1:] - lengths)[:, None] + columns)[filled]]
+    return rows, lengths
 
 
 def report(message: str) -> None:

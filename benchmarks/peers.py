@@ -8,13 +8,13 @@ other two in an environment that is made once. What is compared, and how that is
 
 - The same training sessions, targets, histories and candidates (no item is left out, whether seen or not). An epoch
   learns every target of these sessions once; RecTools, which reads the last `max_length` + 1 items of a session, misses
-  those before. The table says how many each learns.
-- The same width, blocks, heads, dropout, loss (softmax over the catalogue) and Adam. Where a row is a session
-  (RecTools), a step has `batch_sessions` of them; where it is a prefix (RecBole), or several sessions (ours), a step
-  has as many targets as these sessions hold on average. So all make about as many steps an epoch.
+  those before. The table says how many each learns, and targets a second are compared.
+- The same width, blocks, heads, dropout, loss (softmax over the catalogue) and Adam; feed-forward layers are four times
+  as wide as the embedding, in RecTools as wide. Where a row is a session (RecTools), a step has `batch_sessions` of
+  them; where it is a prefix (RecBole), or several sessions (ours), a step has as many targets as these sessions hold on
+  average. So all make about as many steps an epoch.
 - The others' epochs are by default the median of some steps times their number, which leaves out what they do between
-  epochs; ours are always whole. What the first step costs, with compilation, has a column of its own, and so has
-  ranking for the first time.
+  epochs; ours are always whole. The first step, which compiles, has a column of its own, as has the first ranking.
 - Evaluation is what each offers: ranking all items for all targets, then hits, NDCG and MRR at 10 and 20. A
   recommendation goes from ten item ids to the ids of the best 20, by a model in memory.
 """
@@ -33,7 +33,7 @@ from alterrec_jax.runtime import command_line, files
 from alterrec_jax.runtime.console import log
 from alterrec_jax.runtime.text_table import aligned
 from benchmarks import peer_environment
-from benchmarks.peer_alterrec import comparable_targets
+from benchmarks.peer_alterrec import task_arrays
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Dataset folder written by data_tools.prepare.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the result; without it only the table is printed.")
@@ -53,8 +53,22 @@ _PEER_STEPS = flags.DEFINE_integer(
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "How often everything is ranked, after a first time.", lower_bound=1)
 _REQUESTS = flags.DEFINE_integer("requests", 300, "Sessions to recommend for, one after another.", lower_bound=10)
-_OURS, _SESSION, _WARM = "alterrec", 10, 10
+_OURS = "alterrec"
 _KNOWN = ("rectools", "recbole")
+_COLUMNS = (
+    ("epoch, s", "epoch_s", ".1f"),
+    ("targets learned", "targets_per_epoch", ","),
+    ("steps", "steps_per_epoch", ","),
+    ("first step, s", "first_step_s", ".1f"),
+    ("epochs", "epochs", ".2f"),
+    ("loss", "loss", ".3f"),
+    ("evaluation, s", "evaluation_s", ".2f"),
+    ("the first, s", "first_evaluation_s", ".2f"),
+    ("targets/s", "targets_per_s", ",.0f"),
+    ("p50, ms", "p50_ms", ".1f"),
+    ("p99, ms", "p99_ms", ".1f"),
+)
+"""Title, name in a result, and format."""
 
 
 def main() -> int:
@@ -63,18 +77,15 @@ def main() -> int:
         if name not in _KNOWN:
             raise UserError(f"--others={name}: {nearest(name, _KNOWN)}")
     dataset = load_dataset(_DATA_DIR.value)
-    python = pathlib.Path(sys.executable)
+    pythons = {_OURS: pathlib.Path(sys.executable)}
     if _OTHERS.value:
-        other_python = peer_environment.python_of(pathlib.Path(_PEERS.value).resolve())
-    arrays = task_arrays(dataset)
-    settings = _settings(dataset)
+        pythons |= dict.fromkeys(_OTHERS.value, peer_environment.python_of(pathlib.Path(_PEERS.value).resolve()))
+    arrays, settings = task_arrays(dataset, _REQUESTS.value), _settings(dataset)
     found = {}
-    for name in (_OURS, *_OTHERS.value):
-        own = {"steps": 0 if name == _OURS else _PEER_STEPS.value}
+    for name, python in pythons.items():
         log(f"{name}: training, ranking and recommending")
-        found[name] = peer_environment.run(
-            python if name == _OURS else other_python, f"peer_{name}", settings | own, arrays
-        )
+        own = {"steps": 0 if name == _OURS else _PEER_STEPS.value}
+        found[name] = peer_environment.run(python, f"peer_{name}", settings | own, arrays)
     times = {name: times_ours(found[_OURS], other) for name, other in found.items() if name != _OURS}
     print(table(found))
     if times:
@@ -82,33 +93,12 @@ def main() -> int:
     cores = peer_environment.cores()
     print(
         f"SASRec, {dataset.catalogue_size:,} items, width {_DIM.value}, one block, sessions of up to "
-        f"{_MAX_LENGTH.value} items, {_BATCH.value} of them a step, {cores} core{'s'[: cores - 1]}; "
+        f"{_MAX_LENGTH.value} items, {_BATCH.value} sessions a step, cores: {cores}; "
         f"the whole report of experiments.evaluate takes {found[_OURS]['report_s']:.1f} s"
     )
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, {"libraries": found, "times_ours": times, "cores": cores, "settings": settings})
     return 0
-
-
-def task_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
-    """The training sessions, test targets and requests, as `peer_task.Task` has them."""
-    train, test, targets = dataset.splits["train"], dataset.splits["test"], comparable_targets(dataset)
-    if not len(targets):
-        raise UserError(f"the test split of {dataset.path} has no target that occurs in training; prepare more data")
-    known = np.flatnonzero(dataset.train_counts > 0)
-    begin = test.offsets[targets.session]
-    rows = [test.items[first : first + count] for first, count in zip(begin, targets.position, strict=True)]
-    rows = [row[dataset.train_counts[row] > 0] for row in rows]
-    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    draw = np.random.default_rng(0)
-    return {
-        "items": train.items,
-        "offsets": train.offsets,
-        "test_items": np.concatenate(rows),
-        "test_offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        "test_targets": targets.item,
-        "requests": draw.choice(known, (_REQUESTS.value + _WARM, _SESSION)).astype(np.int32),
-    }
 
 
 def _settings(dataset: Dataset) -> dict[str, Any]:
@@ -142,40 +132,14 @@ def times_ours(ours: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, f
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """A row a library."""
-    rows = [
-        [
-            "library",
-            "epoch, s",
-            "targets learned",
-            "steps",
-            "first step, s",
-            "evaluation, s",
-            "the first, s",
-            "targets/s",
-            "p50, ms",
-            "p99, ms",
-            "peak, GB",
-            "epochs",
-            "loss",
-            "hits@10",
-        ]
-    ]
+    rows = [["library", *(title for title, _, _ in _COLUMNS), "peak, GB", "hits@10"]]
     for one in found.values():
+        cells = [format(one[name], spec) for _, name, spec in _COLUMNS]
         rows.append(
             [
                 f"{one['library']} {one['version']}",
-                f"{one['epoch_s']:.1f}",
-                f"{one['targets_per_epoch']:,}",
-                f"{one['steps_per_epoch']:,}",
-                f"{one['first_step_s']:.1f}",
-                f"{one['evaluation_s']:.2f}",
-                f"{one['first_evaluation_s']:.2f}",
-                f"{one['targets_per_s']:,.0f}",
-                f"{one['p50_ms']:.1f}",
-                f"{one['p99_ms']:.1f}",
+                *cells,
                 f"{one['peak_bytes'] / 1e9:.2f}",
-                f"{one['epochs']:.2f}",
-                f"{one['loss']:.3f}",
                 f"{one['metrics']['hits@10']:.4f}",
             ]
         )

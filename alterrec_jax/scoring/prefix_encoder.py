@@ -5,6 +5,7 @@ table: they are left out of the prefix, for every network. A prefix of which not
 embedding, so that all items tie.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from alterrec_jax.contract import (
     Network,
     Params,
     SessionBatch,
+    SessionEmbeddingsFn,
     make_item_tables,
 )
 from alterrec_jax.data.dataset import Sessions
@@ -195,16 +197,29 @@ class _Program(NamedTuple):
             arrays.append(leaf)
             return len(arrays) - 1
 
-        numbers = {name: jax.tree.map(number, tables) for name, tables in made.items()}
+        numbers, structure = jax.tree.flatten({name: jax.tree.map(number, tables) for name, tables in made.items()})
+        functions = tuple((name, network.session_embeddings) for name, network in networks.items())
+        tables = jax.tree.unflatten(structure, [arrays[at] for at in numbers])
+        return cls(arrays, tables, _encode(functions, tuple(numbers), structure, out))
 
-        def tables_of(arrays: list[jax.Array]) -> dict[str, ItemTables]:
-            return jax.tree.map(lambda at: arrays[at], numbers)
 
-        def encode(params: Params, arrays: list[jax.Array], batch: SessionBatch) -> dict[str, Any]:
-            tables = tables_of(arrays)
-            return {name: net.session_embeddings(params, tables[name], batch) for name, net in networks.items()}
+@functools.lru_cache(maxsize=32)
+def _encode(
+    functions: tuple[tuple[str, SessionEmbeddingsFn], ...], numbers: tuple[int, ...], structure: Any, out: Any
+) -> Callable[[Params, list[jax.Array], SessionBatch], dict[str, Any]]:
+    """`_Program.encode`, kept: what validates after each epoch, by the same functions, would compile it anew each time.
 
-        return cls(arrays, tables_of(arrays), jax.jit(encode, out_shardings=out))
+    Args:
+      functions: of sessions, by component.
+      numbers, structure: which array each leaf of the components' tables is.
+      out: how the embeddings lie.
+    """
+
+    def encode(params: Params, arrays: list[jax.Array], batch: SessionBatch) -> dict[str, Any]:
+        tables = jax.tree.unflatten(structure, [arrays[at] for at in numbers])
+        return {name: function(params, tables[name], batch) for name, function in functions}
+
+    return jax.jit(encode, out_shardings=out)
 
 
 def _blocks_of_few(chunks: Chunks, plan: Plan, rows: int) -> Iterator[tuple[Chunks, Plan]]:

@@ -1,8 +1,10 @@
 """The benchmarks at a small size: that they run, and what they write."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
+import sys
 from collections.abc import Callable
 
 import jax
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 
 from alterrec_jax.data.batches import TrainBatches
+from alterrec_jax.data.dataset import load_dataset
 from alterrec_jax.errors import UserError
-from benchmarks import peer_environment, recbole_steps, started, synthetic
+from benchmarks import peer_alterrec, peer_environment, peer_task, recbole_steps, started, synthetic
 from benchmarks.programs import row_sorts
 from tests.entry_points.conftest import Command
 
@@ -71,6 +74,93 @@ def test_an_environment_that_cannot_be_made_says_why(tmp_path: pathlib.Path) -> 
     with pytest.raises(UserError, match=r"pip could not install .*no-such-package==0"):
         peer_environment.python_of(tmp_path / "peer", [("--no-index", "no-such-package==0")])
     assert not (tmp_path / "peer" / "requirements.txt").exists()
+
+
+def fake_environment(folder: pathlib.Path, program: str) -> pathlib.Path:
+    """An environment that is ready, whose interpreter is a program that is given the module, settings and result."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!{sys.executable}\nimport json, os, sys\nimport numpy as np\n{program}", encoding="utf-8")
+    python.chmod(0o755)
+    wanted = "\n".join(" ".join(call) for call in peer_environment.REQUIREMENTS)
+    (folder / "requirements.txt").write_text(wanted, encoding="utf-8")
+    return folder
+
+
+def test_peers(command: Command, dataset: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Ours for real, beside a library that answers a hundred times as slowly."""
+    program = """
+settings = json.load(open(sys.argv[3]))
+arrays = np.load(settings["sessions"])
+assert sys.argv[2] == "benchmarks.peer_rectools" and settings["steps"] == 7 and settings["batch_sessions"] == 20
+assert os.environ["OMP_NUM_THREADS"] == str(len(os.sched_getaffinity(0)))
+targets = int(arrays["offsets"][-1]) - len(arrays["offsets"]) + 1
+result = {"library": "RecTools", "version": "0", "epoch_s": 100.0, "targets_per_epoch": targets, "steps_per_epoch": 9,
+          "first_step_s": 1.0, "epochs": 0.5, "loss": 5.0, "evaluation_s": 300.0, "first_evaluation_s": 300.0,
+          "targets_per_s": 1.0, "p50_ms": 1e4, "p99_ms": 1e5, "peak_bytes": 10**10, "metrics": {"hits@10": 0.5}}
+json.dump(result, open(sys.argv[4], "w"))
+"""
+    folder, output = fake_environment(tmp_path / "peers", program), tmp_path / "peers.json"
+    sizes = ("--dim=8", "--max_length=10", "--batch_sessions=20", "--epochs=2", "--rounds=1", "--requests=10")
+    others = ("--others=rectools", "--peer_steps=7", f"--peers={folder}")
+    done = command("benchmarks.peers", *sizes, *others, f"--data_dir={dataset}", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    ours, theirs = result["libraries"]["alterrec"], result["libraries"]["rectools"]
+    assert ours["targets_per_epoch"] == theirs["targets_per_epoch"], "each target of training once"
+    assert ours["epochs"] == 2 and ours["first_step_s"] > ours["epoch_s"] / ours["steps_per_epoch"]
+    assert 0 < ours["metrics"]["hits@10"] <= ours["metrics"]["hits@20"] <= 1 and 0 < ours["loss"] < 5
+    times = result["times_ours"]["rectools"]
+    assert times["training"] == pytest.approx(100 / ours["epoch_s"])
+    assert times["evaluation"] == pytest.approx(300 / ours["evaluation_s"])
+    assert times["recommendation"] == pytest.approx(1e4 / ours["p50_ms"])
+    assert "RecTools 0" in done.stdout and "times ours" in done.stdout
+    refused = command("benchmarks.peers", "--others=rectool", f"--data_dir={dataset}")
+    assert refused.returncode == 1 and "rectools" in refused.stderr
+
+
+def test_a_library_that_stops_says_why(tmp_path: pathlib.Path) -> None:
+    folder = fake_environment(tmp_path / "peers", "sys.exit('first line\\nno torch here')")
+    with pytest.raises(UserError, match="peer_recbole stopped: no torch here"):
+        peer_environment.run(peer_environment.python_of(folder), "peer_recbole", {}, {})
+
+
+def test_targets_and_histories_of_peers_occur_in_training(dataset: pathlib.Path) -> None:
+    """An item that does not is no target, and is left out before one."""
+    whole = load_dataset(dataset)
+    train = whole.splits["train"]
+    train = dataclasses.replace(train, items=np.where(np.isin(train.items, [3, 17]), 0, train.items))
+    without = dataclasses.replace(whole, splits={**whole.splits, "train": train})
+    arrays, counts = peer_alterrec.task_arrays(without, 5), without.train_counts
+    sessions, wanted = whole.splits["test"], []
+    for session in range(len(sessions)):
+        items = sessions.items[sessions.offsets[session] : sessions.offsets[session + 1]].tolist()
+        for position in range(max(1, sessions.first_target[session]), len(items)):
+            before = [item for item in items[:position] if counts[item]]
+            wanted += [(before, items[position])] if before and counts[items[position]] else []
+    assert arrays["test_targets"].tolist() == [target for _, target in wanted]
+    assert [row.tolist() for row in np.split(arrays["test_items"], arrays["test_offsets"][1:-1])] == [
+        before for before, _ in wanted
+    ]
+    assert arrays["requests"].shape == (5 + peer_task.WARM, 10) and not {3, 17} & {*arrays["requests"].ravel().tolist()}
+
+
+def test_an_epoch_is_timed_whole_or_estimated_from_steps() -> None:
+    """The first step counts as the median one."""
+    part = peer_task.training([50.0, 1.0, 3.0, 2.0], 100, 7)
+    assert (part["epoch_s"], part["first_step_s"], part["epochs"]) == (200.0, 50.0, 0.04)
+    whole = peer_task.training([50.0, 1.0, 3.0, 2.0, 4.0, 2.0, 2.0], 3, 7)
+    assert whole["epoch_s"] == ((2 + 1 + 3) + (2 + 4 + 2)) / 2, "of two whole epochs, and one that has begun"
+
+
+def test_the_last_items_stand_in_the_first_columns() -> None:
+    rows, lengths = peer_task.last_items(np.array([5, 6, 7, 8, 9]), np.array([0, 1, 5]), 3)
+    assert rows.tolist() == [[5, 0, 0], [7, 8, 9]] and lengths.tolist() == [1, 3]
+
+
+def test_a_recommendation_that_is_too_short_is_no_time() -> None:
+    with pytest.raises(ValueError, match="19 items, not 20"):
+        peer_task.latency(lambda _: range(19), np.zeros((12, 10), np.int32))
 
 
 def test_made_sessions_fill_four_batches() -> None:

@@ -205,8 +205,28 @@ def test_few_whole_prefixes_are_encoded_at_once(monkeypatch: pytest.MonkeyPatch)
     shapes.clear()
     monkeypatch.setattr("alterrec_jax.scoring.prefix_encoder.PREFIXES_AT_ONCE", 16)
     (found,) = PrefixEncoder(component, params, context(), LENGTH, rows_at_once=8).encode(prefixes)
-    assert shapes == {(8, 8), (4, 4), (4, 16), (2, 14)}
+    assert shapes == {(4, 4), (4, 16), (2, 14)}, "and one of 8 rows, which the first encoder has compiled"
     np.testing.assert_allclose(found["sr_gnn"], expected["sr_gnn"], rtol=1e-5, atol=1e-6)
+
+
+def test_encoders_of_the_same_functions_share_what_is_compiled(params: dict[str, Any]) -> None:
+    """A run makes one after each epoch, of other parameters."""
+    prefixes = prefixes_of([[1, 2, 3], [4, 5]], [(0, 3), (1, 1)])
+    traced = []
+
+    def embed(*args: Any) -> jax.Array:
+        traced.append(args)
+        return SYSTEM.networks["id"].session_embeddings(*args)
+
+    component = {"id": Component(SYSTEM.networks["id"]._replace(session_embeddings=embed), "id")}
+    others = jax.tree.map(lambda leaf: leaf + 1, params)
+    first, second = (
+        next(PrefixEncoder(component, of_epoch, context(), LENGTH).encode(prefixes))["id"]
+        for of_epoch in (params, others)
+    )
+    assert len(traced) == 1 and not np.allclose(first, second)
+    alone = PrefixEncoder({"id": SYSTEM.components["id"]}, others, context(), LENGTH)
+    np.testing.assert_allclose(second, next(alone.encode(prefixes))["id"], rtol=1e-6)
 
 
 def test_components_of_one_network_are_encoded_in_one_program_by_arrays_that_are_one(params: dict[str, Any]) -> None:

@@ -13,11 +13,6 @@ import tempfile
 from typing import Any
 
 import numpy as np
-import recbole
-import torch
-from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer
 
 from benchmarks import peer_task, recbole_steps
 from benchmarks.peer_task import KS, Task
@@ -33,6 +28,10 @@ def main() -> None:
 
 def measure(task: Task) -> dict[str, Any]:
     """Trains, ranks and recommends."""
+    import recbole
+    import torch
+    from recbole.trainer import Trainer
+
     arrays = task.arrays()
     own = {
         "hidden_size": task.dim,
@@ -86,6 +85,10 @@ def _numbering(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _test_batches(task: Task, config: Any, train: Any, arrays: dict[str, np.ndarray], of_number: np.ndarray) -> Any:
     """What RecBole's evaluation takes, of the test targets and what stands before each."""
+    import torch
+    from recbole.data.dataloader import FullSortEvalDataLoader
+    from recbole.data.interaction import Interaction
+
     rows = peer_task.last_items(of_number[arrays["test_items"]], arrays["test_offsets"], task.max_length)
     interaction = _interaction(*rows)
     interaction.update(Interaction({"item_id": torch.from_numpy(of_number[arrays["test_targets"]])}))
@@ -94,6 +97,9 @@ def _test_batches(task: Task, config: Any, train: Any, arrays: dict[str, np.ndar
 
 def _interaction(rows: np.ndarray, lengths: np.ndarray) -> Any:
     """What the model reads: the items before each target, and how many they are."""
+    import torch
+    from recbole.data.interaction import Interaction
+
     return Interaction({"item_id_list": torch.from_numpy(rows), "item_length": torch.from_numpy(lengths)})
 
 

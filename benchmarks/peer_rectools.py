@@ -15,13 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import rectools
-from pytorch_lightning import Callback, Trainer
-from rectools import Columns
-from rectools.dataset import Dataset
-from rectools.metrics import MRR, NDCG, HitRate, calc_metrics
-from rectools.models import SASRecModel
 
 from benchmarks import peer_task
 from benchmarks.peer_task import KS, Task
@@ -34,37 +27,23 @@ def main() -> None:
     peer_task.run(measure)
 
 
-class _Clock(Callback):
-    """Notes when each step ends: from one end to the next are the loader's batch, the step, and what Lightning adds."""
-
-    def __init__(self, total: int):
-        self.steps = peer_task.Steps(total)
-        self._before = 0.0
-
-    def on_train_epoch_start(self, *_: Any) -> None:
-        """The first batch is made from here on."""
-        self._before = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
-        """A step was made."""
-        now = time.perf_counter()
-        self.steps.add(now - self._before, float(outputs["loss"]))
-        self._before = now
-
-
 def measure(task: Task) -> dict[str, Any]:
     """Trains, ranks and recommends."""
+    import pandas as pd
+    import rectools
+    from rectools import Columns
+    from rectools.metrics import MRR, NDCG, HitRate, calc_metrics
+
     arrays = task.arrays()
-    sessions = Dataset.construct(_interactions(arrays["offsets"], arrays["items"]))
     steps_per_epoch = -(-(len(arrays["offsets"]) - 1) // task.batch_sessions)
-    model = _model(task, steps_per_epoch)
-    model.fit(sessions)
-    (clock,) = (callback for callback in model.fit_trainer.callbacks if isinstance(callback, _Clock))
+    steps = peer_task.Steps(task.steps or task.epochs * steps_per_epoch)
+    model = _model(task, steps)
+    model.fit(_dataset(arrays["offsets"], arrays["items"]))
     learned = model.data_preparator.train_dataset.interactions.df[Columns.User].value_counts() - 1
     found: dict[str, Any] = {"library": "RecTools", "version": rectools.__version__}
-    found |= peer_task.training(clock.steps.seconds, steps_per_epoch, int(learned.sum()))
-    found["loss"] = clock.steps.loss(steps_per_epoch)
-    histories = Dataset.construct(_interactions(arrays["test_offsets"], arrays["test_items"]))
+    found |= peer_task.training(steps.seconds, steps_per_epoch, int(learned.sum()))
+    found["loss"] = steps.loss(steps_per_epoch)
+    histories = _dataset(arrays["test_offsets"], arrays["test_items"])
     users = np.arange(len(arrays["test_targets"]))
     truth = pd.DataFrame({Columns.User: users, Columns.Item: arrays["test_targets"]})
     metrics = {f"hits@{k}": HitRate(k=k) for k in KS} | {f"mrr@{k}": MRR(k=k) for k in KS}
@@ -76,7 +55,7 @@ def measure(task: Task) -> dict[str, Any]:
         return found
 
     def recommend(session: list[int]) -> Sequence[int]:
-        dataset = Dataset.construct(_interactions(np.array([0, len(session)]), np.array(session)))
+        dataset = _dataset(np.array([0, len(session)]), np.array(session))
         best = model.recommend(users=[0], dataset=dataset, k=KS[-1], filter_viewed=False)
         items: list[int] = best[Columns.Item].tolist()
         return items
@@ -85,26 +64,44 @@ def measure(task: Task) -> dict[str, Any]:
     return found | peer_task.latency(recommend, arrays["requests"])
 
 
-def _interactions(offsets: np.ndarray, items: np.ndarray) -> pd.DataFrame:
-    """A row an item, of the session that its number says, in order."""
-    return pd.DataFrame(
-        {
-            Columns.User: np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)),
-            Columns.Item: items,
-            Columns.Weight: 1.0,
-            Columns.Datetime: pd.to_datetime(np.arange(len(items)), unit="s"),
-        }
-    )
+def _dataset(offsets: np.ndarray, items: np.ndarray) -> Any:
+    """RecTools' dataset of some sessions, whose users are their numbers: an interaction an item, in order."""
+    import pandas as pd
+    from rectools import Columns
+    from rectools.dataset import Dataset
+
+    interactions = {
+        Columns.User: np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)),
+        Columns.Item: items,
+        Columns.Weight: 1.0,
+        Columns.Datetime: pd.to_datetime(np.arange(len(items)), unit="s"),
+    }
+    return Dataset.construct(pd.DataFrame(interactions))
 
 
-def _model(task: Task, steps_per_epoch: int) -> Any:
-    """RecTools' model, whose trainer notes the times."""
+def _model(task: Task, steps: peer_task.Steps) -> Any:
+    """RecTools' model, whose trainer notes each step: the loader's batch, the step itself, and what Lightning adds."""
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.callbacks import LambdaCallback
+    from rectools.models import SASRecModel
+
+    before = time.perf_counter()
+
+    def epoch_starts(*_: Any) -> None:
+        nonlocal before
+        before = time.perf_counter()
+
+    def step_ends(trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
+        nonlocal before
+        now = time.perf_counter()
+        steps.add(now - before, float(outputs["loss"]))
+        before = now
 
     def trainer() -> Trainer:
         return Trainer(
-            max_epochs=task.epochs if not task.steps else 1,
+            max_epochs=1 if task.steps else task.epochs,
             limit_train_batches=task.steps or 1.0,
-            callbacks=[_Clock(task.steps or task.epochs * steps_per_epoch)],
+            callbacks=[LambdaCallback(on_train_epoch_start=epoch_starts, on_train_batch_end=step_ends)],
             accelerator="cpu",
             devices=1,
             logger=False,

@@ -77,7 +77,7 @@ def training(seconds: Sequence[float], steps_per_epoch: int, targets_per_epoch: 
       first_step_s; epoch_s, the median of whole epochs, or where there is none the median step times their number, the
       first step counting as the median one; epochs, how many were trained; and the two that were given.
     """
-    usual = statistics.median(seconds[1:])
+    usual = statistics.median(seconds[1:] or seconds)
     without_start = [usual, *seconds[1:]]
     firsts = range(0, len(seconds) - steps_per_epoch + 1, steps_per_epoch)
     whole = [sum(without_start[first : first + steps_per_epoch]) for first in firsts]

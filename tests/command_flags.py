@@ -29,13 +29,9 @@ class Interface(NamedTuple):
     positional: bool
 
 
-_ELSEWHERE = ("peer_rectools", "peer_recbole")
-
-
 def command_modules() -> list[str]:
-    """Every module that `python -m` runs, but for those that other environments run."""
+    """Every module that `python -m` runs."""
     paths = [path for package in _PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-    paths = [path for path in paths if path.stem not in _ELSEWHERE]
     commands = [path for path in paths if '__name__ == "__main__"' in path.read_text(encoding="utf-8")]
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in commands]
 

@@ -43,20 +43,22 @@ finally:
 """
 
 
-def once(command: Sequence[str], environment: Mapping[str, str], path: pathlib.Path) -> dict[str, float]:
-    """Seconds in all, and imports_s and compiling_s of them, of one start of `MODULE, FLAGS...`.
+def once(command: Sequence[str], environment: Mapping[str, str], path: pathlib.Path | None = None) -> dict[str, float]:
+    """Seconds in all of one start of `MODULE, FLAGS...`; with a path also imports_s and compiling_s of them.
+
+    Counting these itself takes time, some tenths of a second where much is imported.
 
     Args:
       command: the module and its flags.
       environment: what the process has besides the variables of this one.
-      path: of a file that it may write.
+      path: of a file that it may write the parts to.
 
     Raises:
       UserError: it did not end well.
     """
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(path), *command],
+        [sys.executable, *(("-m",) if path is None else ("-c", _CHILD, str(path))), *command],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -66,4 +68,4 @@ def once(command: Sequence[str], environment: Mapping[str, str], path: pathlib.P
     seconds = time.perf_counter() - started
     if done.returncode:
         raise UserError(f"{' '.join(command)} stopped: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return {"seconds": seconds, **json.loads(path.read_text(encoding="utf-8"))}
+    return {"seconds": seconds, **(json.loads(path.read_text(encoding="utf-8")) if path else {})}

@@ -48,6 +48,8 @@ def main() -> int:
     for package in ("alterrec_jax", "experiments", "data_tools", "benchmarks"):
         for path in sorted((ROOT / package).rglob("*.py")):
             broken += list(_words(path))
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "results").rglob("*.md")):
+        broken += list(_of_page(path))
     print("\n".join(broken), file=sys.stderr)
     return 1 if broken else 0
 
@@ -78,6 +80,12 @@ def _of_test(path: pathlib.Path) -> Iterator[str]:
         found = re.search(r"setattr\(\w+, \"(_?[A-Z][A-Z_]+)\"", line)
         if found and found[1] not in PATCHES_ALLOWED:
             yield f"{name}:{number}: the test patches the constant {found[1]}; make it an argument"
+
+
+def _of_page(path: pathlib.Path) -> Iterator[str]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line.startswith(("<<<<<<< ", ">>>>>>> ")):
+            yield f"{path.relative_to(ROOT).as_posix()}:{number}: a merge left its mark"
 
 
 def _words(path: pathlib.Path) -> Iterator[str]:
